@@ -1,0 +1,1 @@
+"""The process, readable top to bottom, as Prefect flows."""

@@ -1,0 +1,103 @@
+"""What a person or a program sees: progress on standard error, one JSON document on standard output."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+stderr = Console(stderr=True)
+
+
+class Advance(Protocol):
+    """Moves a progress bar."""
+
+    def __call__(self, steps: int = 1, note: str = "") -> None: ...
+
+
+@contextmanager
+def progress(title: str, total: int, *, done: int = 0, unit: str = "it") -> Iterator[Advance]:
+    """A bar with count, rate and time left on a terminal; a line every tenth of the way elsewhere.
+
+    Args:
+        title: What is going on.
+        total: Units of work in all.
+        done: Units that an earlier run finished already.
+        unit: Name of one unit.
+    """
+    if stderr.is_terminal:
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
+        )
+        with Progress(*columns, console=stderr, transient=False) as bar:
+            task = bar.add_task(title, total=total, completed=done, rate="", note="")
+
+            def advance(steps: int = 1, note: str = "") -> None:
+                bar.update(task, advance=steps)
+                speed = bar.tasks[0].speed
+                bar.update(task, rate=f"{speed:.1f} {unit}/s" if speed else "", **({"note": note} if note else {}))
+
+            yield advance
+        return
+
+    import time
+
+    start, count, shown = time.monotonic(), done, -1
+
+    def plain(steps: int = 1, note: str = "") -> None:
+        nonlocal count, shown
+        count += steps
+        tenth = count * 10 // max(total, 1)
+        if tenth > shown:
+            shown = tenth
+            rate = (count - done) / max(time.monotonic() - start, 1e-9)
+            left = (total - count) / rate if rate > 0 else float("inf")
+            stderr.print(
+                f"{title}: {count}/{total} {unit}, {rate:.1f} {unit}/s, {left:.0f} s left {note}".rstrip(),
+                highlight=False,
+                markup=False,
+            )
+
+    yield plain
+
+
+def say(text: str) -> None:
+    """One line for a person, on standard error."""
+    stderr.print(text, highlight=False, markup=False)
+
+
+def print_json(value: Any) -> None:
+    """The command's one JSON document, on standard output."""
+    sys.stdout.write(json.dumps(value, indent=2, allow_nan=False) + "\n")
+    sys.stdout.flush()
+
+
+def print_table(title: str, rows: list[tuple[str, str]]) -> None:
+    """A two-column table on standard output."""
+    table = Table(title=title, show_header=False, title_justify="left")
+    for name, value in rows:
+        table.add_row(name, value)
+    Console().print(table, highlight=False, markup=False)
+
+
+def log_to_stderr(run_key: str = "-") -> None:
+    """Sends log lines to standard error, each with the run key."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter(f"%(asctime)s {run_key[:12]} %(levelname)s %(name)s: %(message)s"))
+    root = logging.getLogger("posa_vla")
+    root.handlers[:] = [handler]
+    root.setLevel(logging.INFO)
+    root.propagate = False

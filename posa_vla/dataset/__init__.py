@@ -1,0 +1,1 @@
+"""From episodes to training shards: validation, anchor labels, splits, packing, loading, versioning."""

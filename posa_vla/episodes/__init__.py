@@ -1,0 +1,1 @@
+"""Episodes and embodiments: what demonstrations are, on disk and in memory."""

@@ -1,0 +1,97 @@
+"""The Episode contract."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from posa_vla.errors import BadInput
+
+Source = Literal["sim", "teleop", "deployment"]
+
+
+@dataclass(frozen=True)
+class CameraTrack:
+    """One camera over an episode of T frames.
+
+    Attributes:
+        images: uint8 (T, H, W, 3), RGB.
+        intrinsics: float64 (T, 4) fx, fy, cx, cy in pixels of these images, or None where not calibrated.
+        pose: float64 (T, 7) camera in the base frame: position (m), quaternion `wxyz`, OpenCV axes (x right, y down,
+            z forward), or None where not calibrated.
+    """
+
+    images: NDArray[np.uint8]
+    intrinsics: NDArray[np.float64] | None = None
+    pose: NDArray[np.float64] | None = None
+
+
+@dataclass(frozen=True)
+class Episode:
+    """One demonstration or rollout of T frames; `action[t]` is what was asked for at the observation `t`.
+
+    Attributes:
+        embodiment: Id of the embodiment.
+        instruction: What the robot was asked to do, in words.
+        source: Where the episode comes from.
+        success: Whether the task was done.
+        fps: Frames per second of all arrays.
+        cameras: Role -> camera.
+        state: float32 (T, S), the embodiment's state channels.
+        action: float32 (T, A), the embodiment's action channels, physical units.
+        end_effector: float64 (T, 7) end-effector pose in the base frame (position m, quaternion `wxyz`), or None.
+        gripper: float32 (T,) measured opening, 0 closed to 1 open, or None.
+        scene: Whatever fixes the scene again (task, seed, object list); JSON values only.
+    """
+
+    embodiment: str
+    instruction: str
+    source: Source
+    success: bool
+    fps: float
+    cameras: dict[str, CameraTrack]
+    state: NDArray[np.float32]
+    action: NDArray[np.float32]
+    end_effector: NDArray[np.float64] | None = None
+    gripper: NDArray[np.float32] | None = None
+    scene: dict[str, Any] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.state)
+
+    def check(self) -> None:
+        """Verifies that shapes and dtypes fit the contract and that nothing is NaN.
+
+        Raises:
+            BadInput: Naming the field, what it has and what was expected.
+        """
+        frames = len(self.state)
+        if frames == 0:
+            raise BadInput("episode has no frames, expected at least one")
+        wanted: list[tuple[str, NDArray[Any] | None, tuple[int, ...] | None, type]] = [
+            ("state", self.state, None, np.float32),
+            ("action", self.action, None, np.float32),
+            ("end_effector", self.end_effector, (frames, 7), np.float64),
+            ("gripper", self.gripper, (frames,), np.float32),
+        ]
+        for role, camera in self.cameras.items():
+            wanted.append((f"cameras[{role}].intrinsics", camera.intrinsics, (frames, 4), np.float64))
+            wanted.append((f"cameras[{role}].pose", camera.pose, (frames, 7), np.float64))
+            images = camera.images
+            if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] != 3 or len(images) != frames:
+                raise BadInput(
+                    f"cameras[{role}].images is {images.dtype} {images.shape}, expected uint8 ({frames}, H, W, 3)"
+                )
+        for name, array, shape, dtype in wanted:
+            if array is None:
+                continue
+            if array.dtype != dtype or len(array) != frames or (shape is not None and array.shape != shape):
+                raise BadInput(
+                    f"{name} is {array.dtype} {array.shape}, expected {np.dtype(dtype)} {shape or (frames, '...')}"
+                )
+            if not np.isfinite(array).all():
+                bad = int(np.argmax(~np.isfinite(array.reshape(frames, -1)).all(axis=1)))
+                raise BadInput(f"{name} is not finite at frame {bad}")

@@ -1,0 +1,37 @@
+"""Exceptions that carry the exit code of the command that met them."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class PosaError(Exception):
+    """Something failed that the message explains: what was got, what was expected, what to do."""
+
+    exit_code = 1
+
+
+class BadInput(PosaError):
+    """A file, flag, config key or packet is not acceptable; nothing was changed."""
+
+    exit_code = 2
+
+
+class Refused(PosaError):
+    """Something did not verify (signature, digest, freshness, compatibility); the state before it stands."""
+
+    exit_code = 1
+
+
+class Busy(PosaError):
+    """Another run holds the workspace."""
+
+    exit_code = 75
+
+
+def did_you_mean(got: str, known: Iterable[str]) -> str:
+    """A hint for an unknown name: the closest known one, else the list of all of them."""
+    names = sorted(known)
+    close = difflib.get_close_matches(got, names, n=1, cutoff=0.6)
+    return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(names)}"

@@ -1,0 +1,1 @@
+"""Evidence: what was run, how each episode went, and how sure one can be."""

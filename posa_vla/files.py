@@ -1,0 +1,159 @@
+"""Files that appear whole, digests, and room on the disk."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from posa_vla.errors import BadInput, PosaError
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def sync_tree(folder: Path) -> None:
+    """Flushes every file below `folder`, and the folders themselves, to the disk."""
+    for root, _, names in os.walk(folder):
+        for name in names:
+            _sync(Path(root) / name)
+        _sync(Path(root))
+
+
+def write_bytes(path: Path, data: bytes, *, mode: int = 0o644) -> None:
+    """Writes a file so that a reader sees the old content or the new, never a part, whatever is killed when."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as out:
+            out.write(data)
+            out.flush()
+            os.fsync(out.fileno())
+        os.chmod(name, mode)
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+    _sync(path.parent)
+
+
+def write_text(path: Path, text: str) -> None:
+    """`write_bytes` of UTF-8 text."""
+    write_bytes(path, text.encode())
+
+
+def write_json(path: Path, value: Any) -> None:
+    """`write_bytes` of readable JSON with sorted keys; NaN is refused."""
+    write_text(path, json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Reads a JSON file.
+
+    Raises:
+        BadInput: The file is missing or is not JSON.
+    """
+    try:
+        return json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise BadInput(f"{path} does not exist") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise BadInput(f"{path} is not JSON: {error}") from None
+
+
+@contextmanager
+def new_folder(final: Path) -> Iterator[Path]:
+    """Yields a temporary folder beside `final` that takes its place, flushed, when the block ends without error.
+
+    Where `final` exists already (a content-addressed folder that another run finished first), it stays as it is.
+    """
+    final.parent.mkdir(parents=True, exist_ok=True)
+    draft = Path(tempfile.mkdtemp(dir=final.parent, prefix=f".{final.name}."))
+    try:
+        yield draft
+        sync_tree(draft)
+        draft.chmod(0o755)
+        if not final.exists():
+            os.rename(draft, final)
+            _sync(final.parent)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def canonical_json(value: Any) -> bytes:
+    """The one byte string that stands for a JSON value when it is hashed or signed."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=False).encode()
+
+
+def sha256_bytes(data: bytes) -> str:
+    """Hex SHA-256 of bytes."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def sha256_json(value: Any) -> str:
+    """Hex SHA-256 of the canonical form of a JSON value: the content key of a step's inputs."""
+    return sha256_bytes(canonical_json(value))
+
+
+def sha256_file(path: Path) -> str:
+    """Hex SHA-256 of a file, read in pieces."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def tree_manifest(folder: Path) -> dict[str, str]:
+    """Relative POSIX path -> hex SHA-256 for every file below `folder`."""
+    files = (p for p in folder.rglob("*") if p.is_file())
+    return {p.relative_to(folder).as_posix(): sha256_file(p) for p in sorted(files)}
+
+
+def sha256_tree(folder: Path) -> str:
+    """One digest for the names and contents of all files below `folder`."""
+    return sha256_json(tree_manifest(folder))
+
+
+def require_free_space(path: Path, needed: int, purpose: str) -> None:
+    """Stops before work starts that the disk has no room for.
+
+    Args:
+        path: Where the work writes; it need not exist yet.
+        needed: Bytes.
+        purpose: What needs the room, for the message.
+
+    Raises:
+        BadInput: Less than `needed` bytes are free.
+    """
+    probe = path
+    while not probe.exists():
+        probe = probe.parent
+    free = shutil.disk_usage(probe).free
+    if free < needed:
+        raise BadInput(
+            f"{purpose} needs {needed / 1e9:.1f} GB below {path}, {free / 1e9:.1f} GB are free: "
+            "make room (`posa doctor` shows what takes it) or set POSA_HOME to a larger disk"
+        )
+
+
+def safe_join(folder: Path, relative: str) -> Path:
+    """Joins a path from outside (metadata, a manifest) to a folder that it may not leave.
+
+    Raises:
+        PosaError: The path is absolute or climbs out of `folder`.
+    """
+    if relative.startswith("/") or ".." in Path(relative).parts or not relative:
+        raise PosaError(f"path {relative!r} leaves {folder}: only paths inside the folder are allowed")
+    joined = (folder / relative).resolve()
+    if not joined.is_relative_to(folder.resolve()):
+        raise PosaError(f"path {relative!r} leaves {folder} through a link: only paths inside the folder are allowed")
+    return folder / relative

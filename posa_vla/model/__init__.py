@@ -1,0 +1,1 @@
+"""PosA-VLA: encoders, anchor attention, losses, flow-matching transformer."""

@@ -1,0 +1,215 @@
+"""What is computed: the closed schema of `params.yaml`, and the presets that overlay it."""
+
+from __future__ import annotations
+
+import importlib.resources
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import Field
+
+from posa_vla.errors import BadInput, did_you_mean
+from posa_vla.schema import Closed, parse, read_yaml
+
+
+class CollectParams(Closed):
+    """Demonstrations by the simulator's scripted expert."""
+
+    # Kept episodes, all successful; attempts that fail are thrown away.
+    episodes: int = Field(default=400, gt=0)
+    # First scene seed; evaluation seeds are drawn from another range (see evaluation/rollout.py).
+    seed: int = Field(default=0, ge=0)
+    # Square images of every camera, pixels.
+    image_size: int = Field(default=64, ge=32, le=512)
+    # Objects on the table, the target among them.
+    objects: int = Field(default=3, ge=1, le=6)
+    # Standard deviation of the noise on executed end-effector deltas, as a fraction of the largest delta: the labels
+    # stay the expert's, so that recovery is in the data (DART, Laskey et al. 2017).
+    noise: float = Field(default=0.3, ge=0, le=2)
+
+
+class PrepareParams(Closed):
+    """From validated episodes to training shards."""
+
+    # Share of episodes held out for the validation loss, by scene.
+    validation_fraction: float = Field(default=0.05, ge=0, lt=1)
+    # Anchor label widths as a fraction of the image's shorter side (PosA-VLA Eq. 3).
+    sigma_task: float = Field(default=0.1, gt=0)
+    sigma_end: float = Field(default=1 / 15, gt=0)
+
+
+class ModelParams(Closed):
+    """Architecture of PosA-VLA; stored inside every bundle."""
+
+    preset: Literal["small"] = "small"
+    # Anchor grid: patches along each side. At 64 px, 8 leaves Omega+ empty on a third of the frames, 16 never does.
+    grid: int = Field(default=16, ge=4)
+    # Width of the visual features and of the text and pose embeddings.
+    width: int = Field(default=96, ge=16)
+    # Flow-matching transformer.
+    flow_layers: int = Field(default=3, ge=1)
+    flow_width: int = Field(default=128, ge=16)
+    flow_heads: int = Field(default=4, ge=1)
+    # Actions in a chunk.
+    horizon: int = Field(default=8, ge=1)
+    # Euler steps at inference.
+    flow_steps: int = Field(default=6, ge=1)
+    # Whether the pose encoder's embedding joins the text in the attention queries (see docs/architecture.md).
+    pose_query: bool = True
+
+
+class TrainParams(Closed):
+    """Optimisation (PosA-VLA, section Training, scaled to the preset)."""
+
+    steps: int = Field(default=2400, gt=0)
+    # Steps on the anchor loss alone before the full loss.
+    anchor_only_steps: int = Field(default=150, ge=0)
+    # Samples of one optimiser step over all workers.
+    batch: int = Field(default=64, gt=0)
+    learning_rate: float = Field(default=1e-3, gt=0)
+    warmup_steps: int = Field(default=100, ge=0)
+    weight_decay: float = Field(default=1e-6, ge=0)
+    ema: float = Field(default=0.995, ge=0, lt=1)
+    # L = L_action + anchor_weight * L_anchor (Eq. 17); L_anchor = alpha L_focal + (1 - alpha) L_contrastive (Eq. 11).
+    anchor_weight: float = Field(default=1.0, ge=0)
+    anchor_alpha: float = Field(default=0.5, ge=0, le=1)
+    # Random shift of every image, pixels, the labels with it.
+    shift: int = Field(default=3, ge=0)
+    # Strength of the colour jitter, 0 for none.
+    jitter: float = Field(default=0.1, ge=0, le=1)
+    seed: int = Field(default=0, ge=0)
+    # Ray Train workers and CPU threads of each.
+    workers: int = Field(default=2, ge=1)
+    threads: int = Field(default=1, ge=1)
+    # Seconds between checkpoints: what a crash may cost.
+    checkpoint_seconds: float = Field(default=30, gt=0)
+
+
+class EvaluateParams(Closed):
+    """Rollouts in simulation that decide a candidate's fate."""
+
+    episodes: int = Field(default=50, gt=0)
+    objects: int = Field(default=3, ge=1, le=6)
+    # Control steps after which an episode has failed.
+    max_steps: int = Field(default=60, gt=0)
+    # Actions executed of each chunk before the policy looks again.
+    execute: int = Field(default=4, ge=1)
+    # Rollouts kept as video.
+    videos: int = Field(default=3, ge=0)
+
+
+class GateParams(Closed):
+    """What a candidate must show (promotion/gate.py)."""
+
+    # The one-sided lower confidence bound of success must exceed this.
+    success_floor: float = Field(default=0.25, ge=0, lt=1)
+    confidence: float = Field(default=0.95, gt=0.5, lt=1)
+    # The lower bound of success(candidate) - success(champion) on paired scenes must exceed minus this.
+    margin: float = Field(default=0.15, gt=0, lt=1)
+    # Fewer valid episodes than this are no decision.
+    min_episodes: int = Field(default=20, gt=0)
+
+
+class TargetParams(Closed):
+    """A deployment target: embodiment and task, with its own model, channel, gate and approvals."""
+
+    # A shipped embodiment's name or the path of an embodiment file.
+    embodiment: str
+    task: str
+    # Approver signatures that a release needs; 0 is accepted for a simulated embodiment alone.
+    approvals: int = Field(default=1, ge=0)
+    gate: GateParams = GateParams()
+
+
+class RobotParams(Closed):
+    """What the simulated robot does with a new release."""
+
+    # Episodes it runs from the installed bundle before it reports.
+    episodes: int = Field(default=5, gt=0)
+
+
+class Params(Closed):
+    """All of `params.yaml`."""
+
+    schema_version: Literal[1] = 1
+    # The target that a retraining is for.
+    target: str
+    targets: dict[str, TargetParams]
+    collect: CollectParams = CollectParams()
+    prepare: PrepareParams = PrepareParams()
+    model: ModelParams = ModelParams()
+    train: TrainParams = TrainParams()
+    evaluate: EvaluateParams = EvaluateParams()
+    robot: RobotParams = RobotParams()
+
+    @property
+    def chosen(self) -> TargetParams:
+        """The target named by `target`."""
+        return self.targets[self.target]
+
+
+def shipped_presets() -> dict[str, Path]:
+    """Name -> file of the presets that come with the package."""
+    folder = Path(str(importlib.resources.files("posa_vla") / "presets"))
+    return {p.stem: p for p in sorted(folder.glob("*.yaml"))}
+
+
+def _overlay(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in over.items():
+        old = merged.get(key)
+        merged[key] = _overlay(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+    return merged
+
+
+def _setting(text: str) -> dict[str, Any]:
+    """`train.steps=10` as a nested dict."""
+    path, equals, value = text.partition("=")
+    if not equals or not path:
+        raise BadInput(f"--set {text!r}: expected KEY=VALUE, for example train.steps=100")
+    try:
+        nested: Any = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise BadInput(f"--set {text!r}: the value is not YAML: {error}") from None
+    for key in reversed(path.split(".")):
+        nested = {key: nested}
+    assert isinstance(nested, dict)  # for the type checker: the path has at least one key
+    return nested
+
+
+def load_params(path: Path, preset: str | None = None, settings: list[str] | None = None) -> Params:
+    """Reads parameters: the file, overlaid by a preset, overlaid by single settings.
+
+    Args:
+        path: `params.yaml`.
+        preset: Name of a shipped preset.
+        settings: `dotted.key=value` each.
+
+    Raises:
+        BadInput: A file is missing, a key is unknown, a value does not fit.
+    """
+    value = read_yaml(path)
+    if not isinstance(value, dict):
+        raise BadInput(f"{path}: expected a mapping of parameters, got {type(value).__name__}")
+    parse(Params, value, str(path))
+    if preset is not None:
+        presets = shipped_presets()
+        if preset not in presets:
+            raise BadInput(f"unknown preset {preset!r}; {did_you_mean(preset, presets)}")
+        overlay = read_yaml(presets[preset])
+        value = _overlay(value, overlay)
+        parse(Params, value, f"preset {preset}")
+    for setting in settings or []:
+        value = _overlay(value, _setting(setting))
+    params = parse(Params, value, "parameters" if settings else str(path))
+    if params.target not in params.targets:
+        raise BadInput(f"{path}: unknown target {params.target!r}; {did_you_mean(params.target, params.targets)}")
+    return params
+
+
+def write_params(path: Path, params: Params) -> None:
+    """Writes resolved parameters, every key spelled out, as YAML."""
+    from posa_vla.files import write_text
+
+    write_text(path, yaml.safe_dump(params.model_dump(mode="json"), sort_keys=False))

@@ -1,0 +1,1 @@
+"""The one face that PosA-VLA, every baseline and every remote policy have."""

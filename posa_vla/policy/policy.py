@@ -1,0 +1,82 @@
+"""The Policy face and the action chunk."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from posa_vla.errors import BadInput
+
+
+@dataclass(frozen=True)
+class Observation:
+    """What a policy sees at one instant.
+
+    Attributes:
+        images: Role -> uint8 (H, W, 3), RGB.
+        state: float32 (S,), the embodiment's state channels.
+        instruction: What to do, in words.
+    """
+
+    images: Mapping[str, NDArray[np.uint8]]
+    state: NDArray[np.float32]
+    instruction: str
+
+
+@dataclass(frozen=True)
+class ActionChunk:
+    """Actions for the next H control steps.
+
+    Attributes:
+        actions: float32 (B, H, A), physical units, the embodiment's action channels and frame.
+        frame: Frame of reference of the actions, as the embodiment declares it.
+        attention: Camera role -> float32 (B, 2, h, w) anchor attention (task, end-effector) in [0, 1], where the
+            policy has one and was asked for it.
+    """
+
+    actions: NDArray[np.float32]
+    frame: str
+    attention: Mapping[str, NDArray[np.float32]] | None = None
+
+    def __post_init__(self) -> None:
+        if self.actions.ndim != 3 or self.actions.dtype != np.float32:
+            raise BadInput(f"actions are {self.actions.dtype} {self.actions.shape}, expected float32 (B, H, A)")
+
+
+class Policy(Protocol):
+    """What the simulator, the control loop and the server know of a model."""
+
+    @property
+    def digest(self) -> str:
+        """Hex SHA-256 that identifies weights and configuration."""
+        ...
+
+    @property
+    def horizon(self) -> int:
+        """H, the number of actions in a chunk."""
+        ...
+
+    def act(
+        self,
+        batch: Sequence[Observation],
+        *,
+        committed: NDArray[np.float32] | None = None,
+        seed: int = 0,
+        attention: bool = False,
+    ) -> ActionChunk:
+        """Chooses the next actions.
+
+        Args:
+            batch: B observations.
+            committed: float32 (B, K, A), the prefix of the coming chunk that is already being executed, or None.
+            seed: Fixes the policy's randomness: same batch and seed, same actions.
+            attention: Whether to return the anchor attention too.
+
+        Raises:
+            BadInput: A camera is missing, or an image, state or instruction does not fit the policy.
+        """
+        ...

@@ -1,0 +1,1 @@
+"""The gate, the model registry, the promotion log."""

@@ -1,0 +1,1 @@
+"""Bundles, signed release records, the TUF channel."""

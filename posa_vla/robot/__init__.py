@@ -1,0 +1,1 @@
+"""The robot side: drivers, control loop, safety envelope, release agent."""

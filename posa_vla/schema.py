@@ -1,0 +1,71 @@
+"""Closed schemas: unknown keys are errors that name the closest known key."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pydantic
+import yaml
+
+from posa_vla.errors import BadInput, did_you_mean
+
+
+class Closed(pydantic.BaseModel):
+    """Base of every configuration and record: frozen, no unknown keys, no NaN."""
+
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, ser_json_inf_nan="null")
+
+
+Model = TypeVar("Model", bound=pydantic.BaseModel)
+
+
+def _known_keys(schema: type[pydantic.BaseModel], location: tuple[int | str, ...]) -> list[str]:
+    """The keys allowed beside the one at `location`; empty where the schema cannot say."""
+    current: Any = schema
+    for step in location[:-1]:
+        if isinstance(current, type) and issubclass(current, pydantic.BaseModel) and step in current.model_fields:
+            current = current.model_fields[str(step)].annotation
+        else:
+            arguments = [a for a in getattr(current, "__args__", ()) if isinstance(a, type) and a is not type(None)]
+            current = arguments[-1] if arguments else None
+            if isinstance(current, type) and issubclass(current, pydantic.BaseModel) and step in current.model_fields:
+                current = current.model_fields[str(step)].annotation
+    if isinstance(current, type) and issubclass(current, pydantic.BaseModel):
+        return list(current.model_fields)
+    return []
+
+
+def parse(schema: type[Model], value: Any, where: str) -> Model:
+    """Validates `value`; `where` names its origin in the message.
+
+    Raises:
+        BadInput: One line for each thing that does not fit.
+    """
+    try:
+        return schema.model_validate(value)
+    except pydantic.ValidationError as error:
+        lines = []
+        for problem in error.errors():
+            place = ".".join(str(step) for step in problem["loc"]) or "(top level)"
+            if problem["type"] == "extra_forbidden":
+                known = _known_keys(schema, problem["loc"])
+                hint = f"; {did_you_mean(str(problem['loc'][-1]), known)}" if known else ""
+                lines.append(f"{where}: unknown key {place}{hint}")
+            else:
+                lines.append(f"{where}: {place}: {problem['msg']}, got {problem['input']!r}"[:400])
+        raise BadInput("\n".join(lines)) from None
+
+
+def read_yaml(path: Path) -> Any:
+    """Reads a YAML file with the safe loader.
+
+    Raises:
+        BadInput: The file is missing or is not YAML.
+    """
+    try:
+        return yaml.safe_load(path.read_text())
+    except FileNotFoundError:
+        raise BadInput(f"{path} does not exist") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise BadInput(f"{path} is not YAML: {error}") from None

@@ -1,0 +1,1 @@
+"""MuJoCo scenes, tasks, scripted expert, Gymnasium environment."""

@@ -1,0 +1,1 @@
+"""The plain torch training loop, its checkpoints, and its launch on Ray."""

@@ -1,0 +1,222 @@
+"""The workspace folder: who holds it, what has been done in it, and where things lie."""
+
+from __future__ import annotations
+
+import ast
+import fcntl
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from posa_vla.errors import BadInput, Busy
+from posa_vla.files import sha256_bytes, sha256_file, sha256_json, write_json
+from posa_vla.settings import Settings
+
+Status = Literal["done", "reused"]
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """Paths below the one folder that everything is written to (default `.posa/`)."""
+
+    home: Path
+    settings: Settings
+
+    @staticmethod
+    def open(settings: Settings | None = None) -> Workspace:
+        """The workspace of the settings; the folder is made when something is first written."""
+        settings = settings or Settings()
+        return Workspace(settings.home.expanduser().resolve(), settings)
+
+    @property
+    def store(self) -> Path:
+        """The episode store: batches named by their content."""
+        return self.home / "episodes"
+
+    @property
+    def repository(self) -> Path:
+        """Bare git repository with the data's history."""
+        return self.home / "workspace.git"
+
+    @property
+    def clones(self) -> Path:
+        """Working clones of the repository, one a run."""
+        return self.home / "clones"
+
+    @property
+    def dvc_cache(self) -> Path:
+        """DVC cache shared by all clones."""
+        return self.home / "dvc-cache"
+
+    @property
+    def dvc_remote(self) -> str:
+        """Default DVC remote."""
+        return self.settings.dvc_remote or str(self.home / "dvc-remote")
+
+    @property
+    def data(self) -> Path:
+        """Prepared training data, one folder a data version."""
+        return self.home / "data"
+
+    @property
+    def training(self) -> Path:
+        """Checkpoints, one folder a training key."""
+        return self.home / "training"
+
+    @property
+    def bundles(self) -> Path:
+        """Policy bundles named by digest."""
+        return self.home / "bundles"
+
+    @property
+    def evaluations(self) -> Path:
+        """Evidence, rows of unfinished evaluations, videos."""
+        return self.home / "evaluations"
+
+    @property
+    def promotions(self) -> Path:
+        """Promotion logs, decisions and release records."""
+        return self.home / "promotions"
+
+    @property
+    def keys(self) -> Path:
+        """Private keys of this workspace's publisher (mode 0600)."""
+        return self.home / "keys"
+
+    @property
+    def channel(self) -> str:
+        """Release channel: a directory or `s3://...`."""
+        return self.settings.channel or str(self.home / "channel")
+
+    @property
+    def robots(self) -> Path:
+        """State folders of simulated robots, one a robot."""
+        return self.home / "robots"
+
+    @property
+    def mlflow_uri(self) -> str:
+        """MLflow tracking and registry URI."""
+        return self.settings.mlflow_tracking_uri or f"sqlite:///{self.home / 'mlflow' / 'mlflow.db'}"
+
+    @contextmanager
+    def lock(self, purpose: str) -> Iterator[None]:
+        """Holds the workspace until the block ends; the kernel frees it when the process dies, however it dies.
+
+        Raises:
+            Busy: Another process holds it; the message names process and purpose.
+        """
+        self.home.mkdir(parents=True, exist_ok=True)
+        path = self.home / "lock"
+        with path.open("a+") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                file.seek(0)
+                holder = file.read().strip() or "another process"
+                raise Busy(
+                    f"workspace {self.home} is held by {holder}: wait for it, stop it, or set POSA_HOME to another folder"
+                ) from None
+            file.seek(0)
+            file.truncate()
+            file.write(f"{purpose}, process {os.getpid()}, since {time.strftime('%H:%M:%S')}")
+            file.flush()
+            try:
+                yield
+            finally:
+                file.seek(0)
+                file.truncate()
+
+
+def code_digest(*packages: str) -> str:
+    """A digest of what the Python code of some packages does: comments, docstrings and layout do not change it.
+
+    Args:
+        packages: Dotted names of modules or packages, e.g. `posa_vla.model`.
+    """
+    root = Path(__file__).parent.parent
+    parts: dict[str, str] = {}
+    for package in packages:
+        place = root / package.replace(".", "/")
+        files = sorted(place.rglob("*")) if place.is_dir() else [place.with_suffix(".py")]
+        for path in files:
+            if path.suffix == ".py":
+                tree = ast.parse(path.read_bytes())
+                for node in ast.walk(tree):
+                    if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+                        node.value = ast.Constant(None)
+                parts[path.relative_to(root).as_posix()] = sha256_bytes(ast.dump(tree).encode())
+            elif path.is_file() and path.suffix in {".xml", ".yaml"}:
+                parts[path.relative_to(root).as_posix()] = sha256_file(path)
+    return sha256_json(parts)
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """What a step gave, and whether it was done now or earlier.
+
+    Attributes:
+        name: Name of the step.
+        key: Content key of its inputs.
+        output: JSON value that the next steps are handed.
+        status: `done` in this run or `reused` from an earlier one.
+        seconds: Time spent in this run.
+    """
+
+    name: str
+    key: str
+    output: dict[str, Any]
+    status: Status
+    seconds: float
+
+
+class Ledger:
+    """Finished steps by the hash of what went in: the same inputs never do the work twice."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self._folder = workspace.home / "ledger"
+
+    def _path(self, name: str, key: str) -> Path:
+        return self._folder / name / f"{key}.json"
+
+    def find(self, name: str, key: str) -> dict[str, Any] | None:
+        """Output of a finished step, or None."""
+        try:
+            record = json.loads(self._path(name, key).read_bytes())
+        except FileNotFoundError:
+            return None
+        except json.JSONDecodeError as error:
+            raise BadInput(f"{self._path(name, key)} is damaged ({error}): delete it and run again") from None
+        output = record["output"]
+        return output if isinstance(output, dict) else None
+
+    def step(
+        self,
+        name: str,
+        inputs: dict[str, Any],
+        work: Callable[[str], dict[str, Any]],
+        *,
+        sound: Callable[[dict[str, Any]], bool] = lambda output: True,
+    ) -> StepResult:
+        """Does a step once for its inputs.
+
+        Args:
+            name: Name of the step.
+            inputs: JSON values that decide the outcome; their hash is the step's key.
+            work: Given the key, does the work and returns its output (JSON values). It must itself continue where an
+                earlier, killed call stopped.
+            sound: Whether what an earlier output points at is still there; if not, the step is done again.
+        """
+        start = time.monotonic()
+        key = sha256_json({"step": name, "inputs": inputs})
+        earlier = self.find(name, key)
+        if earlier is not None and sound(earlier):
+            return StepResult(name, key, earlier, "reused", time.monotonic() - start)
+        output = work(key)
+        record = {"schema_version": 1, "step": name, "key": key, "inputs": inputs, "output": output}
+        write_json(self._path(name, key), record)
+        return StepResult(name, key, output, "done", time.monotonic() - start)
