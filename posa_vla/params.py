@@ -46,7 +46,7 @@ class ModelParams(Closed):
     # Anchor grid: patches along each side. At 64 px, 8 leaves Omega+ empty on a third of the frames, 16 never does.
     grid: int = Field(default=16, ge=4)
     # Width of the visual features and of the text and pose embeddings.
-    width: int = Field(default=96, ge=16)
+    width: int = Field(default=64, ge=16)
     # Flow-matching transformer.
     flow_layers: int = Field(default=3, ge=1)
     flow_width: int = Field(default=128, ge=16)
@@ -82,8 +82,10 @@ class TrainParams(Closed):
     # Ray Train workers and CPU threads of each.
     workers: int = Field(default=2, ge=1)
     threads: int = Field(default=1, ge=1)
-    # Seconds between checkpoints: what a crash may cost.
-    checkpoint_seconds: float = Field(default=30, gt=0)
+    # Steps between checkpoints: what a crash may cost.
+    checkpoint_steps: int = Field(default=150, gt=0)
+    # Arithmetic of forward and backward pass; weights stay float32. `auto` is bf16 where the processor has it.
+    precision: Literal["auto", "bf16", "fp32"] = "auto"
 
 
 class EvaluateParams(Closed):

@@ -1,0 +1,119 @@
+"""Flow-matching transformer: a velocity field over action chunks (PosA-VLA Eq. 12-16)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+@dataclass(frozen=True)
+class Context:
+    """An encoded observation, computed once a chunk and reused over the flow steps.
+
+    Attributes:
+        keys_values: For each layer, keys and values (B, heads, tokens, d / heads) of the observation tokens.
+        summary: (B, d) pooled observation for the adaptive layer norms.
+    """
+
+    keys_values: list[tuple[Tensor, Tensor]]
+    summary: Tensor
+
+
+def _attend(query: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+    """Softmax attention spelled out: on a CPU and at these lengths three times faster than the fused kernel."""
+    weights = torch.softmax(query @ keys.transpose(-1, -2) * query.shape[-1] ** -0.5, dim=-1)
+    return (weights @ values).transpose(-2, -3).flatten(-2)
+
+
+def _split(x: Tensor, heads: int) -> Tensor:
+    return x.unflatten(-1, (heads, -1)).transpose(-2, -3)
+
+
+class _Block(nn.Module):
+    """DiT block: adaptive layer norm, self-attention over the chunk, cross-attention to the observation, MLP."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norm = nn.LayerNorm(width, elementwise_affine=False)
+        self.qkv = nn.Linear(width, 3 * width)
+        self.self_out = nn.Linear(width, width)
+        self.cross_q = nn.Linear(width, width)
+        self.cross_kv = nn.Linear(width, 2 * width)
+        self.cross_out = nn.Linear(width, width)
+        self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
+        self.modulation = nn.Linear(width, 9 * width)
+        nn.init.zeros_(self.modulation.weight)
+        nn.init.zeros_(self.modulation.bias)
+        with torch.no_grad():  # gates start open a little: faster than DiT's closed gates on short trainings
+            self.modulation.bias.view(9, width)[2::3] = 0.5
+
+    def forward(self, x: Tensor, condition: Tensor, keys_values: tuple[Tensor, Tensor], draws: int) -> Tensor:
+        modulation = self.modulation(F.silu(condition))[:, None].chunk(9, dim=-1)
+        shift, scale, gate = modulation[:3]
+        q, k, v = self.qkv(self.norm(x) * (1 + scale) + shift).chunk(3, dim=-1)
+        attended = _attend(_split(q, self.heads), _split(k, self.heads), _split(v, self.heads))
+        x = x + gate * self.self_out(attended)
+
+        shift, scale, gate = modulation[3:6]
+        query = self.cross_q(self.norm(x) * (1 + scale) + shift)
+        rows, steps, width = query.shape
+        query = query.view(rows // draws, draws * steps, width)  # the draws of an observation share its keys
+        attended = _attend(_split(query, self.heads), *keys_values)
+        x = x + gate * self.cross_out(attended.view(rows, steps, width))
+
+        shift, scale, gate = modulation[6:]
+        out: Tensor = x + gate * self.mlp(self.norm(x) * (1 + scale) + shift)
+        return out
+
+
+class FlowTransformer(nn.Module):
+    """Velocity of a noisy action chunk under an encoded observation."""
+
+    def __init__(self, action_dim: int, horizon: int, width: int, layers: int, heads: int) -> None:
+        super().__init__()
+        self.width = width
+        self.embed = nn.Linear(action_dim, width)
+        self.position = nn.Parameter(torch.randn(horizon, width) * 0.02)
+        self.time = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width))
+        self.blocks = nn.ModuleList(_Block(width, heads) for _ in range(layers))
+        self.norm = nn.LayerNorm(width)
+        self.out = nn.Linear(width, action_dim)
+        nn.init.zeros_(self.out.weight)
+        nn.init.zeros_(self.out.bias)
+        half = width // 2
+        self.register_buffer("frequencies", torch.exp(-math.log(1000.0) * torch.arange(half) / half), False)
+
+    def context(self, tokens: Tensor, summary: Tensor) -> Context:
+        """Projects observation tokens (B, n, d) and a pooled vector (B, d) once for all flow steps."""
+        keys_values = []
+        for block in self.blocks:
+            assert isinstance(block, _Block)  # for the type checker
+            keys, values = block.cross_kv(tokens).chunk(2, dim=-1)
+            keys_values.append((_split(keys, block.heads), _split(values, block.heads)))
+        return Context(keys_values, summary)
+
+    def forward(self, actions: Tensor, tau: Tensor, context: Context, draws: int = 1) -> Tensor:
+        """Velocity v(x_tau, tau | observation).
+
+        Args:
+            actions: (B * draws, H, A) noisy normalised chunks; the draws of one observation stand together.
+            tau: (B * draws,) flow time, 0 noise to 1 action.
+            context: Of B observations.
+            draws: Chunks an observation.
+
+        Returns:
+            (B * draws, H, A).
+        """
+        angles = tau[:, None] * 1000.0 * self.get_buffer("frequencies")
+        condition = self.time(torch.cat([angles.sin(), angles.cos()], -1))
+        condition = condition + context.summary.repeat_interleave(draws, 0)
+        x = self.embed(actions) + self.position
+        for block, keys_values in zip(self.blocks, context.keys_values, strict=True):
+            x = block(x, condition, keys_values, draws)
+        out: Tensor = self.out(self.norm(x))
+        return out

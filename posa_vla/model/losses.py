@@ -1,0 +1,99 @@
+"""The training objective: L = L_action + lambda L_anchor (PosA-VLA Eq. 11, 14, 17)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from posa_vla.model.anchor_loss import anchor_features, contrastive_loss, focal_loss, label_maps
+from posa_vla.model.flow_transformer import Context
+from posa_vla.model.posa import PosA
+
+# Noise and flow time are drawn this often for each observation: the encoders dominate the cost, and more draws
+# lower the variance of the action loss for little more.
+DRAWS = 4
+
+
+@dataclass(frozen=True)
+class Targets:
+    """What a batch is supervised with.
+
+    Attributes:
+        action: (B, H, A), normalised.
+        action_valid: (B, H) bool; false past the end of the episode.
+        captions: (B,) caption numbers.
+        anchor_points: Role -> (B, 2, 2) pixels (u, v).
+        anchor_valid: Role -> (B, 2) bool.
+    """
+
+    action: Tensor
+    action_valid: Tensor
+    captions: Tensor
+    anchor_points: Mapping[str, Tensor]
+    anchor_valid: Mapping[str, Tensor]
+
+
+def flow_time(count: int, generator: torch.Generator) -> Tensor:
+    """tau = 1 - t with t ~ Beta(1.5, 1) on [0.001, 1]: more weight on noisy chunks; (count,)."""
+    t = torch.rand(count, generator=generator) ** (1 / 1.5)  # inverse CDF of Beta(1.5, 1)
+    return 1 - (0.001 + 0.999 * t)
+
+
+class Objective(nn.Module):
+    """The loss as a module, so that a distributed wrapper sees one forward pass a step."""
+
+    def __init__(self, model: PosA, *, alpha: float, anchor_weight: float) -> None:
+        super().__init__()
+        self.model = model
+        self.alpha = alpha
+        self.anchor_weight = anchor_weight
+
+    def forward(
+        self,
+        images: Mapping[str, Tensor],
+        state: Tensor,
+        texts: Sequence[str],
+        targets: Targets,
+        generator: torch.Generator,
+        anchor_only: bool,
+    ) -> dict[str, Tensor]:
+        """Scalars `loss`, `action`, `anchor`, `focal`, `contrastive`.
+
+        Args:
+            images: Role -> uint8 (B, H, W, 3).
+            state: (B, S), normalised.
+            texts: B instructions.
+            targets: Supervision.
+            generator: Of noise and flow times.
+            anchor_only: Whether `loss` is the anchor loss alone (the first steps of a training).
+        """
+        config = self.model.config
+        encoded = self.model.encode(images, state, texts)
+        points = torch.stack([targets.anchor_points[role] for role in config.cameras], 1)
+        valid = torch.stack([targets.anchor_valid[role] for role in config.cameras], 1)
+        points = torch.where(valid[..., None], points, torch.zeros_like(points))
+        labels = label_maps(points, config.params.grid, config.image_size, (config.sigma_task, config.sigma_end))
+        focal = focal_loss(encoded.anchors.logits, labels, valid)
+        pooled = anchor_features(encoded.features, labels, valid)
+        contrastive = contrastive_loss(
+            encoded.text, encoded.gripper_text, pooled, targets.captions, self.model.theta
+        )
+        anchor = self.alpha * focal + (1 - self.alpha) * contrastive
+        action = _action_loss(self.model, encoded.context, targets, generator)
+        # times zero rather than left out: a distributed reducer expects every parameter in the graph
+        loss = self.anchor_weight * anchor + (0.0 if anchor_only else 1.0) * action
+        return {"loss": loss, "action": action, "anchor": anchor, "focal": focal, "contrastive": contrastive}
+
+
+def _action_loss(model: PosA, context: Context, targets: Targets, generator: torch.Generator) -> Tensor:
+    action = targets.action.repeat_interleave(DRAWS, 0)
+    noise = torch.randn(action.shape, generator=generator).to(action.device)
+    tau = flow_time(len(action), generator).to(action.device)
+    noisy = (1 - tau)[:, None, None] * noise + tau[:, None, None] * action
+    velocity = model.flow(noisy, tau, context, DRAWS)
+    weight = targets.action_valid.repeat_interleave(DRAWS, 0)[..., None].to(action.dtype)
+    squared = (velocity - (action - noise)) ** 2 * weight
+    return squared.sum() / (weight.sum() * action.shape[-1]).clamp(min=1.0)

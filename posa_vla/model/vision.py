@@ -1,0 +1,57 @@
+"""The small preset's visual encoder: images to a grid of features."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+class _Residual(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.net = nn.Sequential(
+            nn.ReLU(),
+            nn.Conv2d(width, width, 3, padding=1),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(width, width, 3, padding=1),
+        )
+        last = self.net[-1]
+        assert isinstance(last, nn.Conv2d)  # for the type checker
+        nn.init.zeros_(last.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = x + self.net(x)
+        return out
+
+
+class VisionEncoder(nn.Module):
+    """A residual convolutional network, one for all cameras: F_I, (d, grid, grid) features an image.
+
+    Two coordinate channels are added to the colours, since where something is matters as much as what it is.
+    """
+
+    def __init__(self, image_size: int, grid: int, width: int, blocks: int = 2) -> None:
+        super().__init__()
+        stride = image_size // grid
+        if stride * grid != image_size or stride & (stride - 1):
+            raise ValueError(f"image size {image_size} over grid {grid} must be a power of two")
+        layers: list[nn.Module] = []
+        channels, size = 5, image_size
+        while size > grid:
+            out = width if size // 2 == grid else max(width // 3, 16)
+            layers += [nn.Conv2d(channels, out, 5 if channels == 5 else 3, stride=2, padding=2 if channels == 5 else 1)]
+            layers += [nn.ReLU(inplace=True)]
+            channels, size = out, size // 2
+        layers += [_Residual(width) for _ in range(blocks)]
+        layers += [nn.GroupNorm(8, width)]
+        self.net = nn.Sequential(*layers)
+        line = (torch.arange(image_size) + 0.5) / image_size * 2 - 1
+        self.register_buffer("coordinates", torch.stack(torch.meshgrid(line, line, indexing="xy"))[None], False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Encodes uint8 (N, H, W, 3) to float32 (N, d, grid, grid)."""
+        colours = images.permute(0, 3, 1, 2).float().mul_(1 / 127.5).sub_(1.0)
+        coordinates = self.get_buffer("coordinates").expand(len(images), -1, -1, -1)
+        x = torch.cat([colours, coordinates], 1).to(memory_format=torch.channels_last)
+        out: Tensor = self.net(x)
+        return out

@@ -1,0 +1,53 @@
+"""Training state on disk: safetensors and JSON, whole or not at all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from posa_vla.errors import BadInput
+from posa_vla.files import read_json, write_json
+
+
+def save_state(
+    folder: Path, step: int, model: nn.Module, average: dict[str, Tensor], optimizer: torch.optim.Optimizer
+) -> None:
+    """Writes the state after `step` steps into an existing folder."""
+    tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
+    tensors |= {f"average.{name}": value for name, value in average.items()}
+    for index, state in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{index}.{name}": value for name, value in state.items()}
+    save_file({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, folder / "state.safetensors")
+    write_json(folder / "state.json", {"schema_version": 1, "step": step})
+
+
+def load_state(
+    folder: Path, model: nn.Module, average: dict[str, Tensor], optimizer: torch.optim.Optimizer
+) -> int:
+    """Restores a state in place and returns the number of steps done.
+
+    Raises:
+        BadInput: The checkpoint is incomplete or belongs to another architecture.
+    """
+    step = int(read_json(folder / "state.json")["step"])
+    try:
+        tensors = load_file(folder / "state.safetensors")
+    except (OSError, SafetensorError) as error:
+        raise BadInput(f"checkpoint {folder} cannot be read ({error}): delete it and train again") from None
+    try:
+        model.load_state_dict({k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")})
+    except RuntimeError as error:
+        raise BadInput(f"checkpoint {folder} is of another architecture: {error}") from None
+    for name, value in average.items():
+        value.copy_(tensors[f"average.{name}"])
+    moments: dict[int, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        if key.startswith("optimizer."):
+            _, index, name = key.split(".")
+            moments.setdefault(int(index), {})[name] = value
+    optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
+    return step

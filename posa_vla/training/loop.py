@@ -1,0 +1,224 @@
+"""The training loop in plain torch: it runs without Ray, and Ray's workers run the same steps."""
+
+from __future__ import annotations
+
+import math
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from posa_vla.console import progress
+from posa_vla.dataset.loader import Batch, BatchSampler, PackedDataset, augment
+from posa_vla.errors import BadInput, PosaError
+from posa_vla.files import new_folder
+from posa_vla.model.losses import Objective, Targets
+from posa_vla.model.normalisation import Standardise
+from posa_vla.model.posa_policy import new_model, read_prepared, write_policy_files
+from posa_vla.params import Params, TrainParams
+from posa_vla.training.checkpoints import load_state, save_state
+
+# Steps between two rows of metrics.
+REPORT_STEPS = 10
+# Frames of the validation split that the validation loss is measured on.
+VALIDATION_FRAMES = 512
+
+
+def learning_rate(step: int, params: TrainParams) -> float:
+    """Linear warm-up, then a cosine to zero."""
+    if step < params.warmup_steps:
+        return params.learning_rate * (step + 1) / params.warmup_steps
+    left = (step - params.warmup_steps) / max(params.steps - params.warmup_steps, 1)
+    return params.learning_rate * 0.5 * (1 + math.cos(math.pi * min(left, 1.0)))
+
+
+def low_precision(params: TrainParams, device: torch.device) -> bool:
+    """Whether the passes run in bf16."""
+    if params.precision != "auto":
+        return params.precision == "bf16"
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported()
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+class Trainer:
+    """One worker's share of a training.
+
+    Everything random is drawn from generators seeded by (seed, step, rank), so that a resumed training goes through
+    the same steps as an uninterrupted one.
+    """
+
+    def __init__(
+        self,
+        data: Path,
+        params: Params,
+        *,
+        rank: int = 0,
+        world: int = 1,
+        device: torch.device | None = None,
+        distribute: Callable[[nn.Module], nn.Module] = lambda module: module,
+    ) -> None:
+        """Sets up model, data and optimiser.
+
+        Args:
+            data: Prepared data folder.
+            params: All parameters.
+            rank: This worker's number.
+            world: Number of workers.
+            device: Where to train; the CPU by default.
+            distribute: Wraps the objective so that gradients are averaged over the workers.
+        """
+        self.params = params.train
+        self.data_folder = data
+        self.device = device or torch.device("cpu")
+        self.rank, self.world = rank, world
+        self.step = 0
+        if self.params.batch % world:
+            raise BadInput(f"train.batch {self.params.batch} must be a multiple of the {world} workers")
+        prepared = read_prepared(data)
+        self.captions = prepared.captions
+        self.train_data = PackedDataset(data, "train", params.model.horizon)
+        self.validation_data = PackedDataset(data, "validation", params.model.horizon)
+        self.sampler = BatchSampler(len(self.train_data), self.params.batch, self.params.seed, rank, world)
+        self.model = new_model(prepared, params, self.params.seed).to(self.device)
+        self.state_units = Standardise(prepared.normalisation.state).to(self.device)
+        self.action_units = Standardise(prepared.normalisation.action).to(self.device)
+        objective = Objective(self.model, alpha=self.params.anchor_alpha, anchor_weight=self.params.anchor_weight)
+        self.objective = distribute(objective)
+        self.average = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
+        self.optimizer = torch.optim.AdamW(
+            self.model.parameters(),
+            lr=self.params.learning_rate,
+            betas=(0.95, 0.999),
+            eps=1e-8,
+            weight_decay=self.params.weight_decay,
+        )
+        self.bf16 = low_precision(self.params, self.device)
+        self.totals: dict[str, float] = {}
+
+    def _loss(self, batch: Batch, generator: torch.Generator, anchor_only: bool) -> dict[str, Tensor]:
+        device = self.device
+        targets = Targets(
+            action=self.action_units(batch.action.to(device)),
+            action_valid=batch.action_valid.to(device),
+            captions=batch.caption.to(device),
+            anchor_points={role: points.to(device) for role, points in batch.anchor_points.items()},
+            anchor_valid={role: valid.to(device) for role, valid in batch.anchor_valid.items()},
+        )
+        images = {role: image.to(device) for role, image in batch.images.items()}
+        state = self.state_units(batch.state.to(device))
+        texts = [self.captions[int(i)] for i in batch.caption]
+        with torch.autocast(device.type, torch.bfloat16, enabled=self.bf16):
+            result: dict[str, Tensor] = self.objective(images, state, texts, targets, generator, anchor_only)
+        return result
+
+    def advance(self) -> dict[str, float] | None:
+        """Does one optimiser step; returns mean metrics every `REPORT_STEPS` steps.
+
+        Raises:
+            PosaError: The loss is no longer finite.
+        """
+        generator = torch.Generator().manual_seed((self.params.seed * 2**24 + self.step) * 2**10 + self.rank)
+        batch = self.train_data.sample(self.sampler.indices(self.step))
+        batch = augment(batch, generator, self.params.shift, self.params.jitter)
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(self.step, self.params)
+        result = self._loss(batch, generator, self.step < self.params.anchor_only_steps)
+        self.optimizer.zero_grad(set_to_none=True)
+        result["loss"].backward()  # type: ignore[no-untyped-call]  # torch ships it untyped
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        self.optimizer.step()
+        self.step += 1
+        self._average()
+        for name, value in result.items():
+            self.totals[name] = self.totals.get(name, 0.0) + float(value.detach())
+        if self.step % REPORT_STEPS and self.step != self.params.steps:
+            return None
+        count = self.step % REPORT_STEPS or REPORT_STEPS
+        metrics = {name: total / count for name, total in self.totals.items()}
+        self.totals = {}
+        if not math.isfinite(metrics["loss"]):
+            raise PosaError(
+                f"training loss is {metrics['loss']} at step {self.step}: lower train.learning_rate "
+                f"(now {self.params.learning_rate}) and run again"
+            )
+        return {**metrics, "learning_rate": self.optimizer.param_groups[0]["lr"]}
+
+    def _average(self) -> None:
+        """Exponential moving average of the weights; it follows faster while the training is young."""
+        decay = min(self.params.ema, (1 + self.step) / (10 + self.step))
+        with torch.no_grad():
+            for name, value in self.model.state_dict().items():
+                self.average[name].lerp_(value, 1 - decay)
+
+    def validate(self) -> dict[str, float]:
+        """Losses of the current weights on held-out episodes, without augmentation; empty where none are held out."""
+        count = min(len(self.validation_data), VALIDATION_FRAMES)
+        if count == 0:
+            return {}
+        generator = torch.Generator().manual_seed(self.params.seed)
+        indices = torch.randperm(len(self.validation_data), generator=generator)[:count]
+        with torch.no_grad():
+            result = self._loss(self.validation_data.sample(indices), generator, False)
+        return {f"validation_{name}": float(value) for name, value in result.items()}
+
+    def save(self, folder: Path) -> None:
+        """Writes the training state into an existing folder."""
+        save_state(folder, self.step, self.model, self.average, self.optimizer)
+
+    def restore(self, folder: Path) -> None:
+        """Continues from a state written by `save`."""
+        self.step = load_state(folder, self.model, self.average, self.optimizer)
+
+    def export(self, folder: Path) -> None:
+        """Writes the policy's four files, with the averaged weights, into an existing folder."""
+        write_policy_files(self.data_folder, self.model.config, self.average, folder)
+
+
+def train(
+    data: Path,
+    params: Params,
+    out: Path,
+    *,
+    on_metrics: Callable[[int, dict[str, float]], None] | None = None,
+) -> Path:
+    """Trains in this process and resumes where an earlier call was stopped.
+
+    Args:
+        data: Prepared data folder.
+        params: All parameters.
+        out: Folder of this training: checkpoints, and at the end the policy's files in `policy/`.
+        on_metrics: Called with step and means every `REPORT_STEPS` steps.
+
+    Returns:
+        The folder with model.safetensors, config.json, normalisation.json and embodiment.json.
+    """
+    final = out / "policy"
+    if final.exists():
+        return final
+    torch.set_num_threads(params.train.workers * params.train.threads)
+    trainer = Trainer(data, params)
+    checkpoints = out / "checkpoints"
+    earlier = sorted(checkpoints.glob("step-*"))
+    if earlier:
+        trainer.restore(earlier[-1])
+    with progress("train", params.train.steps, done=trainer.step, unit="step") as advance:
+        while trainer.step < params.train.steps:
+            metrics = trainer.advance()
+            done = trainer.step == params.train.steps
+            if metrics is not None:
+                if trainer.step % params.train.checkpoint_steps == 0 or done:
+                    metrics |= trainer.validate()
+                if on_metrics is not None:
+                    on_metrics(trainer.step, metrics)
+            advance(1, f"loss {metrics['loss']:.3f}" if metrics else "")
+            if trainer.step % params.train.checkpoint_steps == 0 and not done:
+                with new_folder(checkpoints / f"step-{trainer.step:08d}") as folder:
+                    trainer.save(folder)
+                for old in sorted(checkpoints.glob("step-*"))[:-2]:
+                    shutil.rmtree(old)
+    with new_folder(final) as folder:
+        trainer.export(folder)
+    return final
