@@ -1,0 +1,102 @@
+"""Behaviour of the network as a whole."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+
+from posa_vla.model.losses import Objective, Targets, flow_time
+from posa_vla.model.posa import PosA
+
+Batch = tuple[dict[str, torch.Tensor], torch.Tensor, list[str], Targets]
+
+
+def test_one_batch_can_be_overfitted(model: PosA, batch: Batch) -> None:
+    images, state, texts, targets = batch
+    objective = Objective(model, alpha=0.5, anchor_weight=1.0)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(150):
+        loss = objective(images, state, texts, targets, generator, False)["loss"]
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    encoded = model.eval().encode(images, state, texts)
+    sampled = model.sample(encoded.context, torch.randn(6, 8, 3, generator=generator))
+    untrained_error = targets.action.square().mean()
+    assert (sampled - targets.action).square().mean() < 0.5 * untrained_error
+    for c, role in enumerate(model.config.cameras):
+        for channel in range(2):
+            flat = encoded.anchors.maps[:, c, channel].flatten(1).argmax(1)
+            found = torch.stack([flat % 16, flat // 16], -1) * 4.0 + 2.0
+            distance = (found - targets.anchor_points[role][:, channel]).norm(dim=-1)
+            assert distance.median() < 6.0
+
+
+def test_anchor_only_steps_leave_the_action_head_alone(model: PosA, batch: Batch) -> None:
+    images, state, texts, targets = batch
+    objective = Objective(model, alpha=0.5, anchor_weight=1.0)
+    objective(images, state, texts, targets, torch.Generator().manual_seed(0), True)["loss"].backward()
+    gradients = [p.grad for p in model.flow.parameters()]
+    assert all(g is not None and not g.any() for g in gradients), "every parameter is in the graph, none is moved"
+    assert model.attention.bias.grad is not None and model.attention.bias.grad.any()
+
+
+def test_actions_past_the_end_of_an_episode_never_move_the_loss(model: PosA, batch: Batch) -> None:
+    images, state, texts, targets = batch
+    valid = targets.action_valid.clone()
+    valid[:, 5:] = False
+    objective = Objective(model, alpha=0.5, anchor_weight=1.0)
+    results = []
+    for shift in (0.0, 100.0):  # the untrained velocity is zero whatever goes in, so only the targets can differ
+        action = targets.action.clone()
+        action[:, 5:] += shift
+        changed = dataclasses.replace(targets, action=action, action_valid=valid)
+        results.append(objective(images, state, texts, changed, torch.Generator().manual_seed(0), False)["action"])
+    assert results[0] == results[1]
+
+
+def test_the_gate_closes_off_an_unattended_region(model: PosA, batch: Batch) -> None:
+    images, state, texts, _ = batch
+    encoded = model.encode(images, state, texts)
+    features = encoded.features.detach().clone()
+    maps = torch.zeros_like(encoded.anchors.maps)
+    maps[..., 2:6, 2:6] = 1.0
+    text, pose = model.text_token(encoded.text), model.pose(state)
+    noise = torch.randn(6, 8, 3, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        model.flow.out.weight.normal_()
+        before = model.sample(model._context(features, maps, text, pose), noise)
+        features[..., 8:, 8:] += 10.0
+        unattended = model.sample(model._context(features, maps, text, pose), noise)
+        features[..., 2:6, 2:6] += 10.0
+        attended = model.sample(model._context(features, maps, text, pose), noise)
+    torch.testing.assert_close(before, unattended, atol=1e-5, rtol=1e-5)
+    assert (before - attended).abs().max() > 1e-3
+
+
+def test_a_committed_prefix_is_kept(model: PosA, batch: Batch) -> None:
+    images, state, texts, _ = batch
+    context = model.encode(images, state, texts).context
+    committed = torch.full((6, 3, 3), 0.25)
+    sampled = model.sample(context, torch.randn(6, 8, 3), committed)
+    assert torch.equal(sampled[:, :3], committed)
+
+
+def test_text_never_seen_and_empty_text_are_encoded(model: PosA) -> None:
+    encoded = model.language(["pick up the red cube", "saisis le gobelet ébréché", ""])
+    assert encoded.isfinite().all()
+    assert (encoded[0] - encoded[1]).norm() > 0.1
+
+
+@pytest.mark.parametrize("variant", ["PICK UP the red  cube", "pick up the red cube.", "  pick up the red cube "])
+def test_case_spacing_and_punctuation_do_not_count(model: PosA, variant: str) -> None:
+    assert torch.equal(*model.language(["pick up the red cube", variant]).detach().unbind())
+
+
+def test_flow_time_is_noise_heavy_and_inside_its_range() -> None:
+    tau = flow_time(20000, torch.Generator().manual_seed(0))
+    assert 0.0 <= tau.min() and tau.max() <= 0.999
+    assert abs(tau.mean() - (1 - (0.001 + 0.999 * 0.6))) < 0.01, "mean of 1 - t, t ~ Beta(1.5, 1)"
