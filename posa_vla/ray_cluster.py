@@ -25,6 +25,15 @@ WORKER_ENVIRONMENT = {
 }
 
 
+def _private_folder() -> str:
+    """A new short session folder; those that killed processes left behind are removed."""
+    for old in Path("/tmp").glob("posa-ray-*-*"):
+        owner = old.name.split("-")[2]
+        if owner.isdigit() and not Path(f"/proc/{owner}").exists():
+            shutil.rmtree(old, ignore_errors=True)
+    return tempfile.mkdtemp(prefix=f"posa-ray-{os.getpid()}-", dir="/tmp")
+
+
 @contextmanager
 def ray_session(settings: Settings) -> Iterator[None]:
     """Joins the cluster of `settings.ray_address`, or starts one here that ends with the block.
@@ -53,7 +62,7 @@ def ray_session(settings: Settings) -> Iterator[None]:
         if settings.ray_address:
             ray.init(address=settings.ray_address, runtime_env=environment, log_to_driver=False)
         else:
-            folder = tempfile.mkdtemp(prefix="posa-ray-", dir="/tmp" if Path("/tmp").is_dir() else None)
+            folder = _private_folder()
             ray.init(
                 address="local",
                 _temp_dir=folder,

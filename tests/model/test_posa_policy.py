@@ -1,0 +1,113 @@
+"""The policy behind its face: files, checks, determinism."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from posa_vla.errors import BadInput
+from posa_vla.files import write_json
+from posa_vla.model.posa_policy import POLICY_FILES, initial_policy_files, load_policy
+from posa_vla.params import ModelParams, Params, TargetParams
+from posa_vla.policy.policy import Observation
+
+CHANNEL = {"unit": "m", "low": -0.5, "high": 0.5}
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Path:
+    data, out = tmp_path / "data", tmp_path / "policy"
+    data.mkdir()
+    out.mkdir()
+    embodiment = {
+        "id": "test-arm",
+        "simulated": True,
+        "cameras": {"head": {"source": "head"}, "wrist": {"source": "wrist", "moving": True}},
+        "state": [{"name": f"s{i}", **CHANNEL} for i in range(4)],
+        "action": [{"name": f"a{i}", **CHANNEL} for i in range(3)],
+        "action_frame": "base",
+        "control_hz": 10,
+    }
+    manifest = {"embodiment": embodiment, "cameras": ["head", "wrist"], "image_size": 32, "captions": ["go"]}
+    write_json(data / "manifest.json", manifest)
+    statistics = {
+        name: {"mean": [0.1] * n, "std": [0.5] * n, "q01": [-1.0] * n, "q99": [1.0] * n}
+        for name, n in (("state", 4), ("action", 3))
+    }
+    write_json(data / "normalisation.json", statistics)
+    model = ModelParams(grid=8, width=16, flow_layers=1, flow_width=16, flow_heads=2, flow_steps=2)
+    params = Params(target="t", targets={"t": TargetParams(embodiment="x", task="pick")}, model=model)
+    initial_policy_files(data, params, out, seed=3)
+    return out
+
+
+def observation(**changes: object) -> Observation:
+    values: dict[str, object] = {
+        "images": {role: np.full((32, 32, 3), 90, np.uint8) for role in ("head", "wrist")},
+        "state": np.zeros(4, np.float32),
+        "instruction": "pick up the red cube",
+    }
+    return Observation(**(values | changes))  # type: ignore[arg-type]  # a test's shorthand
+
+
+def test_a_chunk_has_the_contract_s_shape_and_respects_the_limits(files: Path) -> None:
+    policy = load_policy(files, "d" * 64)
+    chunk = policy.act([observation(), observation()], attention=True)
+    assert chunk.actions.shape == (2, policy.horizon, 3)
+    assert chunk.actions.dtype == np.float32
+    assert np.abs(chunk.actions).max() <= 0.5
+    assert chunk.frame == "base"
+    assert chunk.attention is not None and chunk.attention["wrist"].shape == (2, 2, 8, 8)
+    assert policy.digest == "d" * 64
+
+
+def test_same_files_same_seed_same_actions(files: Path) -> None:
+    first, second = load_policy(files, "d"), load_policy(files, "d")
+    assert np.array_equal(first.act([observation()], seed=5).actions, second.act([observation()], seed=5).actions)
+    assert not np.array_equal(first.act([observation()], seed=5).actions, first.act([observation()], seed=6).actions)
+
+
+def test_a_batch_gives_what_single_observations_give(files: Path) -> None:
+    policy = load_policy(files, "d")
+    other = observation(state=np.ones(4, np.float32))
+    together = policy.act([observation(), other], attention=True).attention
+    alone = policy.act([other], attention=True).attention
+    assert together is not None and alone is not None
+    np.testing.assert_allclose(together["head"][1], alone["head"][0], atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"images": {"head": np.zeros((32, 32, 3), np.uint8)}}, "lacks camera 'wrist'"),
+        ({"images": {r: np.zeros((16, 16, 3), np.uint8) for r in ("head", "wrist")}}, r"expected uint8 \(32, 32, 3\)"),
+        ({"images": {r: np.zeros((32, 32, 3), np.float32) for r in ("head", "wrist")}}, "float32"),
+        ({"state": np.zeros(5, np.float32)}, r"expected \(4,\)"),
+        ({"state": np.array([0, np.nan, 0, 0], np.float32)}, "not finite"),
+    ],
+)
+def test_observations_that_do_not_fit_are_named(files: Path, changes: dict[str, object], words: str) -> None:
+    with pytest.raises(BadInput, match=words):
+        load_policy(files, "d").act([observation(**changes)])
+
+
+def test_weights_of_another_architecture_are_refused(files: Path) -> None:
+    config = json.loads((files / "config.json").read_text())
+    config["params"]["width"] = 32
+    write_json(files / "config.json", config)
+    with pytest.raises(BadInput, match="does not fit config.json"):
+        load_policy(files, "d")
+
+
+@pytest.mark.parametrize("name", POLICY_FILES)
+def test_a_truncated_or_missing_file_is_named(files: Path, name: str) -> None:
+    whole = (files / name).read_bytes()
+    (files / name).write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(BadInput, match=name):
+        load_policy(files, "d")
+    (files / name).unlink()
+    with pytest.raises(BadInput, match=name):
+        load_policy(files, "d")
