@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Any, Protocol, TextIO
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
 stderr = Console(stderr=True)
+
+# Where the JSON document goes once standard output has been reserved for it.
+_reserved: TextIO | None = None
 
 
 class Advance(Protocol):
@@ -79,10 +83,20 @@ def say(text: str) -> None:
     stderr.print(text, highlight=False, markup=False)
 
 
+def reserve_stdout() -> None:
+    """Keeps standard output for `print_json`: what libraries and child processes print there goes to standard error."""
+    global _reserved
+    if _reserved is None:
+        sys.stdout.flush()
+        _reserved = os.fdopen(os.dup(1), "w")
+        os.dup2(2, 1)
+
+
 def print_json(value: Any) -> None:
     """The command's one JSON document, on standard output."""
-    sys.stdout.write(json.dumps(value, indent=2, allow_nan=False) + "\n")
-    sys.stdout.flush()
+    out = _reserved or sys.stdout
+    out.write(json.dumps(value, indent=2, allow_nan=False) + "\n")
+    out.flush()
 
 
 def print_table(title: str, rows: list[tuple[str, str]]) -> None:

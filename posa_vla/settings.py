@@ -27,3 +27,27 @@ class Settings(BaseSettings):
     ray_address: str = ""
     dvc_remote: str = ""
     channel: str = ""
+
+
+def environment(settings: Settings) -> dict[str, str]:
+    """Environment variables that the libraries read when they are first imported, for this process and its children.
+
+    Nothing calls home, a user's own Prefect profile stays out, and nothing unpickles a model.
+    """
+    home = settings.home.expanduser().resolve()
+    variables = {
+        "DO_NOT_TRACK": "1",
+        "DVC_NO_ANALYTICS": "1",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "PREFECT_HOME": str(home / "prefect"),
+        "PREFECT_LOGGING_LEVEL": "WARNING",
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
+        "PREFECT_SERVER_LOGGING_LEVEL": "ERROR",
+    }
+    if settings.prefect_api_url:
+        variables["PREFECT_API_URL"] = settings.prefect_api_url
+    return variables

@@ -1,0 +1,24 @@
+# Everything a newcomer needs; each target sets up first. `make` alone lists them.
+.PHONY: help setup demo test lint lock clean
+PRESET ?= demo
+
+help: ## this list
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+
+setup: ## .venv with every pinned package, and the headless GL library
+	@infra/setup.sh
+
+demo: setup ## the whole loop: demonstrations to a verified policy on a simulated robot
+	@.venv/bin/posa retrain --preset $(PRESET)
+
+test: setup ## the tests, one run of the whole loop among them
+	@.venv/bin/python -m pytest
+
+lint: setup ## style, types (Python 3.11 and 3.12), layers, secrets
+	@infra/lint.sh
+
+lock: setup ## resolves pyproject.toml anew into requirements.lock
+	@infra/lock.sh
+
+clean: ## removes .venv and caches; .posa/ (data, models, keys) stays
+	@rm -rf .venv dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,84 @@
+#!/usr/bin/env bash
+# Sets up a checkout: .venv from requirements.lock, the package itself, the headless GL library. Run by `make setup`.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+say() { printf '%s\n' "$*" >&2; }
+stop() { say "error: $*"; exit 2; }
+
+as_root() { # runs a command as root where that needs no question, else fails
+  if [ "$(id -u)" = 0 ]; then "$@"; elif sudo -n true 2>/dev/null; then sudo -n "$@"; else return 1; fi
+}
+
+apt_install() { # installs Debian packages where that is allowed, else fails
+  command -v apt-get >/dev/null || return 1
+  as_root true || return 1
+  say "installing $* through apt"
+  as_root env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends "$@" >/dev/null 2>&1 && return
+  as_root apt-get update -qq >/dev/null 2>&1 || true
+  as_root env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends "$@" >/dev/null
+}
+
+supported() { "$1" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 13))' 2>/dev/null; }
+
+find_python() { # a shim that only says "not installed" fails `supported`, and the next candidate is tried
+  local candidate
+  for candidate in ${PYTHON:-} python3.11 python3.12 python3 python; do
+    if command -v "$candidate" >/dev/null && supported "$candidate"; then command -v "$candidate"; return; fi
+  done
+  return 1
+}
+
+has_gl() { # the same question that posa_vla/sim/gl.py asks
+  "$1" - 2>/dev/null <<'PYTHON'
+import ctypes
+import sys
+
+def loads(name: str) -> bool:
+    try:
+        ctypes.CDLL(name)
+    except OSError:
+        return False
+    return True
+
+sys.exit(not (loads("libEGL.so.1") or any(map(loads, ("libOSMesa.so.8", "libOSMesa.so.6", "libOSMesa.so")))))
+PYTHON
+}
+
+stamp=.venv/.posa-setup
+wanted=$(cat requirements.lock pyproject.toml infra/setup.sh | sha256sum | cut -d' ' -f1)
+if [ -x .venv/bin/posa ] && [ "$(cat "$stamp" 2>/dev/null)" = "$wanted" ] && command -v git >/dev/null; then exit 0; fi
+
+[ "$(uname -s)" = Linux ] || say "note: only Linux is tested; on $(uname -s) this may need help"
+command -v git >/dev/null || apt_install git || stop "git is missing: sudo apt-get install git"
+
+python=$(find_python) || {
+  found=$(python3 --version 2>/dev/null || echo "no Python 3")
+  stop "Python 3.11 or 3.12 is needed, found ${found}: sudo apt-get install python3.11 python3.11-venv" \
+    "(where Debian has neither: pip install uv && PYTHON=\$(uv python install 3.12 && uv python find 3.12) make setup)"
+}
+version=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+if ! "$python" -c 'import ensurepip, venv' 2>/dev/null; then
+  apt_install "python${version}-venv" || stop "this Python has no venv module: sudo apt-get install python${version}-venv"
+fi
+
+say "setting up .venv with Python ${version}: downloads about 0.8 GB (torch for CPU alone among it), 2.6 GB installed."
+say "Where the package index offers torch's CUDA build only, about 3 GB more; TORCH_INDEX_URL=https://download.pytorch.org/whl/cpu avoids that."
+rm -f "$stamp"
+supported .venv/bin/python || rm -rf .venv
+[ -x .venv/bin/pip ] || "$python" -m venv .venv
+export PIP_DISABLE_PIP_VERSION_CHECK=1
+if [ -n "${TORCH_INDEX_URL:-}" ]; then
+  say "torch from ${TORCH_INDEX_URL}"
+  .venv/bin/pip install -q --index-url "$TORCH_INDEX_URL" --no-deps "$(grep '^torch==' requirements.lock)"
+fi
+say "installing $(grep -c '==' requirements.lock) packages: a few minutes"
+.venv/bin/pip install -q --progress-bar on -r requirements.lock
+.venv/bin/pip install -q --no-deps -e .
+
+if [ "$(uname -s)" = Linux ] && ! has_gl .venv/bin/python; then
+  apt_install libegl1 libegl-mesa0 libgl1-mesa-dri ||
+    stop "no headless GL library for the simulator: sudo apt-get install libegl1 libegl-mesa0 libgl1-mesa-dri"
+fi
+printf '%s\n' "$wanted" >"$stamp"
+say "set up. Next: make demo, or .venv/bin/posa --help"
