@@ -1,0 +1,137 @@
+"""The Gymnasium environment of a task."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import gymnasium
+import numpy as np
+from numpy.typing import NDArray
+
+from posa_vla.errors import BadInput
+from posa_vla.sim.gl import require_gl
+from posa_vla.sim.tasks import LIFT_HEIGHT, Scene, require_task, sample_scene
+
+if TYPE_CHECKING:
+    from posa_vla.sim.simulation import Simulation
+
+
+class TaskEnvironment(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
+    """A task in simulation; a seed fixes the scene exactly.
+
+    Observations are `{"images": {role: uint8 (H, W, 3)}, "state": float32 (S,)}`, actions float32 (A,) in the
+    embodiment's units, clipped to its limits. `info` of `reset` and `step`:
+
+    - `success` bool; `instruction` str;
+    - `end_effector` float64 (7,) and `gripper` float (0 closed to 1 open), measured, base frame;
+    - `cameras` role -> `{"intrinsics": float64 (4,), "pose": float64 (7,)}`, see `SceneCameras.calibration`;
+    - `scene` JSON values that describe the scene;
+    - `privileged` `{"objects": float64 (N, 3) centres in m, "target": int, "held": bool, "lift": float m}`.
+
+    An episode terminates on success and is truncated after `max_steps`.
+    """
+
+    def __init__(self, simulation: Simulation, task: str, *, objects: int, max_steps: int) -> None:
+        self.simulation = simulation
+        self.embodiment = simulation.embodiment
+        self._task = task
+        self._objects = objects
+        self._max_steps = max_steps
+        self._scene: Scene | None = None
+        self._steps = 0
+        low, high = self.embodiment.action_limits()
+        self.action_space = gymnasium.spaces.Box(low, high, dtype=np.float32)
+        size = simulation.cameras.size
+        image = gymnasium.spaces.Box(0, 255, (size, size, 3), np.uint8)
+        state = gymnasium.spaces.Box(-np.inf, np.inf, (len(self.embodiment.state),), np.float32)
+        images = gymnasium.spaces.Dict(dict.fromkeys(self.embodiment.cameras, image))
+        self.observation_space = gymnasium.spaces.Dict({"images": images, "state": state})
+
+    @property
+    def scene(self) -> Scene:
+        """The scene of the running episode.
+
+        Raises:
+            BadInput: `reset` was not called.
+        """
+        if self._scene is None:
+            raise BadInput("the environment has no scene yet: call reset(seed=...) first")
+        return self._scene
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Starts the episode of a seed; without one, of a random seed."""
+        super().reset(seed=seed)
+        if seed is None:
+            seed = int(self.np_random.integers(2**31))
+        self._scene = sample_scene(self._task, int(seed), self._objects)
+        self._steps = 0
+        self.simulation.reset(self._scene)
+        return self._observe(), self._info()
+
+    def step(self, action: NDArray[np.float32]) -> tuple[dict[str, Any], float, bool, bool, dict[str, Any]]:
+        """Applies one action for one control period.
+
+        Raises:
+            BadInput: The action has another shape than (A,), or is not finite.
+        """
+        scene = self.scene
+        action = np.asarray(action, dtype=np.float32)
+        if action.shape != self.action_space.shape or not np.isfinite(action).all():
+            raise BadInput(f"action {action.tolist()}, expected {self.action_space.shape} finite numbers")
+        self.simulation.apply(np.clip(action, self.action_space.low, self.action_space.high))
+        self._steps += 1
+        info = self._info()
+        success = bool(info["success"])
+        return self._observe(), float(success), success, self._steps >= self._max_steps and not success, info
+
+    def _observe(self) -> dict[str, Any]:
+        simulation = self.simulation
+        images = {
+            role: simulation.cameras.render(simulation.data, camera.source)
+            for role, camera in self.embodiment.cameras.items()
+        }
+        return {"images": images, "state": simulation.state()}
+
+    def _info(self) -> dict[str, Any]:
+        simulation, scene = self.simulation, self.scene
+        held = simulation.held(scene.target)
+        centres = np.stack([simulation.object_position(i) for i in range(self._objects)])
+        lift = float(centres[scene.target, 2] - scene.objects[scene.target].position[2])
+        return {
+            "success": held and lift >= LIFT_HEIGHT,
+            "instruction": scene.instruction,
+            "end_effector": simulation.end_effector_pose(),
+            "gripper": simulation.gripper_opening(),
+            "cameras": {
+                role: simulation.cameras.calibration(simulation.data, camera.source)
+                for role, camera in self.embodiment.cameras.items()
+            },
+            "scene": scene.to_json(),
+            "privileged": {"objects": centres, "target": scene.target, "held": held, "lift": lift},
+        }
+
+    def close(self) -> None:
+        """Frees the renderer."""
+        self.simulation.close()
+
+
+def make_environment(embodiment: str, task: str, *, image_size: int, objects: int, max_steps: int) -> TaskEnvironment:
+    """An environment of a task for an embodiment.
+
+    Args:
+        embodiment: A shipped embodiment's name or the path of an embodiment file.
+        task: A task of `posa_vla.sim.tasks`.
+        image_size: Side of the square images (pixels).
+        objects: Objects on the table, the target among them.
+        max_steps: Control steps after which an episode is truncated.
+
+    Raises:
+        BadInput: Unknown task, an embodiment that cannot be simulated, or no OpenGL library.
+    """
+    require_task(task)
+    require_gl()
+    from posa_vla.sim.simulation import Simulation
+
+    return TaskEnvironment(Simulation(embodiment, objects, image_size), task, objects=objects, max_steps=max_steps)

@@ -1,0 +1,173 @@
+"""The MuJoCo model of a scene: an arm's MJCF, a table, light, a head camera, and slots that objects appear in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import mujoco
+import numpy as np
+from numpy.typing import NDArray
+
+from posa_vla.episodes.embodiment import SimulatedArm
+from posa_vla.errors import BadInput
+from posa_vla.sim.tasks import AREA_CENTRE, COLOURS, SHAPES, Scene
+
+_GEOM_TYPES = {
+    "cube": mujoco.mjtGeom.mjGEOM_BOX,
+    "cylinder": mujoco.mjtGeom.mjGEOM_CYLINDER,
+    "ball": mujoco.mjtGeom.mjGEOM_SPHERE,
+}
+# The renderer draws groups 0 to 2 and leaves the rest out.
+_SHOWN, _HIDDEN = 0, 4
+# Mass (kg) and principal inertia (kg m2) of any object: the shapes in a slot differ by less than this matters.
+_MASS, _INERTIA = 0.05, 2e-5
+# Head camera: elevation over the table (rad), distance from the point it looks at (m), field of view (degrees).
+_HEAD_ELEVATION, _HEAD_DISTANCE, _HEAD_FOVY = 0.96, 0.9, 24.0
+_HEAD_LOOKS_AT = np.array([*AREA_CENTRE, 0.03])
+
+
+def _name(slot: int, shape: str) -> str:
+    return f"object_{slot}_{shape}"
+
+
+@dataclass(frozen=True)
+class ObjectSlot:
+    """Where the model keeps one object: a free body with a geom for each shape, of which one is active."""
+
+    body: int
+    qpos: int
+    geoms: dict[str, int]
+
+
+def read_arm(file: Path) -> Any:
+    """Parses an arm's MJCF.
+
+    Raises:
+        BadInput: The file is missing or MuJoCo does not accept it.
+    """
+    if not file.is_file():
+        raise BadInput(f"arm model {file} does not exist: `arm.mjcf` is relative to the embodiment file")
+    try:
+        return mujoco.MjSpec.from_file(str(file))
+    except ValueError as error:
+        raise BadInput(f"arm model {file} is not MJCF that MuJoCo accepts: {error}") from None
+
+
+def _add_head_camera(spec: Any) -> None:
+    back = np.array([np.cos(_HEAD_ELEVATION), 0, np.sin(_HEAD_ELEVATION)])
+    right = np.array([0.0, 1.0, 0.0])
+    up = np.cross(back, right)
+    quaternion = np.zeros(4)
+    mujoco.mju_mat2Quat(quaternion, np.stack([right, up, back], axis=1).reshape(9))
+    spec.worldbody.add_camera(name="head", pos=_HEAD_LOOKS_AT + _HEAD_DISTANCE * back, quat=quaternion, fovy=_HEAD_FOVY)
+
+
+def build_model(arm_file: Path, objects: int, image_size: int) -> Any:
+    """Compiles arm, table, light, head camera and object slots into one model.
+
+    Args:
+        arm_file: The arm's MJCF.
+        objects: Number of object slots.
+        image_size: Side of the off-screen buffer (pixels).
+
+    Returns:
+        `mujoco.MjModel`; the head camera is called `head`.
+
+    Raises:
+        BadInput: MuJoCo does not accept the arm, alone or in the scene.
+    """
+    spec = read_arm(arm_file)
+    spec.visual.quality.offsamples = 0
+    spec.visual.quality.shadowsize = 0
+    spec.visual.quality.numslices = 20
+    spec.visual.quality.numstacks = 10
+    spec.visual.global_.offwidth = image_size
+    spec.visual.global_.offheight = image_size
+    spec.visual.headlight.ambient = [0.45, 0.45, 0.45]
+    spec.visual.headlight.diffuse = [0.25, 0.25, 0.25]
+    spec.visual.headlight.specular = [0, 0, 0]
+    world = spec.worldbody
+    world.add_light(
+        type=mujoco.mjtLightType.mjLIGHT_DIRECTIONAL,
+        pos=[0.4, 0.6, 1.5],
+        dir=[0.15, -0.45, -0.9],
+        diffuse=[0.5, 0.5, 0.5],
+        specular=[0.2, 0.2, 0.2],
+        castshadow=False,
+    )
+    world.add_geom(
+        name="table",
+        type=mujoco.mjtGeom.mjGEOM_BOX,
+        size=[0.6, 0.7, 0.02],
+        pos=[0.4, 0, -0.02],
+        rgba=[0.74, 0.74, 0.74, 1],
+        condim=4,
+        friction=[0.8, 0.02, 0.001],
+    )
+    _add_head_camera(spec)
+    for slot in range(objects):
+        body = world.add_body(name=f"object_{slot}", pos=[0.4, 0, 0.1 + 0.1 * slot])
+        body.add_freejoint(name=f"object_{slot}")
+        body.explicitinertial = True
+        body.mass = _MASS
+        body.inertia = [_INERTIA] * 3
+        body.ipos = [0, 0, 0]
+        for shape, size in SHAPES.items():
+            body.add_geom(
+                name=_name(slot, shape),
+                type=_GEOM_TYPES[shape],
+                size=[*size, 0, 0][:3],
+                condim=6,
+                friction=[1.0, 0.02, 0.002],
+                solref=[0.01, 1],
+            )
+    try:
+        return spec.compile()
+    except ValueError as error:
+        raise BadInput(f"arm model {arm_file} does not compile into the scene: {error}") from None
+
+
+def object_slots(model: Any, objects: int) -> list[ObjectSlot]:
+    """The object slots of a model made by `build_model`."""
+    slots = []
+    for slot in range(objects):
+        body = model.body(f"object_{slot}").id
+        geoms = {shape: model.geom(_name(slot, shape)).id for shape in SHAPES}
+        slots.append(ObjectSlot(body, int(model.jnt_qposadr[model.body_jntadr[body]]), geoms))
+    return slots
+
+
+def place_objects(model: Any, qpos: NDArray[np.float64], slots: list[ObjectSlot], scene: Scene) -> None:
+    """Shows each object's shape and colour in its slot and writes the objects' poses into `qpos`."""
+    for slot, item in zip(slots, scene.objects, strict=True):
+        for shape, geom in slot.geoms.items():
+            active = shape == item.shape
+            model.geom_contype[geom] = model.geom_conaffinity[geom] = int(active)
+            model.geom_group[geom] = _SHOWN if active else _HIDDEN
+            model.geom_rgba[geom] = (*COLOURS[item.colour], 1.0)
+        qpos[slot.qpos : slot.qpos + 3] = item.position
+        qpos[slot.qpos + 3 : slot.qpos + 7] = (np.cos(item.yaw / 2), 0, 0, np.sin(item.yaw / 2))
+
+
+def require_names(model: Any, arm: SimulatedArm, where: str) -> None:
+    """Stops where the embodiment names something that the MJCF does not have.
+
+    Raises:
+        BadInput: Naming the kind, the name and the file.
+    """
+    kinds = {
+        mujoco.mjtObj.mjOBJ_JOINT: ("joint", [*arm.joints, arm.gripper_joint]),
+        mujoco.mjtObj.mjOBJ_ACTUATOR: ("actuator", [*arm.actuators, arm.gripper_actuator]),
+        mujoco.mjtObj.mjOBJ_SITE: ("site", [arm.end_effector_site]),
+    }
+    for kind, (word, names) in kinds.items():
+        for name in names:
+            if mujoco.mj_name2id(model, kind, name) < 0:
+                raise BadInput(f"{where}: {arm.mjcf} has no {word} {name!r}")
+    if not len(arm.joints) == len(arm.actuators) == len(arm.home):
+        raise BadInput(
+            f"{where}: {len(arm.joints)} joints, {len(arm.actuators)} actuators and {len(arm.home)} home positions, "
+            "expected as many of each"
+        )

@@ -1,0 +1,167 @@
+"""A scene in motion: physics, end-effector control, what is held."""
+
+from __future__ import annotations
+
+import mujoco
+import numpy as np
+from numpy.typing import NDArray
+
+from posa_vla.episodes.embodiment import Embodiment, SimulatedArm, embodiment_file, load_embodiment
+from posa_vla.errors import BadInput
+from posa_vla.geometry import matrix_to_quaternion
+from posa_vla.sim.cameras import SceneCameras
+from posa_vla.sim.inverse_kinematics import InverseKinematics
+from posa_vla.sim.scene_model import build_model, object_slots, place_objects, read_arm, require_names
+from posa_vla.sim.tasks import Scene
+
+_POSITION = ("end_effector_x", "end_effector_y", "end_effector_z")
+_ACTION = ["delta_x", "delta_y", "delta_z", "gripper"]
+# The joint targets run to their new values over this share of a control step, in this many pieces; then they rest.
+_RAMP_SHARE, _RAMP_PIECES = 0.4, 4
+
+
+class Simulation:
+    """An arm over a table with objects; the base frame is MuJoCo's world frame."""
+
+    def __init__(self, embodiment: str, objects: int, image_size: int) -> None:
+        """Builds the model of an embodiment with room for `objects` objects.
+
+        Raises:
+            BadInput: The embodiment has no arm model, or one that does not fit what its file says.
+        """
+        self.embodiment: Embodiment = load_embodiment(embodiment)
+        where = str(embodiment_file(embodiment))
+        if self.embodiment.arm is None:
+            raise BadInput(f"{where} declares no `arm`: a simulated environment needs one")
+        self.arm: SimulatedArm = self.embodiment.arm
+        file = embodiment_file(embodiment).parent / self.arm.mjcf
+        self.model = build_model(file, objects, image_size)
+        require_names(self.model, self.arm, where)
+        self._require_channels(where)
+        self.data = mujoco.MjData(self.model)
+        self.slots = object_slots(self.model, objects)
+        self.cameras = SceneCameras(self.model, image_size)
+        self._ik = InverseKinematics(read_arm(file).compile(), self.arm)
+        self._index_model()
+        self._substeps = max(1, round(1 / self.embodiment.control_hz / self.model.opt.timestep))
+        limits = {c.name: (c.low, c.high) for c in self.embodiment.state}
+        self._workspace = np.array([limits[name] for name in _POSITION])
+
+    def _index_model(self) -> None:
+        model, arm = self.model, self.arm
+        self._joint_qpos = np.array([int(model.jnt_qposadr[model.joint(name).id]) for name in arm.joints])
+        self._servos = np.array([model.actuator(name).id for name in arm.actuators])
+        self._gripper_servo = model.actuator(arm.gripper_actuator).id
+        self._gripper_qpos = int(model.jnt_qposadr[model.joint(arm.gripper_joint).id])
+        self._site = model.site(arm.end_effector_site).id
+        self._object_geoms = {g: i for i, slot in enumerate(self.slots) for g in slot.geoms.values()}
+        arm_root = model.body_rootid[model.site_bodyid[self._site]]
+        self._arm_bodies = {b for b in range(model.nbody) if model.body_rootid[b] == arm_root}
+
+    def _require_channels(self, where: str) -> None:
+        action = [c.name for c in self.embodiment.action]
+        if action != _ACTION:
+            raise BadInput(f"{where}: action channels are {action}, the simulator understands {_ACTION}")
+        known = {*self.arm.joints, *_POSITION, "gripper"}
+        names = [c.name for c in self.embodiment.state]
+        unknown = [n for n in names if n not in known]
+        missing = [n for n in _POSITION if n not in names]
+        if unknown or missing:
+            raise BadInput(
+                f"{where}: state channels {unknown} unknown, {missing} missing; expected some of {sorted(known)}, "
+                f"{list(_POSITION)} among them (their limits are the workspace)"
+            )
+        for role, camera in self.embodiment.cameras.items():
+            if mujoco.mj_name2id(self.model, mujoco.mjtObj.mjOBJ_CAMERA, camera.source) < 0:
+                raise BadInput(f"{where}: camera {role}: neither the arm nor the scene has a camera {camera.source!r}")
+
+    def reset(self, scene: Scene) -> None:
+        """Places the scene's objects and brings the arm to its start pose, open and at rest."""
+        mujoco.mj_resetData(self.model, self.data)
+        place_objects(self.model, self.data.qpos, self.slots, scene)
+        joints = np.array(self.arm.home, dtype=np.float64)
+        self._set_arm(joints)
+        mujoco.mj_forward(self.model, self.data)
+        start = self.end_effector_position() + np.array(scene.start_offset)
+        self._set_arm(self._ik.solve(joints, start, steps=5))
+        mujoco.mj_forward(self.model, self.data)
+
+    def _set_arm(self, joints: NDArray[np.float64]) -> None:
+        opened = self.arm.gripper_range[1]
+        root = self.model.body_rootid[self.model.site_bodyid[self._site]]
+        for joint in range(self.model.njnt):
+            slide = self.model.jnt_type[joint] == mujoco.mjtJoint.mjJNT_SLIDE
+            if slide and self.model.body_rootid[self.model.jnt_bodyid[joint]] == root:
+                self.data.qpos[self.model.jnt_qposadr[joint]] = opened
+        self.data.qpos[self._joint_qpos] = joints
+        self.data.qpos[self._gripper_qpos] = opened
+        self.data.ctrl[self._servos] = joints
+        self.data.ctrl[self._gripper_servo] = opened
+
+    def apply(self, action: NDArray[np.float32]) -> None:
+        """Runs one control step.
+
+        Args:
+            action: float32 (4,) within the action limits: delta_x, delta_y, delta_z (m, base frame), gripper opening.
+        """
+        aim = self.end_effector_position() + np.asarray(action[:3], dtype=np.float64)
+        aim = np.clip(aim, self._workspace[:, 0], self._workspace[:, 1])
+        goal = self._ik.solve(self.joint_positions(), aim)
+        closed, opened = self.arm.gripper_range
+        self.data.ctrl[self._gripper_servo] = closed + float(action[3]) * (opened - closed)
+        start = self.data.ctrl[self._servos].copy()
+        piece = max(1, round(self._substeps * _RAMP_SHARE / _RAMP_PIECES))
+        for k in range(1, _RAMP_PIECES + 1):
+            self.data.ctrl[self._servos] = start + (goal - start) * k / _RAMP_PIECES
+            mujoco.mj_step(self.model, self.data, nstep=piece)
+        rest = self._substeps - piece * _RAMP_PIECES
+        if rest > 0:
+            mujoco.mj_step(self.model, self.data, nstep=rest)
+        mujoco.mj_forward(self.model, self.data)
+
+    def joint_positions(self) -> NDArray[np.float64]:
+        """Arm joints (J,), rad."""
+        positions: NDArray[np.float64] = self.data.qpos[self._joint_qpos].copy()
+        return positions
+
+    def end_effector_position(self) -> NDArray[np.float64]:
+        """(3,) m, base frame."""
+        position: NDArray[np.float64] = self.data.site_xpos[self._site].copy()
+        return position
+
+    def end_effector_pose(self) -> NDArray[np.float64]:
+        """(7,) position m, quaternion `wxyz`, base frame."""
+        rotation = self.data.site_xmat[self._site].reshape(3, 3)
+        return np.concatenate([self.end_effector_position(), matrix_to_quaternion(rotation)])
+
+    def gripper_opening(self) -> float:
+        """Measured opening, 0 closed to 1 open."""
+        closed, opened = self.arm.gripper_range
+        return float(np.clip((self.data.qpos[self._gripper_qpos] - closed) / (opened - closed), 0, 1))
+
+    def state(self) -> NDArray[np.float32]:
+        """The embodiment's state channels, float32 (S,)."""
+        values = dict(zip(self.arm.joints, self.joint_positions(), strict=True))
+        values |= dict(zip(_POSITION, self.end_effector_position(), strict=True))
+        values["gripper"] = self.gripper_opening()
+        return np.array([values[c.name] for c in self.embodiment.state], dtype=np.float32)
+
+    def object_position(self, index: int) -> NDArray[np.float64]:
+        """Centre of an object, (3,) m, base frame."""
+        position: NDArray[np.float64] = self.data.xpos[self.slots[index].body].copy()
+        return position
+
+    def held(self, index: int) -> bool:
+        """Whether at least two bodies of the arm touch the object."""
+        touching = set()
+        for contact in self.data.contact[: self.data.ncon]:
+            for one, other in ((contact.geom1, contact.geom2), (contact.geom2, contact.geom1)):
+                if self._object_geoms.get(int(one)) == index:
+                    body = int(self.model.geom_bodyid[other])
+                    if body in self._arm_bodies:
+                        touching.add(body)
+        return len(touching) >= 2
+
+    def close(self) -> None:
+        """Frees the renderer."""
+        self.cameras.close()

@@ -1,0 +1,159 @@
+"""Tasks and their scenes: what lies where, which object is meant, and in which words."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from posa_vla.errors import BadInput, did_you_mean
+
+# Plain, far apart in hue, none near the table's grey.
+COLOURS: dict[str, tuple[float, float, float]] = {
+    "red": (0.9, 0.1, 0.1),
+    "green": (0.1, 0.7, 0.15),
+    "blue": (0.1, 0.25, 0.95),
+    "yellow": (1.0, 0.85, 0.0),
+    "purple": (0.6, 0.1, 0.75),
+}
+# Half extents as MuJoCo takes them (m). The silhouettes differ: flat and square, tall and thin, round.
+SHAPES: dict[str, tuple[float, ...]] = {
+    "cube": (0.02, 0.02, 0.02),
+    "cylinder": (0.018, 0.03),
+    "ball": (0.024,),
+}
+# Centre and half width (m, base frame) of the square that objects lie in.
+AREA_CENTRE = (0.41, 0.0)
+AREA_HALF_WIDTH = 0.13
+# The open gripper fits between two objects whose centres are this far apart (m).
+MIN_DISTANCE = 0.09
+# A target held this far (m) above where it lay is picked up.
+LIFT_HEIGHT = 0.06
+
+
+@dataclass(frozen=True)
+class SceneObject:
+    """An object on the table.
+
+    Attributes:
+        shape: Key of `SHAPES`.
+        colour: Key of `COLOURS`.
+        position: Resting centre (m, base frame).
+        yaw: Rotation about the vertical (rad).
+    """
+
+    shape: str
+    colour: str
+    position: tuple[float, float, float]
+    yaw: float
+
+    @property
+    def name(self) -> str:
+        """Colour and shape in words."""
+        return f"{self.colour} {self.shape}"
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Everything a seed decides.
+
+    Attributes:
+        task: Name of the task.
+        seed: Seed that the scene was drawn from.
+        objects: What lies on the table.
+        target: Index of the object that is meant.
+        instruction: The task in words.
+        start_offset: Displacement (m, base frame) of the end-effector's first position from home.
+    """
+
+    task: str
+    seed: int
+    objects: tuple[SceneObject, ...]
+    target: int
+    instruction: str
+    start_offset: tuple[float, float, float]
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON values that describe the scene; task, seed and object count fix it again."""
+        return {
+            "task": self.task,
+            "seed": self.seed,
+            "instruction": self.instruction,
+            "target": self.target,
+            "objects": [
+                {"shape": o.shape, "colour": o.colour, "position": list(o.position), "yaw": o.yaw} for o in self.objects
+            ],
+            "start_offset": list(self.start_offset),
+        }
+
+
+def rest_height(shape: str) -> float:
+    """Height (m) of a shape's centre above the table it lies on."""
+    return SHAPES[shape][-1]
+
+
+def _scatter(rng: np.random.Generator, count: int) -> NDArray[np.float64]:
+    """Points (count, 2) in the area, no two closer than `MIN_DISTANCE`; a crowded draw is thrown away whole."""
+    while True:
+        points = np.array(AREA_CENTRE) + rng.uniform(-AREA_HALF_WIDTH, AREA_HALF_WIDTH, (count, 2))
+        gaps = np.linalg.norm(points[:, None] - points[None], axis=-1)[np.triu_indices(count, 1)]
+        if (gaps >= MIN_DISTANCE).all():
+            return points
+
+
+def _pick(seed: int, objects: int) -> Scene:
+    rng = np.random.default_rng([0, seed])
+    kinds = list(itertools.product(SHAPES, COLOURS))
+    chosen = rng.permutation(len(kinds))[:objects]
+    points = _scatter(rng, objects)
+    placed = []
+    for index, (x, y) in zip(chosen, points, strict=True):
+        shape, colour = kinds[index]
+        yaw = float(rng.uniform(-0.35, 0.35))
+        placed.append(SceneObject(shape, colour, (float(x), float(y), rest_height(shape)), yaw))
+    target = int(rng.integers(objects))
+    offset = rng.uniform((-0.03, -0.03, -0.02), (0.03, 0.03, 0.02))
+    return Scene(
+        task="pick",
+        seed=seed,
+        objects=tuple(placed),
+        target=target,
+        instruction=f"pick up the {placed[target].name}",
+        start_offset=(float(offset[0]), float(offset[1]), float(offset[2])),
+    )
+
+
+TASKS: dict[str, Callable[[int, int], Scene]] = {"pick": _pick}
+
+
+def require_task(task: str) -> None:
+    """Stops at an unknown task.
+
+    Raises:
+        BadInput: Naming the closest known one.
+    """
+    if task not in TASKS:
+        raise BadInput(f"unknown task {task!r}; {did_you_mean(task, TASKS)}")
+
+
+def sample_scene(task: str, seed: int, objects: int) -> Scene:
+    """The scene of a task and a seed.
+
+    Args:
+        task: Key of `TASKS`.
+        seed: Any non-negative integer.
+        objects: Objects on the table, the target among them.
+
+    Raises:
+        BadInput: Unknown task, negative seed, or more objects than fit (6).
+    """
+    require_task(task)
+    if seed < 0:
+        raise BadInput(f"scene seed {seed} is negative, expected 0 or more")
+    if not 1 <= objects <= 6:
+        raise BadInput(f"{objects} objects asked for, expected 1 to 6")
+    return TASKS[task](seed, objects)
