@@ -38,7 +38,8 @@ class BurstNoise:
             self._shared = self._rng.standard_normal(3)
         self._left -= 1
         mixed = np.sqrt(0.5) * (self._shared + self._rng.standard_normal(3))
-        return (self._scale * mixed).astype(np.float32)
+        noise: NDArray[np.float32] = (self._scale * mixed).astype(np.float32)
+        return noise
 
 
 def demonstrate(environment: TaskEnvironment, seed: int, noise: float) -> Episode | None:

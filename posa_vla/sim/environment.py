@@ -39,8 +39,8 @@ class TaskEnvironment(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
         self._max_steps = max_steps
         self._scene: Scene | None = None
         self._steps = 0
-        low, high = self.embodiment.action_limits()
-        self.action_space = gymnasium.spaces.Box(low, high, dtype=np.float32)
+        self._low, self._high = self.embodiment.action_limits()
+        self.action_space = gymnasium.spaces.Box(self._low, self._high, dtype=np.float32)
         size = simulation.cameras.size
         image = gymnasium.spaces.Box(0, 255, (size, size, 3), np.uint8)
         state = gymnasium.spaces.Box(-np.inf, np.inf, (len(self.embodiment.state),), np.float32)
@@ -76,11 +76,10 @@ class TaskEnvironment(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
         Raises:
             BadInput: The action has another shape than (A,), or is not finite.
         """
-        scene = self.scene
         action = np.asarray(action, dtype=np.float32)
         if action.shape != self.action_space.shape or not np.isfinite(action).all():
             raise BadInput(f"action {action.tolist()}, expected {self.action_space.shape} finite numbers")
-        self.simulation.apply(np.clip(action, self.action_space.low, self.action_space.high))
+        self.simulation.apply(np.clip(action, self._low, self._high))
         self._steps += 1
         info = self._info()
         success = bool(info["success"])

@@ -26,7 +26,7 @@ class InverseKinematics:
         self._rest = arm_model.qpos0.copy()
 
     def solve(self, joints: NDArray[np.float64], position: NDArray[np.float64], steps: int = 2) -> NDArray[np.float64]:
-        """Joint positions (J,) rad that bring the end-effector to `position` (m, base frame), from `joints` (J,) rad."""
+        """Joints (J,) rad that bring the end-effector to `position` (m, base frame), sought from `joints` (J,) rad."""
         q = self._rest.copy()
         q[self._addresses] = joints
         self._configuration.update(q)
