@@ -92,7 +92,7 @@ def build_model(arm_file: Path, objects: int, image_size: int) -> Any:
     world.add_light(
         type=mujoco.mjtLightType.mjLIGHT_DIRECTIONAL,
         pos=[0.4, 0.6, 1.5],
-        dir=[0.15, -0.45, -0.9],
+        dir=[-0.35, -0.35, -0.87],
         diffuse=[0.5, 0.5, 0.5],
         specular=[0.2, 0.2, 0.2],
         castshadow=False,
