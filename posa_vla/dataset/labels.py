@@ -1,0 +1,100 @@
+"""Anchor labels: where the gripper is, and where it will next open or close, in every camera."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from posa_vla.episodes.embodiment import Embodiment
+from posa_vla.episodes.episode import CameraTrack, Episode
+from posa_vla.geometry import project
+
+# Hysteresis of the opening, 0 closed to 1 open: noise around one threshold makes no event.
+CLOSED_BELOW = 0.4
+OPEN_ABOVE = 0.6
+# A measured opening that moves by less than this over an episode is a gripper that did nothing.
+MOVED_AT_LEAST = 0.2
+
+
+@dataclass(frozen=True)
+class AnchorLabels:
+    """Labels of one camera; channel 0 is the task anchor, channel 1 the end-effector anchor.
+
+    Attributes:
+        points: float32 (T, 2, 2), (u, v) in continuous pixels; zero where not valid.
+        valid: bool (T, 2).
+    """
+
+    points: NDArray[np.float32]
+    valid: NDArray[np.bool_]
+
+
+def crossings(opening: NDArray[Any], low: float = CLOSED_BELOW, high: float = OPEN_ABOVE) -> NDArray[np.int64]:
+    """Frames at which a signal goes from above `high` to below `low` or back; between the two it keeps its state."""
+    signal = np.asarray(opening, np.float64)
+    state = np.where(signal > high, 1, np.where(signal < low, -1, 0))
+    decided = np.flatnonzero(state)
+    flips: NDArray[np.int64] = decided[1:][np.diff(state[decided]) != 0].astype(np.int64)
+    return flips
+
+
+def gripper_events(episode: Episode, embodiment: Embodiment) -> NDArray[np.int64]:
+    """Frames at which the gripper starts to open or close.
+
+    The commanded opening decides where the embodiment's action has a channel `gripper`, scaled by its limits: a
+    gripper that closes on a thick object may never measure below the threshold, its command does. Else it is the
+    measured opening, scaled by its range within the episode.
+    """
+    names = [channel.name for channel in embodiment.action]
+    if "gripper" in names:
+        column = names.index("gripper")
+        channel = embodiment.action[column]
+        return crossings((episode.action[:, column] - channel.low) / (channel.high - channel.low))
+    if episode.gripper is None:
+        return np.zeros(0, np.int64)
+    low, high = float(episode.gripper.min()), float(episode.gripper.max())
+    if high - low < MOVED_AT_LEAST:
+        return np.zeros(0, np.int64)
+    return crossings((episode.gripper - low) / (high - low))
+
+
+def task_points(end_effector: NDArray[np.float64], events: NDArray[np.int64]) -> NDArray[np.float64]:
+    """float64 (T, 3): end-effector position (m, base frame) at the next event; after the last event, at that one."""
+    following = np.searchsorted(events, np.arange(len(end_effector)), side="left")
+    positions: NDArray[np.float64] = end_effector[events[np.minimum(following, len(events) - 1)], :3]
+    return positions
+
+
+def _project(points: NDArray[np.float64], camera: CameraTrack) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    assert camera.intrinsics is not None  # for the type checker: the caller looked
+    assert camera.pose is not None
+    height, width = camera.images.shape[1:3]
+    seen = project(points, camera.intrinsics, camera.pose, width, height)
+    return np.where(seen.visible[:, None], seen.pixels, 0.0), seen.visible
+
+
+def anchor_labels(episode: Episode, embodiment: Embodiment) -> dict[str, AnchorLabels]:
+    """Projects both anchors into every camera of every frame (PosA-VLA Eq. 3-4).
+
+    The end-effector anchor is the frame's own end-effector position. The task anchor is the position at the next
+    gripper event, seen by this frame's camera. A label is not valid, and masked out of the loss, where the point is
+    behind the camera or out of view, where the camera is not calibrated or the end-effector pose unknown, and for the
+    task anchor where the episode has no event.
+
+    Returns:
+        Camera role -> labels.
+    """
+    labels = {}
+    events = gripper_events(episode, embodiment)
+    for role, camera in episode.cameras.items():
+        points = np.zeros((len(episode), 2, 2), np.float32)
+        valid = np.zeros((len(episode), 2), np.bool_)
+        if episode.end_effector is not None and camera.intrinsics is not None and camera.pose is not None:
+            if len(events):
+                points[:, 0], valid[:, 0] = _project(task_points(episode.end_effector, events), camera)
+            points[:, 1], valid[:, 1] = _project(episode.end_effector[:, :3], camera)
+        labels[role] = AnchorLabels(points, valid)
+    return labels

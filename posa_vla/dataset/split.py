@@ -1,0 +1,29 @@
+"""Which episodes are held out."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Literal
+
+from posa_vla.episodes.episode import Episode
+from posa_vla.files import canonical_json
+
+Split = Literal["train", "validation"]
+SPLITS: tuple[Split, ...] = ("train", "validation")
+
+
+def scene_key(episode: Episode) -> bytes:
+    """Bytes that are equal for episodes of one scene; an episode without a scene is a scene of its own."""
+    if episode.scene:
+        return canonical_json(episode.scene)
+    return episode.state.tobytes() + episode.action.tobytes()
+
+
+def split_of(episode: Episode, validation_fraction: float) -> Split:
+    """Train or validation, by a hash of the scene.
+
+    All episodes of one scene fall on one side, and an episode keeps its side when others are added: what a policy was
+    once validated on is never trained on later.
+    """
+    position = int.from_bytes(hashlib.sha256(scene_key(episode)).digest()[:8]) / 2**64
+    return "validation" if position < validation_fraction else "train"
