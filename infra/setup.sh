@@ -29,21 +29,7 @@ find_python() { # a shim that only says "not installed" fails `supported`, and t
   return 1
 }
 
-has_gl() { # the same question that posa_vla/sim/gl.py asks
-  "$1" - 2>/dev/null <<'PYTHON'
-import ctypes
-import sys
-
-def loads(name: str) -> bool:
-    try:
-        ctypes.CDLL(name)
-    except OSError:
-        return False
-    return True
-
-sys.exit(not (loads("libEGL.so.1") or any(map(loads, ("libOSMesa.so.8", "libOSMesa.so.6", "libOSMesa.so")))))
-PYTHON
-}
+has_gl() { .venv/bin/python -c 'from posa_vla.sim.gl import require_gl; require_gl()' 2>/dev/null; }
 
 stamp=.venv/.posa-setup
 wanted=$(cat requirements.lock pyproject.toml infra/setup.sh | sha256sum | cut -d' ' -f1)
@@ -76,7 +62,7 @@ say "installing $(grep -c '==' requirements.lock) packages: a few minutes"
 .venv/bin/pip install -q --progress-bar on -r requirements.lock
 .venv/bin/pip install -q --no-deps -e .
 
-if [ "$(uname -s)" = Linux ] && ! has_gl .venv/bin/python; then
+if [ "$(uname -s)" = Linux ] && ! has_gl; then
   apt_install libegl1 libegl-mesa0 libgl1-mesa-dri ||
     stop "no headless GL library for the simulator: sudo apt-get install libegl1 libegl-mesa0 libgl1-mesa-dri"
 fi

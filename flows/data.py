@@ -1,0 +1,74 @@
+"""Collect demonstrations into the episode store, and version the store as training data."""
+
+from __future__ import annotations
+
+import shutil
+from typing import Any
+
+from flows.retraining import Retraining
+from posa_vla.workspace import code_digest
+
+
+def collect_demonstrations(retraining: Retraining) -> dict[str, Any]:
+    """Has the scripted expert solve scenes, and appends its episodes to the store as one batch.
+
+    Returns:
+        `batch`, the batch's digest.
+    """
+    from posa_vla.episodes.store import EpisodeStore
+
+    store = EpisodeStore(retraining.workspace.store)
+    target, collect_params = retraining.target, retraining.params.collect
+
+    def work(key: str) -> dict[str, Any]:
+        from posa_vla.sim.collect import collect
+
+        # Kept outside the store, so that a killed collection continues; of no use once the batch is there.
+        parts = retraining.workspace.home / "collecting"
+        episodes = collect(target.embodiment, target.task, collect_params, parts)
+        batch = store.append(episodes, retraining.embodiment)
+        shutil.rmtree(parts, ignore_errors=True)
+        return {"batch": batch}
+
+    inputs = {
+        "embodiment": retraining.embodiment_key(),
+        "task": target.task,
+        "collect": collect_params.model_dump(mode="json"),
+        "code": code_digest("posa_vla.sim", "posa_vla.episodes", "posa_vla.geometry"),
+    }
+    result = retraining.ledger.step("collect", inputs, work, sound=lambda output: output["batch"] in store.batches())
+    return retraining.keep(result)
+
+
+def version_data(retraining: Retraining) -> dict[str, Any]:
+    """Versions the whole store: DVC validates and prepares it, keeps the bytes and pushes them; git keeps the history.
+
+    Returns:
+        `version`, `folder` (relative to the workspace), `episodes`, `frames`, `commit`.
+    """
+    from posa_vla.episodes.store import EpisodeStore
+
+    workspace = retraining.workspace
+
+    def work(key: str) -> dict[str, Any]:
+        from posa_vla.dataset import versioning
+
+        data = versioning.version_data(workspace, retraining.params)
+        return {
+            "version": data.version,
+            "folder": data.folder.relative_to(workspace.home).as_posix(),
+            "episodes": data.episodes,
+            "frames": data.frames,
+            "commit": data.commit,
+        }
+
+    inputs = {
+        "store": EpisodeStore(workspace.store).digest(),
+        "params": {"prepare": retraining.params.prepare.model_dump(mode="json")},
+        "remote": workspace.dvc_remote,
+        "code": code_digest("posa_vla.dataset", "posa_vla.episodes", "posa_vla.geometry"),
+    }
+    result = retraining.ledger.step(
+        "version", inputs, work, sound=lambda output: (workspace.home / output["folder"] / "manifest.json").is_file()
+    )
+    return retraining.keep(result)

@@ -1,0 +1,134 @@
+"""Evaluate a candidate against the champion on scenes that neither was trained on, and decide."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from flows.retraining import Retraining
+from posa_vla.evidence.evidence import Evidence, read_evidence, write_evidence
+from posa_vla.files import write_json
+from posa_vla.promotion.log import PromotionLog
+from posa_vla.workspace import Workspace, code_digest
+
+# The code that decides how an episode goes, given the policy's files.
+EVALUATION_CODE = ("posa_vla.evaluation", "posa_vla.sim", "posa_vla.geometry", "posa_vla.model", "posa_vla.evidence")
+
+
+def promotion_log(workspace: Workspace, target: str) -> PromotionLog:
+    """The target's promotion log: the truth about who is champion."""
+    return PromotionLog(workspace.promotions / target / "log.jsonl")
+
+
+def champion_bundle(workspace: Workspace, target: str) -> str | None:
+    """Bundle digest of the target's champion, or None before the first promotion."""
+    entry = promotion_log(workspace, target).champion()
+    return None if entry is None else str(entry["bundle"])
+
+
+def evidence_path(workspace: Workspace, digest: str) -> Path:
+    """Where an evidence record lies, by its digest."""
+    return workspace.evaluations / "evidence" / f"{digest}.json"
+
+
+def _run_policy(retraining: Retraining, bundle: str, seeds: list[int], out: Path) -> Evidence:
+    from posa_vla.evaluation.ray_rollout import evaluate_on_ray
+
+    retraining.start_ray()
+    target, params = retraining.target, retraining.params
+    folder = retraining.workspace.bundles / bundle
+    evidence = evaluate_on_ray(
+        folder, bundle, target.embodiment, target.task, seeds, params.evaluate, params.collect.image_size, out
+    )
+    write_evidence(evidence_path(retraining.workspace, evidence.digest), evidence)
+    return evidence
+
+
+def evaluate_candidate(retraining: Retraining, data: dict[str, Any], candidate: dict[str, Any]) -> dict[str, Any]:
+    """Runs the candidate, and the champion of this moment on the same scenes.
+
+    The champion is pinned in the output, so that a second call judges against the same one; where another became
+    champion before this candidate was decided on, the evaluation is done anew.
+
+    Returns:
+        `bundle`, `evidence`, `champion` and `champion_evidence` (digests, the latter two null for the first
+        candidate), `summary`.
+    """
+    from posa_vla.evaluation.metrics import summary
+    from posa_vla.evaluation.rollout import scene_seeds
+
+    workspace, target = retraining.workspace, retraining.params.target
+    bundle = candidate["digest"]
+
+    def work(key: str) -> dict[str, Any]:
+        champion = champion_bundle(workspace, target)
+        seeds = scene_seeds(bundle, retraining.params.evaluate.episodes)
+        out = workspace.evaluations / key
+        evidence = _run_policy(retraining, bundle, seeds, out / "candidate")
+        rival = None
+        if champion is not None and champion != bundle:
+            rival = _run_policy(retraining, champion, seeds, out / champion)
+        return {
+            "bundle": bundle,
+            "evidence": evidence.digest,
+            "champion": None if rival is None else champion,
+            "champion_evidence": None if rival is None else rival.digest,
+            "summary": summary(evidence),
+            "reports": (out / "candidate").relative_to(workspace.home).as_posix(),
+        }
+
+    def sound(output: dict[str, Any]) -> bool:
+        digests = [output["evidence"], output["champion_evidence"]]
+        there = all(evidence_path(workspace, digest).is_file() for digest in digests if digest is not None)
+        return there and (judged(workspace, target, bundle) or champion_bundle(workspace, target) == output["champion"])
+
+    inputs = {
+        "bundle": bundle,
+        "target": target,
+        "embodiment": retraining.embodiment_key(),
+        "task": retraining.target.task,
+        "evaluate": retraining.params.evaluate.model_dump(mode="json"),
+        "code": code_digest(*EVALUATION_CODE),
+    }
+    return retraining.keep(retraining.ledger.step("evaluate", inputs, work, sound=sound))
+
+
+def judged(workspace: Workspace, target: str, bundle: str) -> bool:
+    """Whether the log holds a judgement on a bundle."""
+    return any(entry.get("bundle") == bundle for entry in promotion_log(workspace, target).entries())
+
+
+def decision_path(workspace: Workspace, digest: str) -> Path:
+    """Where a decision record lies, by its digest."""
+    return workspace.promotions / "decisions" / f"{digest}.json"
+
+
+def decide_candidate(retraining: Retraining, evaluated: dict[str, Any]) -> dict[str, Any]:
+    """Puts the evidence before the target's gate.
+
+    Returns:
+        `decision` (digest), `verdict`, `reasons`.
+    """
+    from posa_vla.promotion.gate import decide
+
+    workspace, target, gate = retraining.workspace, retraining.params.target, retraining.target.gate
+
+    def work(key: str) -> dict[str, Any]:
+        candidate = read_evidence(evidence_path(workspace, evaluated["evidence"]))
+        rival = evaluated["champion_evidence"]
+        champion = None if rival is None else read_evidence(evidence_path(workspace, rival))
+        decision = decide(target, gate, candidate, champion)
+        write_json(decision_path(workspace, decision.digest), decision.model_dump(mode="json"))
+        return {"decision": decision.digest, "verdict": decision.verdict, "reasons": list(decision.reasons)}
+
+    inputs = {
+        "target": target,
+        "gate": gate.model_dump(mode="json"),
+        "evidence": evaluated["evidence"],
+        "champion_evidence": evaluated["champion_evidence"],
+        "code": code_digest("posa_vla.promotion.gate", "posa_vla.evidence"),
+    }
+    result = retraining.ledger.step(
+        "decide", inputs, work, sound=lambda output: decision_path(workspace, output["decision"]).is_file()
+    )
+    return retraining.keep(result)

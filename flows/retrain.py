@@ -1,0 +1,116 @@
+"""The whole loop: demonstrations to a verified policy on a robot. Reads top to bottom; each task calls one function."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from prefect import flow, task
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
+from prefect.cache_policies import NO_CACHE
+
+from flows import data as data_steps
+from flows import evaluate as evaluate_steps
+from flows import promote as promote_steps
+from flows import robot as robot_steps
+from flows import train as train_steps
+from flows.retraining import Retraining, open_retraining, timed
+from flows.summary import step_rows, summarise, verdict_markdown
+from posa_vla.params import Params
+from posa_vla.workspace import Workspace
+
+Output = dict[str, Any]
+
+
+@task(cache_policy=NO_CACHE)
+def collect(retraining: Retraining) -> Output:
+    """Demonstrations of the scripted expert, into the episode store."""
+    return data_steps.collect_demonstrations(retraining)
+
+
+@task(cache_policy=NO_CACHE)
+def version(retraining: Retraining) -> Output:
+    """The store as versioned training data."""
+    return data_steps.version_data(retraining)
+
+
+@task(cache_policy=NO_CACHE)
+def train(retraining: Retraining, data: Output) -> Output:
+    """A candidate, trained under Ray."""
+    return train_steps.train_candidate(retraining, data)
+
+
+@task(cache_policy=NO_CACHE)
+def bundle(retraining: Retraining, trained: Output) -> Output:
+    """The candidate as a bundle named by its content."""
+    return train_steps.seal_bundle(retraining, trained)
+
+
+@task(cache_policy=NO_CACHE)
+def evaluate(retraining: Retraining, data: Output, candidate: Output) -> Output:
+    """Candidate and champion on the same unseen scenes."""
+    return evaluate_steps.evaluate_candidate(retraining, data, candidate)
+
+
+@task(cache_policy=NO_CACHE)
+def decide(retraining: Retraining, evaluated: Output) -> Output:
+    """Promote, reject, or no decision."""
+    return evaluate_steps.decide_candidate(retraining, evaluated)
+
+
+@task(cache_policy=NO_CACHE)
+def register(retraining: Retraining, data: Output, candidate: Output, evaluated: Output, decided: Output) -> Output:
+    """A model version of the target's registered model, whatever the verdict."""
+    return promote_steps.register_candidate(retraining, data, candidate, evaluated, decided)
+
+
+@task(cache_policy=NO_CACHE)
+def release(retraining: Retraining, data: Output, evaluated: Output, decided: Output, registered: Output) -> Output:
+    """A signed release on the channel; the champion is the new one."""
+    return promote_steps.release_candidate(retraining, data, evaluated, decided, registered)
+
+
+@task(cache_policy=NO_CACHE)
+def robot(retraining: Retraining, released: Output) -> Output:
+    """The simulated robot takes the release, verifies it, and runs it."""
+    return robot_steps.run_on_robot(retraining, released)
+
+
+@flow(name="retrain", validate_parameters=False)
+def retrain_flow(retraining: Retraining) -> Output:
+    """One retraining of one target."""
+    start = time.monotonic()
+    collect(retraining)
+    data = version(retraining)
+    trained = train(retraining, data)
+    candidate = bundle(retraining, trained)
+    evaluated = evaluate(retraining, data, candidate)
+    decided = decide(retraining, evaluated)
+    registered = register(retraining, data, candidate, evaluated, decided)
+    released = reported = None
+    if decided["verdict"] == "promote":
+        released = release(retraining, data, evaluated, decided, registered)
+        if released["release"] is not None:
+            reported = robot(retraining, released)
+    summary = summarise(
+        retraining.steps, data, trained, evaluated, decided, registered, released, reported, timed(start)
+    )
+    create_table_artifact(step_rows(summary), key="retrain-steps", description="Steps of this retraining")
+    create_markdown_artifact(verdict_markdown(summary), key="retrain-verdict")
+    return summary
+
+
+def run_retraining(workspace: Workspace, params: Params) -> Output:
+    """Runs the flow on a workspace that nobody else holds.
+
+    Returns:
+        The summary: see flows/summary.py.
+
+    Raises:
+        BadInput: Something that the work needs is missing.
+        Busy: Another run holds the workspace.
+    """
+    start = time.monotonic()
+    with open_retraining(workspace, params, "posa retrain") as retraining:
+        summary: Output = retrain_flow(retraining)
+    return {**summary, "seconds": timed(start)}

@@ -1,0 +1,148 @@
+"""One retraining: its workspace and parameters, and what its steps share (Ray, the MLflow run), started when needed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from posa_vla.episodes.embodiment import Embodiment, embodiment_file, load_embodiment
+from posa_vla.errors import BadInput
+from posa_vla.files import require_free_space, sha256_file, sha256_json
+from posa_vla.params import Params, TargetParams
+from posa_vla.workspace import Ledger, StepResult, Workspace
+
+if TYPE_CHECKING:
+    from posa_vla.tracking import TrackedRun
+
+# Room for checkpoints, bundles, MLflow and Ray's session; and on how many places the images lie (parts, store, cache,
+# remote, clone, prepared data), with head room.
+_BYTES_FIXED = 1_500_000_000
+_COPIES_OF_DATA = 8
+
+
+@dataclass
+class Retraining:
+    """What the steps of one retraining share.
+
+    Attributes:
+        workspace: Where everything is written.
+        params: Resolved parameters.
+        steps: Results of the steps so far, in order.
+    """
+
+    workspace: Workspace
+    params: Params
+    steps: list[StepResult] = field(default_factory=list)
+    _resources: ExitStack = field(default_factory=ExitStack)
+    _tracked: TrackedRun | None = None
+    _ray: bool = False
+
+    @property
+    def target(self) -> TargetParams:
+        """The chosen target."""
+        return self.params.chosen
+
+    @property
+    def embodiment(self) -> Embodiment:
+        """The target's embodiment."""
+        return load_embodiment(self.target.embodiment)
+
+    def embodiment_key(self) -> dict[str, str]:
+        """Digests of the embodiment's declaration and of its arm model."""
+        declared = self.embodiment
+        key = {"declaration": declared.digest}
+        if declared.arm is not None:
+            key["arm"] = sha256_file(embodiment_file(self.target.embodiment).parent / declared.arm.mjcf)
+        return key
+
+    @property
+    def ledger(self) -> Ledger:
+        """Finished steps."""
+        return Ledger(self.workspace)
+
+    def keep(self, result: StepResult) -> dict[str, Any]:
+        """Notes a step's result; returns its output."""
+        self.steps.append(result)
+        return result.output
+
+    def run_key(self, data_version: str) -> str:
+        """Key of the one MLflow run of this retraining: what is trained, on what, by which code."""
+        from posa_vla.workspace import code_digest
+
+        return sha256_json(
+            {
+                "data_version": data_version,
+                "params": self.params.model_dump(mode="json"),
+                "code": code_digest("posa_vla", "flows"),
+            }
+        )
+
+    def start_ray(self) -> None:
+        """Starts or joins Ray, once, until the retraining ends; a retraining that is done already never needs it."""
+        if self._ray:
+            return
+        from posa_vla.ray_cluster import ray_session
+
+        self._resources.enter_context(ray_session(self.workspace.settings))
+        self._ray = True
+
+    def tracked(self, data_version: str) -> TrackedRun:
+        """The MLflow run of this retraining: found or created at the first call, ended with the retraining."""
+        if self._tracked is None:
+            from posa_vla import tracking
+
+            self._tracked = self._resources.enter_context(
+                tracking.open_run(
+                    self.workspace.mlflow_uri,
+                    self.params.target,
+                    self.run_key(data_version),
+                )
+            )
+        return self._tracked
+
+    @contextmanager
+    def resources(self) -> Iterator[None]:
+        """Ends what the steps started, however the block ends."""
+        with self._resources:
+            yield
+
+    def check(self) -> None:
+        """Stops before any work that could not be finished.
+
+        Raises:
+            BadInput: No GL library, no git, or too little room on the disk.
+        """
+        from posa_vla.sim.gl import require_gl
+
+        require_gl()
+        if shutil.which("git") is None:
+            raise BadInput("git is not installed, and the data's history needs it: sudo apt-get install git")
+        collect = self.params.collect
+        cameras = len(self.embodiment.cameras)
+        images = collect.episodes * 30 * cameras * collect.image_size**2 * 3
+        require_free_space(self.workspace.home, _BYTES_FIXED + _COPIES_OF_DATA * images, "a retraining")
+
+
+@contextmanager
+def open_retraining(workspace: Workspace, params: Params, purpose: str) -> Iterator[Retraining]:
+    """Checks what is needed, holds the workspace, and ends what the steps started.
+
+    Raises:
+        BadInput: See `Retraining.check`.
+        Busy: Another run holds the workspace.
+    """
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    retraining = Retraining(workspace, params)
+    retraining.check()
+    with workspace.lock(purpose), retraining.resources():
+        yield retraining
+
+
+def timed(start: float) -> float:
+    """Seconds since `start`, to a tenth."""
+    return round(time.monotonic() - start, 1)

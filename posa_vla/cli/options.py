@@ -1,0 +1,30 @@
+"""Options that several commands share, and how they are read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from posa_vla.params import Params
+
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on standard output, nothing else there.")]
+ParamsFile = Annotated[Path, typer.Option("--params", help="Parameter file.")]
+Preset = Annotated[str | None, typer.Option("--preset", help="Shipped overlay: demo, tiny.")]
+Set = Annotated[list[str] | None, typer.Option("--set", help="One parameter, e.g. train.steps=100; repeatable.")]
+
+
+def read_params(path: Path, preset: str | None, settings: list[str] | None) -> Params:
+    """Reads the parameters that a command was given.
+
+    Raises:
+        BadInput: No such file, unknown key, unfitting value.
+    """
+    from posa_vla.errors import BadInput
+    from posa_vla.params import load_params
+
+    if not path.exists():
+        raise BadInput(f"{path} does not exist: run in a checkout, or make a workspace with `posa init DIR`")
+    return load_params(path, preset, settings)

@@ -1,0 +1,36 @@
+"""`posa retrain`: the whole loop, from demonstrations to a policy that a robot runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from posa_vla.cli.options import AsJson, ParamsFile, Preset, Set, read_params
+
+
+def retrain(
+    preset: Preset = None,
+    settings: Set = None,
+    params_file: ParamsFile = Path("params.yaml"),
+    as_json: AsJson = False,
+) -> None:
+    """Collect, version, train, evaluate, decide, register, release, run on the robot.
+
+    What is done already is reused; after a crash the same command continues. "reject" and "no decision" are successful
+    endings too: the model is registered, nothing is released, the robot runs what it ran.
+    """
+    from flows.prefect_server import choose_server
+    from posa_vla.console import print_json, print_table
+    from posa_vla.workspace import Workspace
+
+    params = read_params(params_file, preset, settings)
+    workspace = Workspace.open()
+    choose_server(workspace.home)
+
+    from flows.retrain import run_retraining
+    from flows.summary import table_rows
+
+    summary = run_retraining(workspace, params)
+    if as_json:
+        print_json(summary)
+    else:
+        print_table("posa retrain", table_rows(summary))

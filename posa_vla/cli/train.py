@@ -1,0 +1,63 @@
+"""`posa train`: training alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from posa_vla.cli.options import AsJson, ParamsFile, Preset, Set, read_params
+
+
+def train(
+    data: Annotated[Path, typer.Option("--data", help="Prepared data (posa data prepare).")],
+    out: Annotated[Path, typer.Option("--out", help="Folder of this training: checkpoints, then the policy.")],
+    local: Annotated[bool, typer.Option("--local", help="In this process: no Ray needed.")] = False,
+    preset: Preset = None,
+    settings: Set = None,
+    params_file: ParamsFile = Path("params.yaml"),
+    as_json: AsJson = False,
+) -> None:
+    """Train PosA-VLA on prepared data, on Ray or in this process; the same command continues a killed training."""
+    import time
+
+    from posa_vla.console import print_json, print_table
+    from posa_vla.errors import BadInput
+    from posa_vla.files import read_json, sha256_file, sha256_json, write_json
+    from posa_vla.settings import Settings
+
+    params = read_params(params_file, preset, settings)
+    if not (data / "manifest.json").is_file():
+        raise BadInput(f"{data} is not prepared data (no manifest.json): make it with `posa data prepare`")
+    inputs = {
+        "data": sha256_file(data / "manifest.json"),
+        "params": params.model_dump(mode="json", include={"model", "train", "prepare"}),
+    }
+    key, mark = sha256_json(inputs), out / "training.json"
+    if out.exists() and not mark.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise BadInput(f"{out} holds something that is no training: choose a new folder")
+    if mark.exists() and read_json(mark).get("key") != key:
+        raise BadInput(f"{out} holds a training on other data or parameters: choose a new folder, or delete it")
+    write_json(mark, {"schema_version": 1, "key": key, "inputs": inputs})
+    start, last = time.monotonic(), {}
+
+    def on_metrics(step: int, metrics: dict[str, float]) -> None:
+        last.update(metrics, step=step)
+
+    if local:
+        from posa_vla.training.loop import train as train_here
+
+        policy = train_here(data.resolve(), params, out.resolve(), on_metrics=on_metrics)
+    else:
+        from posa_vla.ray_cluster import ray_session
+        from posa_vla.training.ray_trainer import train_on_ray
+
+        with ray_session(Settings()):
+            policy = train_on_ray(data.resolve(), params, key, out.resolve(), on_metrics)
+    seconds = round(time.monotonic() - start, 1)
+    if as_json:
+        print_json({"policy": str(policy), "seconds": seconds, "metrics": last})
+    else:
+        rows = [(name, f"{value:.4g}") for name, value in last.items()]
+        print_table("posa train", [("policy", str(policy)), ("seconds", str(seconds)), *rows])
