@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
@@ -89,6 +90,33 @@ def new_folder(final: Path) -> Iterator[Path]:
             _sync(final.parent)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
+
+
+@contextmanager
+def scratch_folder(parent: Path) -> Iterator[Path]:
+    """Yields a private folder below `parent` that is gone afterwards; killed owners' folders are removed first.
+
+    The owner holds a lock that the kernel frees when the process dies, however it dies.
+    """
+    parent.mkdir(parents=True, exist_ok=True)
+    for stale in parent.glob("*.lock"):
+        with stale.open("a") as held:
+            try:
+                fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                continue
+            shutil.rmtree(stale.with_suffix(""), ignore_errors=True)
+            stale.unlink(missing_ok=True)
+    lock, name = tempfile.mkstemp(dir=parent, suffix=".lock")
+    folder = Path(name).with_suffix("")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        folder.mkdir()
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        Path(name).unlink(missing_ok=True)
+        os.close(lock)
 
 
 def canonical_json(value: Any) -> bytes:

@@ -154,7 +154,7 @@ def _shift(images: Tensor, offsets: Tensor, shift: int) -> Tensor:
     above, below = (edge.expand(-1, shift, -1, -1) for edge in (wide[:, :1], wide[:, -1:]))
     padded = torch.cat([above, wide, below], dim=1).flatten(2)
     windows = padded.unfold(1, height, 1).unfold(2, width * channels, channels)
-    return windows[torch.arange(count), shift - offsets[:, 1], shift - offsets[:, 0]].view_as(images)
+    return windows[torch.arange(count), shift - offsets[:, 1], shift - offsets[:, 0]].reshape(images.shape)
 
 
 def _jitter(images: Tensor, generator: torch.Generator, strength: float) -> Tensor:

@@ -1,0 +1,260 @@
+"""LeRobot datasets v3.0: reading, and the one place to import both directions from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+from pydantic import Field
+
+from posa_vla.episodes import lerobot_layout as layout
+from posa_vla.episodes.embodiment import Embodiment
+from posa_vla.episodes.episode import CameraTrack, Episode, Source
+from posa_vla.episodes.lerobot_writer import write_dataset
+from posa_vla.episodes.png import decode_png
+from posa_vla.errors import BadInput
+from posa_vla.files import read_json, safe_join
+from posa_vla.schema import Closed, parse
+
+__all__ = ["DatasetReader", "EpisodeRecord", "read_episodes", "write_dataset"]
+
+
+class PosaEpisode(Closed):
+    """What `meta/posa.json` says of one episode."""
+
+    digest: str = Field(pattern=r"^[0-9a-f]{64}$")
+    success: bool
+    source: Source
+    scene: dict[str, Any]
+
+
+class PosaMeta(Closed):
+    """`meta/posa.json`."""
+
+    schema_version: Literal[1]
+    digest: str = Field(pattern=r"^[0-9a-f]{64}$")
+    embodiment: Embodiment
+    episodes: list[PosaEpisode]
+
+
+@dataclass(frozen=True)
+class EpisodeRecord:
+    """Where an episode lies, and what is known of it without reading a frame.
+
+    Attributes:
+        number: Its number in the dataset.
+        length: Frames.
+        instruction: What the robot was asked to do.
+        path: Data file, relative to the dataset.
+        row_group: The row group of that file that is this episode.
+        extra: Digest, success, source, scene.
+    """
+
+    number: int
+    length: int
+    instruction: str
+    path: str
+    row_group: int
+    extra: PosaEpisode
+
+
+def _read_table(path: Path) -> pa.Table:
+    try:
+        return pq.read_table(path)
+    except FileNotFoundError:
+        raise BadInput(f"{path} does not exist: the dataset is incomplete; delete it and record it again") from None
+    except (pa.ArrowException, OSError) as error:
+        raise BadInput(
+            f"{path} is damaged ({error}): the dataset is incomplete; delete it and record it again"
+        ) from None
+
+
+class DatasetReader:
+    """One dataset folder; opening it reads and cross-checks the metadata, frames are read when asked for.
+
+    Attributes:
+        folder: The dataset.
+        embodiment: Its embodiment.
+        digest: The digest that its writer gave it.
+        fps: Frames per second.
+        features: `features` of info.json.
+        records: One an episode.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """Opens a dataset.
+
+        Raises:
+            BadInput: It is incomplete, damaged, or not a v3.0 dataset that can be read here.
+        """
+        self.folder = folder
+        if not folder.is_dir():
+            raise BadInput(f"{folder} is not a folder, expected a LeRobot dataset")
+        info = read_json(folder / layout.INFO_PATH)
+        version = info.get("codebase_version") if isinstance(info, dict) else None
+        if version != layout.CODEBASE_VERSION:
+            raise BadInput(
+                f"{folder} is a dataset of version {version!r}, expected {layout.CODEBASE_VERSION!r}: convert it with "
+                "LeRobot's own tools first"
+            )
+        posa = parse(PosaMeta, read_json(folder / layout.POSA_PATH), str(folder / layout.POSA_PATH))
+        self.embodiment, self.digest = posa.embodiment, posa.digest
+        try:
+            self.fps = float(info["fps"])
+            self.features: dict[str, dict[str, Any]] = dict(info["features"])
+            self._columns = set(layout.data_schema(self.features).names)
+            self.records = self._records(info, posa)
+        except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+            raise BadInput(f"{folder}: metadata is not readable ({type(error).__name__}: {error})") from None
+        self._open: tuple[str, Any] | None = None
+
+    def _records(self, info: dict[str, Any], posa: PosaMeta) -> list[EpisodeRecord]:
+        rows = _read_table(self.folder / layout.EPISODES_PATH).to_pylist()
+        if not len(rows) == len(posa.episodes) == int(info["total_episodes"]):
+            raise BadInput(
+                f"{self.folder} is incomplete: info.json counts {info['total_episodes']} episodes, "
+                f"{layout.EPISODES_PATH} {len(rows)}, posa.json {len(posa.episodes)}; delete it and record it again"
+            )
+        records: list[EpisodeRecord] = []
+        frames = 0
+        for number, (row, extra) in enumerate(zip(rows, posa.episodes, strict=True)):
+            length = int(row["length"])
+            place = (int(row["dataset_from_index"]), int(row["dataset_to_index"]))
+            if int(row["episode_index"]) != number or length < 1 or place != (frames, frames + length):
+                raise BadInput(
+                    f"{self.folder}: episode {number} claims frames {place[0]} to {place[1]} and length {length}, "
+                    f"expected it to start at {frames}; delete the dataset and record it again"
+                )
+            path = str(info["data_path"]).format(
+                chunk_index=int(row["data/chunk_index"]), file_index=int(row["data/file_index"])
+            )
+            follows = bool(records) and records[-1].path == path
+            group = records[-1].row_group + 1 if follows else 0
+            records.append(EpisodeRecord(number, length, str(row["tasks"][0]), path, group, extra))
+            frames += length
+        if frames != int(info["total_frames"]):
+            raise BadInput(f"{self.folder}: info.json counts {info['total_frames']} frames, the episodes {frames}")
+        return records
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def _file(self, relative: str) -> Any:
+        """The opened data file; the last one stays open, for episodes are read in order."""
+        if self._open is None or self._open[0] != relative:
+            path = safe_join(self.folder, relative)
+            try:
+                file = pq.ParquetFile(path)
+            except FileNotFoundError:
+                raise BadInput(f"{path} does not exist: the dataset is incomplete; record it again") from None
+            except (pa.ArrowException, OSError) as error:
+                raise BadInput(f"{path} was not finished or is damaged ({error}): record it again") from None
+            if set(file.schema_arrow.names) != self._columns:
+                file.close()
+                other = sorted(self._columns ^ set(file.schema_arrow.names))
+                raise BadInput(f"{path} and info.json disagree about the columns {', '.join(other)}")
+            if self._open is not None:
+                self._open[1].close()
+            self._open = (relative, file)
+        return self._open[1]
+
+    def table(self, record: EpisodeRecord) -> pa.Table:
+        """All columns of one episode as stored.
+
+        Raises:
+            BadInput: The data file is missing, damaged or not the one that the metadata describes.
+        """
+        file = self._file(record.path)
+        try:
+            table = file.read_row_group(record.row_group) if record.row_group < file.num_row_groups else None
+        except (pa.ArrowException, OSError) as error:
+            raise BadInput(f"{self.folder / record.path}: episode {record.number} is damaged ({error})") from None
+        if table is None or table.num_rows != record.length:
+            raise BadInput(
+                f"{self.folder / record.path}: row group {record.row_group} has "
+                f"{'no' if table is None else table.num_rows} rows, episode {record.number} {record.length} frames"
+            )
+        numbers = table["episode_index"].to_numpy()
+        if (numbers != record.number).any():
+            raise BadInput(
+                f"{self.folder / record.path}: row group {record.row_group} holds episode {numbers[0]}, "
+                f"expected {record.number}"
+            )
+        return table
+
+    def episode(self, record: EpisodeRecord, table: pa.Table | None = None) -> Episode:
+        """Reads one episode.
+
+        Args:
+            record: Which one.
+            table: Its columns, where they have been read already.
+
+        Raises:
+            BadInput: As `table`, or an image cannot be decoded, or a value is not finite.
+        """
+        table = self.table(record) if table is None else table
+        state, action = _array(table, "observation.state"), _array(table, "action")
+        assert state is not None  # for the type checker: columns agree with the features, which have both
+        assert action is not None
+        gripper = _array(table, "observation.gripper")
+        episode = Episode(
+            embodiment=self.embodiment.id,
+            instruction=record.instruction,
+            source=record.extra.source,
+            success=record.extra.success,
+            fps=self.fps,
+            cameras={role: self._camera(role, record, table) for role in self.embodiment.cameras},
+            state=state,
+            action=action,
+            end_effector=_array(table, "observation.end_effector"),
+            gripper=None if gripper is None else gripper.reshape(-1),
+            scene=record.extra.scene,
+        )
+        episode.check()
+        return episode
+
+    def _camera(self, role: str, record: EpisodeRecord, table: pa.Table) -> CameraTrack:
+        name = layout.IMAGES + role
+        if name not in table.column_names:
+            raise BadInput(f"{self.folder}: no images of camera {role!r}, which the embodiment declares")
+        height, width, _ = self.features[name]["shape"]
+        images = np.empty((record.length, height, width, 3), np.uint8)
+        for frame, stored in enumerate(table[name].combine_chunks().field("bytes")):
+            try:
+                images[frame] = decode_png(stored.as_py() or b"", height, width)
+            except BadInput as error:
+                raise BadInput(f"{self.folder}: episode {record.number}, frame {frame}, {role}: {error}") from None
+        return CameraTrack(
+            images,
+            _array(table, f"observation.camera.{role}.intrinsics"),
+            _array(table, f"observation.camera.{role}.pose"),
+        )
+
+
+def _array(table: pa.Table, name: str) -> NDArray[Any] | None:
+    """(T, channels) of a vector column, or None where there is no such column."""
+    if name not in table.column_names:
+        return None
+    column = table[name].combine_chunks()
+    if column.null_count:
+        raise BadInput(f"column {name} has {column.null_count} empty rows")
+    values = column.flatten() if pa.types.is_fixed_size_list(column.type) else column
+    rows: NDArray[Any] = np.array(values.to_numpy(zero_copy_only=False)).reshape(len(table), -1)
+    return rows
+
+
+def read_episodes(folder: Path) -> Iterator[Episode]:
+    """Reads a dataset, one episode in memory at a time.
+
+    Raises:
+        BadInput: The folder is incomplete or damaged.
+    """
+    reader = DatasetReader(folder)
+    for record in reader.records:
+        yield reader.episode(record)
