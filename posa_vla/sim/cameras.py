@@ -22,27 +22,14 @@ class SceneCameras:
         self.size = image_size
         self._renderer = mujoco.Renderer(model, image_size, image_size)
 
-    def _update(self, data: Any, camera: str) -> None:
+    def render(self, data: Any, camera: str) -> NDArray[np.uint8]:
+        """An image, uint8 (H, W, 3)."""
         self._renderer.update_scene(data, camera)
         flags = self._renderer.scene.flags
         flags[mujoco.mjtRndFlag.mjRND_SHADOW] = 0
         flags[mujoco.mjtRndFlag.mjRND_REFLECTION] = 0
-
-    def render(self, data: Any, camera: str) -> NDArray[np.uint8]:
-        """An image, uint8 (H, W, 3)."""
-        self._update(data, camera)
         image: NDArray[np.uint8] = self._renderer.render()
         return image
-
-    def segment(self, data: Any, camera: str) -> NDArray[np.int32]:
-        """Geom ids, int32 (H, W), -1 where there is none."""
-        self._renderer.enable_segmentation_rendering()
-        try:
-            self._update(data, camera)
-            pixels = self._renderer.render()
-        finally:
-            self._renderer.disable_segmentation_rendering()
-        return np.where(pixels[..., 1] == mujoco.mjtObj.mjOBJ_GEOM, pixels[..., 0], -1).astype(np.int32)
 
     def calibration(self, data: Any, camera: str) -> dict[str, NDArray[np.float64]]:
         """Calibration of a camera at this instant.

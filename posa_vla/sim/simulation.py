@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mujoco
 import numpy as np
+from numpy.polynomial.polynomial import polyval
 from numpy.typing import NDArray
 
 from posa_vla.episodes.embodiment import Embodiment, SimulatedArm, embodiment_file, load_embodiment
@@ -87,14 +88,17 @@ class Simulation:
         mujoco.mj_forward(self.model, self.data)
 
     def _set_arm(self, joints: NDArray[np.float64]) -> None:
-        opened = self.arm.gripper_range[1]
-        root = self.model.body_rootid[self.model.site_bodyid[self._site]]
-        for joint in range(self.model.njnt):
-            slide = self.model.jnt_type[joint] == mujoco.mjtJoint.mjJNT_SLIDE
-            if slide and self.model.body_rootid[self.model.jnt_bodyid[joint]] == root:
-                self.data.qpos[self.model.jnt_qposadr[joint]] = opened
+        model, opened = self.model, self.arm.gripper_range[1]
         self.data.qpos[self._joint_qpos] = joints
         self.data.qpos[self._gripper_qpos] = opened
+        gripper = model.joint(self.arm.gripper_joint).id
+        for k in range(model.neq):
+            # A joint that the gripper joint drives takes the place that the constraint will want.
+            driven = model.eq_type[k] == mujoco.mjtEq.mjEQ_JOINT and model.eq_obj2id[k] == gripper
+            if driven:
+                address = model.jnt_qposadr[model.eq_obj1id[k]]
+                moved = opened - model.qpos0[self._gripper_qpos]
+                self.data.qpos[address] = model.qpos0[address] + polyval(moved, model.eq_data[k, :5])
         self.data.ctrl[self._servos] = joints
         self.data.ctrl[self._gripper_servo] = opened
 
