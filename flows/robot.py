@@ -1,0 +1,66 @@
+"""Let the simulated robot take a release: provisioned once, then its agent as a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from flows.retraining import Retraining
+from posa_vla.errors import PosaError
+from posa_vla.workspace import Workspace, code_digest
+
+
+def robot_home(workspace: Workspace, target: str) -> Path:
+    """State folder of the target's simulated robot."""
+    return workspace.robots / target
+
+
+def _posa(workspace: Workspace, arguments: list[str]) -> dict[str, Any]:
+    """Runs a `posa` command as a process of its own; returns its JSON document.
+
+    Raises:
+        PosaError: It failed; its own message has gone to standard error.
+    """
+    command = [sys.executable, "-m", "posa_vla.cli.main", *arguments, "--json"]
+    variables = {**os.environ, "POSA_HOME": str(workspace.home)}
+    done = subprocess.run(command, stdout=subprocess.PIPE, env=variables)
+    if done.returncode != 0:
+        raise PosaError(f"`posa {' '.join(arguments[:2])}` exited {done.returncode}: its message is above")
+    document = json.loads(done.stdout)
+    if not isinstance(document, dict):
+        raise PosaError(f"`posa {' '.join(arguments[:2])}` printed {type(document).__name__}, expected a JSON object")
+    return document
+
+
+def run_on_robot(retraining: Retraining, released: dict[str, Any]) -> dict[str, Any]:
+    """The robot's agent verifies the release, installs it, and runs episodes from the installed bundle.
+
+    Returns:
+        `release`, `episodes`, `successes`.
+    """
+    workspace, params, target = retraining.workspace, retraining.params, retraining.target
+    home = robot_home(workspace, params.target)
+    place = ["--home", str(home), "--channel", workspace.channel, "--target", params.target]
+    place += ["--embodiment", target.embodiment]
+
+    def work(key: str) -> dict[str, Any]:
+        _posa(workspace, ["robot", "provision", *place])
+        evaluate = params.evaluate
+        run = ["--driver", "simulated", "--once", "--task", target.task, "--episodes", str(params.robot.episodes)]
+        run += ["--max-steps", str(evaluate.max_steps), "--objects", str(evaluate.objects)]
+        run += ["--execute", str(evaluate.execute), "--image-size", str(params.collect.image_size)]
+        report = _posa(workspace, ["robot", "run", *place, *run])
+        return {name: report[name] for name in ("release", "episodes", "successes")}
+
+    inputs = {
+        "record": released["record"],
+        "home": str(home),
+        "channel": workspace.channel,
+        "robot": params.robot.model_dump(mode="json"),
+        "code": code_digest("posa_vla.robot"),
+    }
+    return retraining.keep(retraining.ledger.step("robot", inputs, work, sound=lambda output: home.is_dir()))
