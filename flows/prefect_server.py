@@ -2,50 +2,123 @@
 
 from __future__ import annotations
 
-import json
+import contextlib
+import ctypes
 import os
+import signal
+import socket
+import subprocess
+import sys
+import time
 import urllib.error
 import urllib.request
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from posa_vla.files import write_json
+from posa_vla.errors import PosaError
+from posa_vla.files import read_json, write_json
+
+_START_SECONDS = 120.0
+_STOP_SECONDS = 10.0
+_DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG of prctl(2)
 
 
-def server_file(home: Path) -> Path:
-    """Where a running local server leaves its address."""
+def _server_file(home: Path) -> Path:
     return home / "prefect" / "local-server.json"
 
 
 def announce_server(home: Path, url: str) -> None:
     """Leaves the address of a server on the embedded store for later flows."""
-    write_json(server_file(home), {"schema_version": 1, "url": url, "pid": os.getpid()})
+    write_json(_server_file(home), {"schema_version": 1, "url": url, "pid": os.getpid()})
 
 
 def withdraw_server(home: Path) -> None:
     """Takes the address back."""
-    server_file(home).unlink(missing_ok=True)
+    _server_file(home).unlink(missing_ok=True)
 
 
-def healthy(url: str, timeout: float = 2.0) -> bool:
+def healthy(url: str) -> bool:
     """Whether a Prefect server answers at `url`."""
     try:
-        with urllib.request.urlopen(f"{url}/api/health", timeout=timeout) as answer:
+        with urllib.request.urlopen(f"{url}/api/health", timeout=2) as answer:
             return bool(answer.status == 200)
     except (OSError, urllib.error.URLError):
         return False
 
 
-def choose_server(home: Path) -> None:
-    """Points Prefect at the local server that is up, if one is; call it before Prefect is imported.
+def running_server(home: Path) -> str | None:
+    """Address of the local server that is up, or None."""
+    if not _server_file(home).exists():
+        return None
+    url = str(read_json(_server_file(home)).get("url", ""))
+    return url if url and healthy(url) else None
 
-    Two servers on one SQLite store would lock each other out, so a flow starts its own only where none runs.
+
+def _die_with_parent() -> None:
+    """In the child, before its program starts: the kernel ends it with its parent, even after kill -9 (Linux only)."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, signal.SIGKILL)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextlib.contextmanager
+def prefect_server(home: Path) -> Iterator[Callable[[], None]]:
+    """Points Prefect at a server; enter it before Prefect is imported.
+
+    Prefect's own ephemeral server survives a killed flow and then holds the SQLite store against the next one, and it
+    starts only when the flow is called. This one dies with its flow and starts while the flow is being imported.
+
+    Yields:
+        A function that waits until the server answers.
+
+    Raises:
+        PosaError: The server did not start; the message names its log.
     """
-    if os.environ.get("PREFECT_API_URL"):
+    if "PREFECT_API_URL" in os.environ:
+        yield lambda: None
         return
-    try:
-        record = json.loads(server_file(home).read_bytes())
-        url = str(record["url"])
-    except (FileNotFoundError, json.JSONDecodeError, KeyError, TypeError):
-        return
-    if healthy(url):
+    url = running_server(home)
+    if url is not None:
         os.environ["PREFECT_API_URL"] = f"{url}/api"
+        yield lambda: None
+        return
+    log_path = home / "logs" / "prefect-server.log"
+    log_path.parent.mkdir(parents=True, exist_ok=True)
+    (home / "prefect").mkdir(parents=True, exist_ok=True)
+    port = _free_port()
+    url = f"http://127.0.0.1:{port}"
+    command = [sys.executable, "-m", "uvicorn", "--factory", "prefect.server.api.server:create_app"]
+    command += ["--host", "127.0.0.1", "--port", str(port), "--log-level", "error", "--lifespan", "on"]
+    with log_path.open("wb") as log:
+        child = subprocess.Popen(
+            command,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, "PREFECT_UI_ENABLED": "0"},
+            start_new_session=True,  # Ctrl-C is for the flow, which then ends the server
+            preexec_fn=_die_with_parent,
+        )
+    os.environ["PREFECT_API_URL"] = f"{url}/api"
+
+    def ready() -> None:
+        deadline = time.monotonic() + _START_SECONDS
+        while not healthy(url):
+            if child.poll() is not None or time.monotonic() > deadline:
+                raise PosaError(f"Prefect's server did not start: see {log_path}")
+            time.sleep(0.1)
+
+    try:
+        yield ready
+    finally:
+        del os.environ["PREFECT_API_URL"]
+        child.terminate()
+        try:
+            child.wait(timeout=_STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.wait()

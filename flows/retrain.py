@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import time
 from typing import Any
+from uuid import UUID
 
 from prefect import flow, task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 
 from flows import data as data_steps
 from flows import evaluate as evaluate_steps
 from flows import promote as promote_steps
 from flows import robot as robot_steps
 from flows import train as train_steps
-from flows.retraining import Retraining, open_retraining, timed
+from flows.retraining import Retraining, timed
 from flows.summary import step_rows, summarise, verdict_markdown
-from posa_vla.params import Params
-from posa_vla.workspace import Workspace
 
 Output = dict[str, Any]
 
@@ -100,17 +101,12 @@ def retrain_flow(retraining: Retraining) -> Output:
     return summary
 
 
-def run_retraining(workspace: Workspace, params: Params) -> Output:
-    """Runs the flow on a workspace that nobody else holds.
-
-    Returns:
-        The summary: see flows/summary.py.
-
-    Raises:
-        BadInput: Something that the work needs is missing.
-        Busy: Another run holds the workspace.
-    """
-    start = time.monotonic()
-    with open_retraining(workspace, params, "posa retrain") as retraining:
-        summary: Output = retrain_flow(retraining)
-    return {**summary, "seconds": timed(start)}
+def await_recorded(flow_run_id: UUID, timeout: float = 5.0) -> None:
+    """Waits until the server has written the end of every task: it does so a moment after the flow has ended."""
+    deadline = time.monotonic() + timeout
+    with get_client(sync_client=True) as client:
+        while time.monotonic() < deadline:
+            runs = client.read_task_runs(flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[flow_run_id])))
+            if runs and all(run.state is not None and run.state.is_final() for run in runs):
+                return
+            time.sleep(0.1)

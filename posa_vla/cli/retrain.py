@@ -18,18 +18,12 @@ def retrain(
     What is done already is reused; after a crash the same command continues. "reject" and "no decision" are successful
     endings too: the model is registered, nothing is released, the robot runs what it ran.
     """
-    from flows.prefect_server import choose_server
+    from flows.start import run_retraining
+    from flows.summary import table_rows
     from posa_vla.console import print_json, print_table
     from posa_vla.workspace import Workspace
 
-    params = read_params(params_file, preset, settings)
-    workspace = Workspace.open()
-    choose_server(workspace.home)
-
-    from flows.retrain import run_retraining
-    from flows.summary import table_rows
-
-    summary = run_retraining(workspace, params)
+    summary = run_retraining(Workspace.open(), read_params(params_file, preset, settings))
     if as_json:
         print_json(summary)
     else:
