@@ -19,6 +19,8 @@ _GEOM_TYPES = {
     "cylinder": mujoco.mjtGeom.mjGEOM_CYLINDER,
     "ball": mujoco.mjtGeom.mjGEOM_SPHERE,
 }
+# What is not the arm's has names of its own.
+_PREFIX = "scene/"
 # The renderer draws groups 0 to 2 and leaves the rest out.
 _SHOWN, _HIDDEN = 0, 4
 # Mass (kg) and principal inertia (kg m2) of any object: the shapes in a slot differ by less than this matters.
@@ -26,10 +28,6 @@ _MASS, _INERTIA = 0.05, 2e-5
 # Head camera: elevation over the table (rad), distance from the point it looks at (m), field of view (degrees).
 _HEAD_ELEVATION, _HEAD_DISTANCE, _HEAD_FOVY = 0.96, 0.9, 24.0
 _HEAD_LOOKS_AT = np.array([*AREA_CENTRE, 0.03])
-
-
-def _name(slot: int, shape: str) -> str:
-    return f"object_{slot}_{shape}"
 
 
 @dataclass(frozen=True)
@@ -88,6 +86,18 @@ def build_model(arm_file: Path, objects: int, image_size: int) -> Any:
     spec.visual.headlight.ambient = [0.45, 0.45, 0.45]
     spec.visual.headlight.diffuse = [0.25, 0.25, 0.25]
     spec.visual.headlight.specular = [0, 0, 0]
+    _add_head_camera(spec)
+    # Attached and not added: the arm file's defaults are for the arm alone.
+    spec.attach(_surroundings(objects), prefix=_PREFIX, frame=spec.worldbody.add_frame())
+    try:
+        return spec.compile()
+    except ValueError as error:
+        raise BadInput(f"arm model {arm_file} does not compile into the scene: {error}") from None
+
+
+def _surroundings(objects: int) -> Any:
+    """Table, light and object slots."""
+    spec = mujoco.MjSpec()
     world = spec.worldbody
     world.add_light(
         type=mujoco.mjtLightType.mjLIGHT_DIRECTIONAL,
@@ -106,7 +116,6 @@ def build_model(arm_file: Path, objects: int, image_size: int) -> Any:
         condim=4,
         friction=[0.8, 0.02, 0.001],
     )
-    _add_head_camera(spec)
     for slot in range(objects):
         body = world.add_body(name=f"object_{slot}", pos=[0.4, 0, 0.1 + 0.1 * slot])
         body.add_freejoint(name=f"object_{slot}")
@@ -116,25 +125,22 @@ def build_model(arm_file: Path, objects: int, image_size: int) -> Any:
         body.ipos = [0, 0, 0]
         for shape, size in SHAPES.items():
             body.add_geom(
-                name=_name(slot, shape),
+                name=f"object_{slot}_{shape}",
                 type=_GEOM_TYPES[shape],
                 size=[*size, 0, 0][:3],
                 condim=6,
                 friction=[1.0, 0.02, 0.002],
                 solref=[0.01, 1],
             )
-    try:
-        return spec.compile()
-    except ValueError as error:
-        raise BadInput(f"arm model {arm_file} does not compile into the scene: {error}") from None
+    return spec
 
 
 def object_slots(model: Any, objects: int) -> list[ObjectSlot]:
     """The object slots of a model made by `build_model`."""
     slots = []
     for slot in range(objects):
-        body = model.body(f"object_{slot}").id
-        geoms = {shape: model.geom(_name(slot, shape)).id for shape in SHAPES}
+        body = model.body(f"{_PREFIX}object_{slot}").id
+        geoms = {shape: model.geom(f"{_PREFIX}object_{slot}_{shape}").id for shape in SHAPES}
         slots.append(ObjectSlot(body, int(model.jnt_qposadr[model.body_jntadr[body]]), geoms))
     return slots
 
