@@ -1,0 +1,174 @@
+"""`posa data`: episodes and training data, one step at a time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from posa_vla.cli.options import AsJson, ParamsFile, Preset, Set, read_params
+
+app = typer.Typer(help="Collect, validate, prepare and version demonstrations.", no_args_is_help=True)
+
+StoreOption = Annotated[Path | None, typer.Option("--store", help="Episode store; by default the workspace's.")]
+
+
+def _store(folder: Path | None) -> Path:
+    from posa_vla.workspace import Workspace
+
+    return Workspace.open().store if folder is None else folder
+
+
+@app.command()
+def collect(
+    params_file: ParamsFile = Path("params.yaml"),
+    preset: Preset = None,
+    settings: Set = None,
+    as_json: AsJson = False,
+) -> None:
+    """Have the simulator's expert demonstrate the target's task, and append the episodes to the store."""
+    import shutil
+
+    from posa_vla.console import print_json, print_table
+    from posa_vla.episodes.embodiment import load_embodiment
+    from posa_vla.episodes.store import EpisodeStore
+    from posa_vla.sim.collect import collect as collect_episodes
+    from posa_vla.workspace import Workspace
+
+    params = read_params(params_file, preset, settings)
+    target, workspace = params.chosen, Workspace.open()
+    with workspace.lock("posa data collect"):
+        # Outside the store: a killed collection continues from here.
+        parts = workspace.home / "collecting"
+        episodes = collect_episodes(target.embodiment, target.task, params.collect, parts)
+        batch = EpisodeStore(workspace.store).append(episodes, load_embodiment(target.embodiment))
+        shutil.rmtree(parts, ignore_errors=True)
+    if as_json:
+        print_json({"batch": batch, "episodes": params.collect.episodes, "store": str(workspace.store)})
+    else:
+        print_table("collected", [("batch", batch), ("episodes", str(params.collect.episodes))])
+
+
+@app.command("list")
+def list_batches(store: StoreOption = None, as_json: AsJson = False) -> None:
+    """Show the batches of the episode store."""
+    from posa_vla.console import print_json, print_table
+    from posa_vla.episodes.store import EpisodeStore
+
+    episode_store = EpisodeStore(_store(store))
+    rows = [
+        {
+            "batch": batch,
+            "embodiment": reader.embodiment.id,
+            "episodes": len(reader),
+            "frames": sum(record.length for record in reader.records),
+            "successes": sum(record.extra.success for record in reader.records),
+        }
+        for batch, reader in episode_store.readers()
+    ]
+    if as_json:
+        print_json({"store": str(episode_store.root), "digest": episode_store.digest(), "batches": rows})
+    else:
+        text = "{embodiment}, {episodes} episodes ({successes} successful), {frames} frames"
+        print_table(f"{episode_store.root}", [(str(row["batch"]), text.format(**row)) for row in rows])
+
+
+@app.command()
+def validate(
+    store: StoreOption = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Where the report goes (JSON).")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Check every episode; severe findings keep an episode out of training."""
+    from posa_vla.console import print_json, print_table
+    from posa_vla.dataset.validate import validate as validate_store
+    from posa_vla.files import write_json
+
+    report = validate_store(_store(store))
+    if out is not None:
+        write_json(out, report)
+    if as_json:
+        print_json(report)
+    else:
+        found = [(rule, str(count)) for rule, count in report["rules"].items()]
+        rows = [(name, str(report[name])) for name in ("batches", "episodes", "frames")]
+        print_table("validated", [*rows, ("quarantined", str(len(report["quarantined"]))), *found])
+
+
+@app.command()
+def prepare(
+    out: Annotated[Path, typer.Option("--out", help="Folder of the training shards; must not exist.")],
+    store: StoreOption = None,
+    report: Annotated[Path | None, typer.Option("--report", help="Validation report; by default made now.")] = None,
+    embodiment: Annotated[str, typer.Option("--embodiment", help="Name or file; by default the target's.")] = "",
+    params_file: ParamsFile = Path("params.yaml"),
+    preset: Preset = None,
+    settings: Set = None,
+    as_json: AsJson = False,
+) -> None:
+    """Label and pack validated episodes into training shards."""
+    from posa_vla.console import print_json, print_table
+    from posa_vla.dataset.prepare import prepare as prepare_store
+    from posa_vla.dataset.validate import validate as validate_store
+    from posa_vla.episodes.embodiment import load_embodiment
+    from posa_vla.errors import BadInput
+    from posa_vla.files import read_json
+
+    params = read_params(params_file, preset, settings)
+    if out.exists():
+        raise BadInput(f"{out} exists already: choose a new folder, or delete it")
+    folder = _store(store)
+    declared = load_embodiment(embodiment or params.chosen.embodiment)
+    found = validate_store(folder) if report is None else read_json(report)
+    manifest = prepare_store(folder, found, declared, params.prepare, out)
+    if as_json:
+        print_json(manifest)
+    else:
+        splits = [(name, f"{n['episodes']} episodes, {n['frames']} frames") for name, n in manifest["splits"].items()]
+        print_table("prepared", [("folder", str(out)), *splits])
+
+
+@app.command()
+def code(
+    out: Annotated[Path, typer.Option("--out", help="Where the digest goes (JSON).")], as_json: AsJson = False
+) -> None:
+    """Write down a digest of the code that makes training data; the DVC stages depend on it."""
+    from posa_vla.console import print_json
+    from posa_vla.dataset.versioning import data_code
+    from posa_vla.files import write_json
+
+    digest = data_code()
+    write_json(out, digest)
+    if as_json:
+        print_json(digest)
+
+
+@app.command()
+def version(
+    params_file: ParamsFile = Path("params.yaml"),
+    preset: Preset = None,
+    settings: Set = None,
+    as_json: AsJson = False,
+) -> None:
+    """Version the store: validate and prepare it under DVC, push the episodes, commit the history."""
+    from posa_vla.console import print_json, print_table
+    from posa_vla.dataset.versioning import version_data
+    from posa_vla.workspace import Workspace
+
+    params = read_params(params_file, preset, settings)
+    workspace = Workspace.open()
+    with workspace.lock("posa data version"):
+        data = version_data(workspace, params)
+    values = {
+        "version": data.version,
+        "folder": str(data.folder),
+        "episodes": data.episodes,
+        "frames": data.frames,
+        "commit": data.commit,
+        "quarantined": len(data.report["quarantined"]),
+    }
+    if as_json:
+        print_json(values)
+    else:
+        print_table("data version", [(name, str(value)) for name, value in values.items()])

@@ -1,0 +1,99 @@
+"""From a validated store to training shards."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from posa_vla.console import progress
+from posa_vla.dataset.pack import pack_episodes
+from posa_vla.episodes.embodiment import Embodiment
+from posa_vla.episodes.episode import Episode
+from posa_vla.episodes.lerobot_v3 import DatasetReader, EpisodeRecord
+from posa_vla.episodes.store import EpisodeStore
+from posa_vla.errors import BadInput
+from posa_vla.files import require_free_space
+from posa_vla.params import PrepareParams
+
+
+def _meaning(embodiment: Embodiment) -> dict[str, Any]:
+    """What recorded numbers mean; limits and simulation models may change without changing it."""
+    return {
+        "cameras": sorted(embodiment.cameras),
+        "state": [(channel.name, channel.unit) for channel in embodiment.state],
+        "action": [(channel.name, channel.unit) for channel in embodiment.action],
+        "action_frame": embodiment.action_frame,
+        "control_hz": embodiment.control_hz,
+    }
+
+
+def _chosen(
+    store: EpisodeStore, report: dict[str, Any], embodiment: Embodiment
+) -> list[tuple[DatasetReader, list[EpisodeRecord]]]:
+    """The batches of an embodiment with the episodes to learn from: successful, with no severe finding."""
+    quarantined = {(row["batch"], row["episode"]) for row in report["quarantined"]}
+    chosen = []
+    for batch in store.batches():
+        if (batch, None) in quarantined:
+            continue
+        reader = DatasetReader(store.folder(batch))
+        if reader.embodiment.id != embodiment.id:
+            continue
+        if _meaning(reader.embodiment) != _meaning(embodiment):
+            unlike = [k for k, v in _meaning(embodiment).items() if _meaning(reader.embodiment)[k] != v]
+            raise BadInput(
+                f"batch {batch[:12]} was recorded when embodiment {embodiment.id} had other {', '.join(unlike)}: "
+                "give the changed robot an id of its own, or take the batch out of the store"
+            )
+        records = [r for r in reader.records if r.extra.success and (batch, r.number) not in quarantined]
+        chosen.append((reader, records))
+    return chosen
+
+
+def prepare(
+    store_folder: Path, report: dict[str, Any], embodiment: Embodiment, params: PrepareParams, out: Path
+) -> dict[str, Any]:
+    """Packs the successful, sound episodes of one embodiment.
+
+    Args:
+        store_folder: An episode store.
+        report: What `validate` said of this very store.
+        embodiment: Whose episodes are packed; its declaration goes into the manifest.
+        params: Split and labels.
+        out: Folder that appears whole (see `pack_episodes`).
+
+    Returns:
+        The manifest.
+
+    Raises:
+        BadInput: The report is of another store, or nothing is left to learn from.
+    """
+    store = EpisodeStore(store_folder)
+    if report.get("store_digest") != store.digest():
+        raise BadInput(f"the report is of another store than {store_folder}: run `posa data validate` again")
+    chosen = _chosen(store, report, embodiment)
+    episodes = sum(len(records) for _, records in chosen)
+    if not episodes:
+        raise BadInput(
+            f"{store_folder} has no sound, successful episode of embodiment {embodiment.id} "
+            f"({len(report['quarantined'])} quarantined): see the report's findings, or collect more"
+        )
+    # Twice: the rows of each tensor, then the shard made of them.
+    require_free_space(out, 2 * sum(_image_bytes(reader, records) for reader, records in chosen), "preparing the data")
+
+    with progress("prepare", episodes, unit="episode") as advance:
+
+        def read() -> Iterator[Episode]:
+            for reader, records in chosen:
+                for record in records:
+                    yield reader.episode(record)
+                    advance(1)
+
+        return pack_episodes(read(), embodiment, params, out, source_digest=store.digest())
+
+
+def _image_bytes(reader: DatasetReader, records: list[EpisodeRecord]) -> int:
+    shapes = [feature["shape"] for feature in reader.features.values() if feature["dtype"] == "image"]
+    pixels: int = sum(h * w * c for h, w, c in shapes)
+    return sum(record.length for record in records) * pixels
