@@ -45,6 +45,8 @@ def ray_session(settings: Settings) -> Iterator[None]:
         PosaError: Ray does not start, or the address does not answer.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # Ray lowers its workers' priority, which on a machine that does anything else starves the training.
+    os.environ.setdefault("RAY_worker_niceness", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     if not settings.ray_address:
         os.environ["RAY_AUTH_MODE"] = "token"

@@ -85,8 +85,8 @@ class Trainer:
         self.model = new_model(prepared, params, self.params.seed).to(self.device)
         self.state_units = Standardise(prepared.normalisation.state).to(self.device)
         self.action_units = Standardise(prepared.normalisation.action).to(self.device)
-        objective = Objective(self.model, alpha=self.params.anchor_alpha, anchor_weight=self.params.anchor_weight)
-        self.objective = distribute(objective)
+        self.objective = Objective(self.model, alpha=self.params.anchor_alpha, anchor_weight=self.params.anchor_weight)
+        self.distributed = distribute(self.objective)
         self.average = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
         self.optimizer = torch.optim.AdamW(
             self.model.parameters(),
@@ -98,7 +98,9 @@ class Trainer:
         self.bf16 = low_precision(self.params, self.device)
         self.totals: dict[str, float] = {}
 
-    def _loss(self, batch: Batch, generator: torch.Generator, anchor_only: bool) -> dict[str, Tensor]:
+    def _loss(
+        self, objective: nn.Module, batch: Batch, generator: torch.Generator, anchor_only: bool
+    ) -> dict[str, Tensor]:
         device = self.device
         targets = Targets(
             action=self.action_units(batch.action.to(device)),
@@ -111,7 +113,7 @@ class Trainer:
         state = self.state_units(batch.state.to(device))
         texts = [self.captions[int(i)] for i in batch.caption]
         with torch.autocast(device.type, torch.bfloat16, enabled=self.bf16):
-            result: dict[str, Tensor] = self.objective(images, state, texts, targets, generator, anchor_only)
+            result: dict[str, Tensor] = objective(images, state, texts, targets, generator, anchor_only)
         return result
 
     def advance(self) -> dict[str, float] | None:
@@ -125,7 +127,7 @@ class Trainer:
         batch = augment(batch, generator, self.params.shift, self.params.jitter)
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.step, self.params)
-        result = self._loss(batch, generator, self.step < self.params.anchor_only_steps)
+        result = self._loss(self.distributed, batch, generator, self.step < self.params.anchor_only_steps)
         self.optimizer.zero_grad(set_to_none=True)
         result["loss"].backward()  # type: ignore[no-untyped-call]  # torch ships it untyped
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
@@ -160,8 +162,8 @@ class Trainer:
             return {}
         generator = torch.Generator().manual_seed(self.params.seed)
         indices = torch.randperm(len(self.validation_data), generator=generator)[:count]
-        with torch.no_grad():
-            result = self._loss(self.validation_data.sample(indices), generator, False)
+        with torch.no_grad():  # not the distributed module: the other workers do not take part
+            result = self._loss(self.objective, self.validation_data.sample(indices), generator, False)
         return {f"validation_{name}": float(value) for name, value in result.items()}
 
     def save(self, folder: Path) -> None:

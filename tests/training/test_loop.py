@@ -1,0 +1,131 @@
+"""The training loop: it learns, it resumes, and several workers agree."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import torch.multiprocessing
+from safetensors.torch import load_file
+from torch import distributed
+from training_params import quick_params
+
+from posa_vla.errors import BadInput, PosaError
+from posa_vla.model.posa_policy import load_policy
+from posa_vla.training.loop import Trainer, learning_rate, train
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(folder / "model.safetensors")
+
+
+def assert_same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> None:
+    assert first.keys() == second.keys()
+    for name, value in first.items():
+        torch.testing.assert_close(value, second[name], msg=lambda text, name=name: f"{name}: {text}")
+
+
+def test_loss_falls_and_the_policy_loads(data: Path, tmp_path: Path) -> None:
+    rows: dict[int, dict[str, float]] = {}
+    folder = train(data, quick_params(steps=60), tmp_path / "out", on_metrics=lambda s, m: rows.update({s: m}))
+    assert rows[60]["anchor"] < rows[10]["anchor"]
+    assert "validation_action" in rows[60]
+    assert load_policy(folder, "d").horizon == 8
+
+
+def test_a_finished_training_is_not_repeated(data: Path, tmp_path: Path) -> None:
+    first = train(data, quick_params(), tmp_path / "out")
+    before = (first / "model.safetensors").stat().st_mtime_ns
+    train(data, quick_params(), tmp_path / "out", on_metrics=lambda s, m: pytest.fail("trained again"))
+    assert (first / "model.safetensors").stat().st_mtime_ns == before
+
+
+def test_a_resumed_training_ends_where_an_uninterrupted_one_does(data: Path, tmp_path: Path) -> None:
+    whole = train(data, quick_params(), tmp_path / "whole")
+    script = (
+        "import os, signal, sys\n"
+        "from pathlib import Path\n"
+        "sys.path.insert(0, sys.argv[1])\n"
+        "from training_params import quick_params\n"
+        "import posa_vla.training.loop as loop\n"
+        "advance = loop.Trainer.advance\n"
+        "def deadly(self):\n"
+        "    if self.step == 8:\n"
+        "        os.kill(os.getpid(), signal.SIGKILL)\n"
+        "    return advance(self)\n"
+        "loop.Trainer.advance = deadly\n"
+        "loop.train(Path(sys.argv[2]), quick_params(), Path(sys.argv[3]))\n"
+    )
+    command = [sys.executable, "-c", script, str(Path(__file__).parent.parent), str(data), str(tmp_path / "cut")]
+    killed = subprocess.run(command, capture_output=True, timeout=120, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
+    assert [p.name for p in (tmp_path / "cut" / "checkpoints").glob("step-*")] == ["step-00000005"]
+    rows: list[int] = []
+    resumed = train(data, quick_params(), tmp_path / "cut", on_metrics=lambda s, m: rows.append(s))
+    assert rows == [10, 12], "the first five steps are not repeated"
+    assert_same(weights(whole), weights(resumed))
+
+
+def test_a_damaged_checkpoint_is_named(data: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "out" / "checkpoints" / "step-00000005"
+    folder.mkdir(parents=True)
+    (folder / "state.json").write_text('{"schema_version": 1, "step": 5}')
+    (folder / "state.safetensors").write_bytes(b"not tensors")
+    with pytest.raises(BadInput, match="step-00000005"):
+        train(data, quick_params(), tmp_path / "out")
+
+
+def test_a_loss_that_is_not_finite_stops_the_training(data: Path, tmp_path: Path) -> None:
+    trainer = Trainer(data, quick_params())
+    with torch.no_grad():
+        trainer.model.flow.out.bias.fill_(float("nan"))
+    with pytest.raises(PosaError, match="lower train.learning_rate"):
+        for _ in range(12):
+            trainer.advance()
+
+
+def test_learning_rate_warms_up_and_ends_at_zero() -> None:
+    params = quick_params(steps=100, warmup_steps=10, learning_rate=1.0).train
+    assert learning_rate(0, params) == pytest.approx(0.1)
+    assert learning_rate(9, params) == pytest.approx(1.0)
+    assert learning_rate(55, params) == pytest.approx(0.5)
+    assert learning_rate(100, params) == pytest.approx(0.0)
+
+
+def _gloo_worker(rank: int, data: str, out: str) -> None:
+    os.environ |= {"MASTER_ADDR": "127.0.0.1"}
+    store = distributed.FileStore(f"{out}/rendezvous", 2)
+    distributed.init_process_group("gloo", store=store, rank=rank, world_size=2)
+    trainer = Trainer(
+        Path(data),
+        quick_params(shift=0, jitter=0.0),
+        rank=rank,
+        world=2,
+        distribute=torch.nn.parallel.DistributedDataParallel,
+    )
+    for _ in range(12):
+        trainer.advance()
+        if trainer.step == 5 and rank == 0:
+            trainer.validate()  # one rank alone: the other must not wait for it
+    folder = Path(out) / f"rank-{rank}"
+    folder.mkdir()
+    trainer.export(folder)
+    distributed.destroy_process_group()
+
+
+def test_two_gloo_workers_hold_the_same_weights(data: Path, tmp_path: Path) -> None:
+    torch.multiprocessing.spawn(_gloo_worker, (str(data), str(tmp_path)), nprocs=2)
+    first, second = weights(tmp_path / "rank-0"), weights(tmp_path / "rank-1")
+    assert_same(first, second)
+    start = Trainer(data, quick_params()).model.state_dict()
+    assert any(not torch.equal(start[name], value) for name, value in first.items())
+
+
+def test_a_batch_that_the_workers_cannot_share_is_refused(data: Path) -> None:
+    with pytest.raises(BadInput, match="multiple of the 3 workers"):
+        Trainer(data, quick_params(), world=3)
