@@ -64,6 +64,8 @@ def version_data(retraining: Retraining) -> dict[str, Any]:
 
     inputs = {
         "store": EpisodeStore(workspace.store).digest(),
+        # The store may hold episodes of several robots; one robot's are prepared.
+        "embodiment": retraining.embodiment_key(),
         "params": {"prepare": retraining.params.prepare.model_dump(mode="json")},
         "remote": workspace.dvc_remote,
         "code": code_digest("posa_vla.dataset", "posa_vla.episodes", "posa_vla.geometry"),

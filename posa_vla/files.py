@@ -24,6 +24,11 @@ def _sync(path: Path) -> None:
         os.close(handle)
 
 
+def sync_folder(folder: Path) -> None:
+    """Flushes a folder's entries (a rename in it) to the disk."""
+    _sync(folder)
+
+
 def sync_tree(folder: Path) -> None:
     """Flushes every file below `folder`, and the folders themselves, to the disk."""
     for root, _, names in os.walk(folder):
@@ -46,7 +51,7 @@ def write_bytes(path: Path, data: bytes, *, mode: int = 0o644) -> None:
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
-    _sync(path.parent)
+    sync_folder(path.parent)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -87,7 +92,7 @@ def new_folder(final: Path) -> Iterator[Path]:
         draft.chmod(0o755)
         if not final.exists():
             os.rename(draft, final)
-            _sync(final.parent)
+            sync_folder(final.parent)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
 

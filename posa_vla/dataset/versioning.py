@@ -21,6 +21,8 @@ from posa_vla.files import (
     require_free_space,
     scratch_folder,
     sha256_json,
+    sync_folder,
+    sync_tree,
     tree_manifest,
     write_json,
     write_text,
@@ -182,12 +184,14 @@ class _Clone:
             self.folder / ".dvc" / "config.local",
             f"[cache]\n    dir = {self._workspace.dvc_cache}\n    type = hardlink,copy\n",
         )
+        # DVC ignores what it caches; this it does not.
+        write_text(self.folder / ".gitignore", "/data/prepared\n")
         write_text(self.folder / "dvc.yaml", _stages_file().read_text())
 
-    def branch_commit(self, branch: str) -> str | None:
-        """Commit of a branch of the workspace repository, or None."""
-        found = self.git("ls-remote", "origin", f"refs/heads/{branch}")
-        return found.split()[0] if found else None
+    def versions(self) -> dict[str, str]:
+        """Version -> commit of all versions in the workspace repository."""
+        listed = self.git("for-each-ref", "--format=%(refname:lstrip=4) %(objectname)", "refs/remotes/origin/data")
+        return dict(line.split() for line in listed.splitlines())
 
 
 def _place_episodes(store: EpisodeStore, target: Path) -> None:
@@ -196,10 +200,21 @@ def _place_episodes(store: EpisodeStore, target: Path) -> None:
         shutil.copytree(store.folder(batch), target / "batches" / batch, copy_function=_link)
 
 
+def _place_prepared(workspace: Workspace, clone: _Clone, versions: dict[str, str]) -> None:
+    """Puts what the newest commit was prepared to back in its place: DVC redoes it only if an input changed."""
+    newest = clone.git("rev-parse", "HEAD") if versions else None
+    for version, commit in versions.items():
+        if commit == newest and (workspace.data / version).is_dir():
+            shutil.copytree(workspace.data / version, clone.folder / "data" / "prepared", copy_function=_link)
+
+
 def _publish(prepared: Path, final: Path) -> None:
+    """Moves the prepared data to where it stays; the bytes are never copied."""
     if not final.exists():
-        with new_folder(final) as draft:
-            shutil.copytree(prepared, draft, copy_function=_link, dirs_exist_ok=True)
+        sync_tree(prepared)
+        final.parent.mkdir(parents=True, exist_ok=True)
+        os.rename(prepared, final)
+        sync_folder(final.parent)
 
 
 def version_data(workspace: Workspace, params: Params) -> DataVersion:
@@ -227,6 +242,8 @@ def version_data(workspace: Workspace, params: Params) -> DataVersion:
         clone.open()
         write_params(clone.folder / "params.yaml", params)
         write_json(clone.folder / "embodiment.json", embodiment.model_dump(mode="json"))
+        versions = clone.versions()
+        _place_prepared(workspace, clone, versions)
         _place_episodes(store, clone.folder / "data" / "episodes")
         advance(1, "dvc add")
         clone.dvc("add", "--quiet", "data/episodes")
@@ -236,17 +253,18 @@ def version_data(workspace: Workspace, params: Params) -> DataVersion:
         data = clone.folder / "data"
         report, manifest = read_json(data / "report.json"), read_json(data / "prepared" / "manifest.json")
         version = sha256_json({"episodes": store.digest(), "prepared": tree_manifest(data / "prepared")})
-        branch = f"data/{version}"
         advance(1, "dvc push")
         clone.dvc("push", "--quiet")
         advance(1, "commit")
-        commit = clone.branch_commit(branch)
+        commit = versions.get(version)
         if commit is None:
             splits = manifest["splits"].values()
             clone.git("add", "--all")
             message = f"Data {version[:12]}: {sum(s['episodes'] for s in splits)} episodes"
             clone.git("commit", "--quiet", "--allow-empty", "--message", message)
-            clone.git("push", "--quiet", "--atomic", "origin", "HEAD:refs/heads/main", f"HEAD:refs/heads/{branch}")
+            clone.git(
+                "push", "--quiet", "--atomic", "origin", "HEAD:refs/heads/main", f"HEAD:refs/heads/data/{version}"
+            )
             commit = clone.git("rev-parse", "HEAD")
         advance(1, "publish")
         _publish(data / "prepared", workspace.data / version)

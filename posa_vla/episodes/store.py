@@ -10,7 +10,7 @@ from posa_vla.episodes.embodiment import Embodiment
 from posa_vla.episodes.episode import Episode
 from posa_vla.episodes.lerobot_v3 import DatasetReader, read_episodes, write_dataset
 from posa_vla.errors import BadInput
-from posa_vla.files import scratch_folder, sha256_json, sync_tree
+from posa_vla.files import scratch_folder, sha256_json, sync_folder
 
 
 class EpisodeStore:
@@ -34,7 +34,7 @@ class EpisodeStore:
             if not final.exists():
                 final.parent.mkdir(parents=True, exist_ok=True)
                 os.rename(scratch / "batch", final)
-                sync_tree(final.parent)
+                sync_folder(final.parent)
         return digest
 
     def batches(self) -> list[str]:
