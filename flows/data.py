@@ -6,6 +6,7 @@ import shutil
 from typing import Any
 
 from flows.retraining import Retraining
+from posa_vla.files import sha256_json
 from posa_vla.workspace import code_digest
 
 
@@ -40,14 +41,37 @@ def collect_demonstrations(retraining: Retraining) -> dict[str, Any]:
     return retraining.keep(result)
 
 
+def _version_inputs(retraining: Retraining) -> dict[str, Any]:
+    from posa_vla.dataset.versioning import data_code
+    from posa_vla.episodes.store import EpisodeStore
+
+    workspace = retraining.workspace
+    return {
+        "store": EpisodeStore(workspace.store).digest(),
+        "embodiment": retraining.embodiment.digest,
+        "params": {"prepare": retraining.params.prepare.model_dump(mode="json")},
+        "remote": workspace.dvc_remote,
+        "code": data_code(),
+    }
+
+
+def _is_there(retraining: Retraining, output: dict[str, Any]) -> bool:
+    return (retraining.workspace.home / output["folder"] / "manifest.json").is_file()
+
+
+def find_data(retraining: Retraining) -> dict[str, Any] | None:
+    """The data version of the store as it is, where it has been made; see `version_data`."""
+    inputs = _version_inputs(retraining)
+    output = retraining.ledger.find("version", sha256_json({"step": "version", "inputs": inputs}))
+    return output if output is not None and _is_there(retraining, output) else None
+
+
 def version_data(retraining: Retraining) -> dict[str, Any]:
     """Versions the whole store: DVC validates and prepares it, keeps the bytes and pushes them; git keeps the history.
 
     Returns:
         `version`, `folder` (relative to the workspace), `episodes`, `frames`, `commit`.
     """
-    from posa_vla.episodes.store import EpisodeStore
-
     workspace = retraining.workspace
 
     def work(key: str) -> dict[str, Any]:
@@ -62,15 +86,7 @@ def version_data(retraining: Retraining) -> dict[str, Any]:
             "commit": data.commit,
         }
 
-    inputs = {
-        "store": EpisodeStore(workspace.store).digest(),
-        # The store may hold episodes of several robots; one robot's are prepared.
-        "embodiment": retraining.embodiment_key(),
-        "params": {"prepare": retraining.params.prepare.model_dump(mode="json")},
-        "remote": workspace.dvc_remote,
-        "code": code_digest("posa_vla.dataset", "posa_vla.episodes", "posa_vla.geometry"),
-    }
     result = retraining.ledger.step(
-        "version", inputs, work, sound=lambda output: (workspace.home / output["folder"] / "manifest.json").is_file()
+        "version", _version_inputs(retraining), work, sound=lambda output: _is_there(retraining, output)
     )
     return retraining.keep(result)

@@ -80,7 +80,7 @@ def progress(title: str, total: int, *, done: int = 0, unit: str = "it") -> Iter
 
 def say(text: str) -> None:
     """One line for a person, on standard error."""
-    stderr.print(text, highlight=False, markup=False)
+    stderr.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
 def reserve_stdout() -> None:
