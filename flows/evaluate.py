@@ -32,9 +32,10 @@ def evidence_path(workspace: Workspace, digest: str) -> Path:
 
 
 def _run_policy(retraining: Retraining, bundle: str, seeds: list[int], out: Path) -> Evidence:
+    retraining.start_ray()  # before Ray is imported: it reads its token mode then
+
     from posa_vla.evaluation.ray_rollout import evaluate_on_ray
 
-    retraining.start_ray()
     target, params = retraining.target, retraining.params
     folder = retraining.workspace.bundles / bundle
     evidence = evaluate_on_ray(

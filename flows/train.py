@@ -62,10 +62,11 @@ def train_candidate(retraining: Retraining, data: dict[str, Any]) -> dict[str, A
     workspace, params = retraining.workspace, retraining.params
 
     def work(key: str) -> dict[str, Any]:
+        start = time.monotonic()
+        retraining.start_ray()  # before Ray is imported: it reads its token mode then
+
         from posa_vla.training.ray_trainer import train_on_ray
 
-        start = time.monotonic()
-        retraining.start_ray()
         curves = Curves(workspace.training / key)
         run = retraining.tracked(data)
 

@@ -51,9 +51,10 @@ def train(
         policy = train_here(data.resolve(), params, out.resolve(), on_metrics=on_metrics)
     else:
         from posa_vla.ray_cluster import ray_session
-        from posa_vla.training.ray_trainer import train_on_ray
 
-        with ray_session(Settings()):
+        with ray_session(Settings()):  # before Ray is imported: it reads its token mode then
+            from posa_vla.training.ray_trainer import train_on_ray
+
             policy = train_on_ray(data.resolve(), params, key, out.resolve(), on_metrics)
     seconds = round(time.monotonic() - start, 1)
     if as_json:
