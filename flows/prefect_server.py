@@ -13,6 +13,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from posa_vla.errors import PosaError
@@ -21,6 +22,19 @@ from posa_vla.files import read_json, write_json
 _START_SECONDS = 120.0
 _STOP_SECONDS = 10.0
 _DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG of prctl(2)
+
+
+@dataclass(frozen=True)
+class Server:
+    """A server that flows talk to.
+
+    Attributes:
+        ready: Waits until it answers.
+        embedded: Whether it keeps this workspace's flow runs and no others.
+    """
+
+    ready: Callable[[], None]
+    embedded: bool
 
 
 def _server_file(home: Path) -> Path:
@@ -67,25 +81,25 @@ def _free_port() -> int:
 
 
 @contextlib.contextmanager
-def prefect_server(home: Path) -> Iterator[Callable[[], None]]:
+def prefect_server(home: Path) -> Iterator[Server]:
     """Points Prefect at a server; enter it before Prefect is imported.
 
     Prefect's own ephemeral server survives a killed flow and then holds the SQLite store against the next one, and it
     starts only when the flow is called. This one dies with its flow and starts while the flow is being imported.
 
-    Yields:
-        A function that waits until the server answers.
-
     Raises:
         PosaError: The server did not start; the message names its log.
     """
     if "PREFECT_API_URL" in os.environ:
-        yield lambda: None
+        yield Server(lambda: None, embedded=False)
         return
     url = running_server(home)
     if url is not None:
         os.environ["PREFECT_API_URL"] = f"{url}/api"
-        yield lambda: None
+        try:
+            yield Server(lambda: None, embedded=True)
+        finally:
+            del os.environ["PREFECT_API_URL"]
         return
     log_path = home / "logs" / "prefect-server.log"
     log_path.parent.mkdir(parents=True, exist_ok=True)
@@ -113,7 +127,7 @@ def prefect_server(home: Path) -> Iterator[Callable[[], None]]:
             time.sleep(0.1)
 
     try:
-        yield ready
+        yield Server(ready, embedded=True)
     finally:
         del os.environ["PREFECT_API_URL"]
         child.terminate()

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import time
 from typing import Any
-from uuid import UUID
 
 from prefect import flow, task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
-from prefect.client.orchestration import get_client
-from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 
 from flows import data as data_steps
 from flows import evaluate as evaluate_steps
@@ -99,14 +96,3 @@ def retrain_flow(retraining: Retraining) -> Output:
     create_table_artifact(step_rows(summary), key="retrain-steps", description="Steps of this retraining")
     create_markdown_artifact(verdict_markdown(summary), key="retrain-verdict")
     return summary
-
-
-def await_recorded(flow_run_id: UUID, timeout: float = 5.0) -> None:
-    """Waits until the server has written the end of every task: it does so a moment after the flow has ended."""
-    deadline = time.monotonic() + timeout
-    with get_client(sync_client=True) as client:
-        while time.monotonic() < deadline:
-            runs = client.read_task_runs(flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[flow_run_id])))
-            if runs and all(run.state is not None and run.state.is_final() for run in runs):
-                return
-            time.sleep(0.1)

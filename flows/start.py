@@ -22,10 +22,13 @@ def run_retraining(workspace: Workspace, params: Params) -> dict[str, Any]:
         Busy: Another run holds the workspace.
     """
     start = time.monotonic()
-    with open_retraining(workspace, params, "posa retrain") as retraining, prefect_server(workspace.home) as ready:
-        from flows.retrain import await_recorded, retrain_flow
+    with open_retraining(workspace, params, "posa retrain") as retraining, prefect_server(workspace.home) as server:
+        from flows.flow_runs import await_recorded, close_dead_runs
+        from flows.retrain import retrain_flow
 
-        ready()
+        server.ready()
+        if server.embedded:
+            close_dead_runs(retrain_flow.name)
         state = retrain_flow(retraining, return_state=True)
         await_recorded(state.state_details.flow_run_id)
         summary: dict[str, Any] = state.result()
