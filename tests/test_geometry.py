@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.spatial.transform import Rotation
+
+from posa_vla.geometry import matrix_to_quaternion, project, quaternion_to_matrix
+
+numbers = st.floats(-1, 1, allow_subnormal=False)
+quaternions = (
+    st.tuples(numbers, numbers, numbers, numbers).map(np.array).filter(lambda q: bool(np.linalg.norm(q) > 1e-3))
+)
+
+LOOKING_ALONG_Z = np.array([0.0, 0, 0, 1, 0, 0, 0])
+CAMERA = np.array([50.0, 60, 32, 24])
+
+
+@given(quaternions)
+def test_matrix_of_a_quaternion_is_the_rotation_that_scipy_knows(quaternion):
+    w, x, y, z = quaternion
+    np.testing.assert_allclose(
+        quaternion_to_matrix(quaternion), Rotation.from_quat([x, y, z, w]).as_matrix(), atol=1e-12
+    )
+
+
+@given(quaternions)
+def test_quaternion_comes_back_from_its_matrix_up_to_sign(quaternion):
+    back = matrix_to_quaternion(quaternion_to_matrix(quaternion))
+    unit = quaternion / np.linalg.norm(quaternion)
+    assert back[0] >= 0
+    assert abs(abs(back @ unit) - 1) < 1e-9
+
+
+def test_batches_of_quaternions_are_converted_one_by_one():
+    batch = np.random.default_rng(0).normal(size=(2, 5, 4))
+    matrices = quaternion_to_matrix(batch)
+    assert matrices.shape == (2, 5, 3, 3)
+    np.testing.assert_allclose(matrices[1, 3], quaternion_to_matrix(batch[1, 3]))
+
+
+def test_a_point_on_the_optical_axis_falls_on_the_principal_point():
+    seen = project(np.array([0.0, 0, 2]), CAMERA, LOOKING_ALONG_Z, 64, 48)
+    np.testing.assert_allclose(seen.pixels, [32, 24])
+    assert seen.visible
+
+
+def test_right_and_down_in_the_camera_are_right_and_down_in_the_image():
+    u, v = project(np.array([0.1, 0.2, 1]), CAMERA, LOOKING_ALONG_Z, 64, 48).pixels
+    assert (u, v) == pytest.approx((32 + 5, 24 + 12))
+
+
+@pytest.mark.parametrize("depth", [0.0, -1e-9, -2.0])
+def test_a_point_behind_the_camera_has_no_pixel_and_is_not_visible(depth):
+    seen = project(np.array([0.0, 0, depth]), CAMERA, LOOKING_ALONG_Z, 64, 48)
+    assert np.isnan(seen.pixels).all()
+    assert not seen.visible
+
+
+@pytest.mark.parametrize(
+    ("u", "v", "visible"), [(0, 0, True), (63.9, 47.9, True), (64, 10, False), (10, 48, False), (-0.1, 10, False)]
+)
+def test_visibility_ends_at_the_image_border(u, v, visible):
+    point = np.array([(u - 32) / 50, (v - 24) / 60, 1.0])
+    assert bool(project(point, CAMERA, LOOKING_ALONG_Z, 64, 48).visible) is visible
+
+
+def test_a_moving_camera_is_projected_with_each_frames_pose():
+    poses = np.tile(LOOKING_ALONG_Z, (3, 1))
+    poses[:, 0] = [0, 0.1, 0.2]
+    seen = project(np.tile([0.2, 0, 1.0], (3, 1)), np.tile(CAMERA, (3, 1)), poses, 64, 48)
+    np.testing.assert_allclose(seen.pixels[:, 0], [42, 37, 32])
