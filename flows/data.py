@@ -37,7 +37,7 @@ def collect_demonstrations(retraining: Retraining) -> dict[str, Any]:
         "collect": collect_params.model_dump(mode="json"),
         "code": code_digest("posa_vla.sim", "posa_vla.episodes", "posa_vla.geometry"),
     }
-    result = retraining.ledger.step("collect", inputs, work, sound=lambda output: output["batch"] in store.batches())
+    result = retraining.ledger.step("collect", inputs, work, sound=lambda out: str(out["batch"]) in store.batches())
     return retraining.keep(result)
 
 
@@ -56,7 +56,7 @@ def _version_inputs(retraining: Retraining) -> dict[str, Any]:
 
 
 def _is_there(retraining: Retraining, output: dict[str, Any]) -> bool:
-    return (retraining.workspace.home / output["folder"] / "manifest.json").is_file()
+    return (retraining.workspace.home / str(output["folder"]) / "manifest.json").is_file()
 
 
 def find_data(retraining: Retraining) -> dict[str, Any] | None:

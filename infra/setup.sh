@@ -31,6 +31,13 @@ find_python() { # a shim that only says "not installed" fails `supported`, and t
 
 has_gl() { .venv/bin/python -c 'from posa_vla.sim.gl import require_gl; require_gl()' 2>/dev/null; }
 
+install() { # pip with its chatter in a log; what is left is progress, and the errors
+  .venv/bin/pip install --progress-bar off "$@" 2>&1 | tee -a "$log" | awk -v total="$packages" '
+    /^Collecting/ { if (++n % 40 == 0) { print "  " n " of " total " packages found"; fflush() } }
+    /^Installing collected/ && n > 1 { print "  unpacking"; fflush() }
+    /^ERROR/ { print; fflush() }' >&2 || stop "pip could not install: the whole story is in $log"
+}
+
 stamp=.venv/.posa-setup
 wanted=$(cat requirements.lock pyproject.toml infra/setup.sh | sha256sum | cut -d' ' -f1)
 if [ -x .venv/bin/posa ] && [ "$(cat "$stamp" 2>/dev/null)" = "$wanted" ] && command -v git >/dev/null; then exit 0; fi
@@ -54,13 +61,16 @@ rm -f "$stamp"
 supported .venv/bin/python || rm -rf .venv
 [ -x .venv/bin/pip ] || "$python" -m venv .venv
 export PIP_DISABLE_PIP_VERSION_CHECK=1
+log=.venv/setup.log
+packages=$(grep -c '==' requirements.lock)
+: >"$log"
 if [ -n "${TORCH_INDEX_URL:-}" ]; then
   say "torch from ${TORCH_INDEX_URL}"
-  .venv/bin/pip install -q --index-url "$TORCH_INDEX_URL" --no-deps "$(grep '^torch==' requirements.lock)"
+  install --index-url "$TORCH_INDEX_URL" --no-deps "$(grep '^torch==' requirements.lock)"
 fi
-say "installing $(grep -c '==' requirements.lock) packages: a few minutes"
-.venv/bin/pip install -q --progress-bar on -r requirements.lock
-.venv/bin/pip install -q --no-deps -e .
+say "installing ${packages} packages: a few minutes (log: ${log})"
+install -r requirements.lock
+install --no-deps -e .
 
 if [ "$(uname -s)" = Linux ] && ! has_gl; then
   apt_install libegl1 libegl-mesa0 libgl1-mesa-dri ||

@@ -28,22 +28,14 @@ def collect(
     as_json: AsJson = False,
 ) -> None:
     """Have the simulator's expert demonstrate the target's task, and append the episodes to the store."""
-    import shutil
-
+    from flows.data import collect_demonstrations
+    from flows.retraining import open_retraining
     from posa_vla.console import print_json, print_table
-    from posa_vla.episodes.embodiment import load_embodiment
-    from posa_vla.episodes.store import EpisodeStore
-    from posa_vla.sim.collect import collect as collect_episodes
     from posa_vla.workspace import Workspace
 
-    params = read_params(params_file, preset, settings)
-    target, workspace = params.chosen, Workspace.open()
-    with workspace.lock("posa data collect"):
-        # Outside the store: a killed collection continues from here.
-        parts = workspace.home / "collecting"
-        episodes = collect_episodes(target.embodiment, target.task, params.collect, parts)
-        batch = EpisodeStore(workspace.store).append(episodes, load_embodiment(target.embodiment))
-        shutil.rmtree(parts, ignore_errors=True)
+    params, workspace = read_params(params_file, preset, settings), Workspace.open()
+    with open_retraining(workspace, params, "posa data collect") as retraining:
+        batch = collect_demonstrations(retraining)["batch"]
     if as_json:
         print_json({"batch": batch, "episodes": params.collect.episodes, "store": str(workspace.store)})
     else:
@@ -152,22 +144,14 @@ def version(
     as_json: AsJson = False,
 ) -> None:
     """Version the store: validate and prepare it under DVC, push the episodes, commit the history."""
+    from flows.data import version_data
+    from flows.retraining import open_retraining
     from posa_vla.console import print_json, print_table
-    from posa_vla.dataset.versioning import version_data
     from posa_vla.workspace import Workspace
 
-    params = read_params(params_file, preset, settings)
     workspace = Workspace.open()
-    with workspace.lock("posa data version"):
-        data = version_data(workspace, params)
-    values = {
-        "version": data.version,
-        "folder": str(data.folder),
-        "episodes": data.episodes,
-        "frames": data.frames,
-        "commit": data.commit,
-        "quarantined": len(data.report["quarantined"]),
-    }
+    with open_retraining(workspace, read_params(params_file, preset, settings), "posa data version") as retraining:
+        values = version_data(retraining)
     if as_json:
         print_json(values)
     else:

@@ -40,7 +40,8 @@ def train(
     if mark.exists() and read_json(mark).get("key") != key:
         raise BadInput(f"{out} holds a training on other data or parameters: choose a new folder, or delete it")
     write_json(mark, {"schema_version": 1, "key": key, "inputs": inputs})
-    start, last = time.monotonic(), {}
+    start = time.monotonic()
+    last: dict[str, float] = {}
 
     def on_metrics(step: int, metrics: dict[str, float]) -> None:
         last.update(metrics, step=step)

@@ -1,0 +1,159 @@
+"""The whole loop at the tiny preset, as a person runs it: once, again, killed, and with a candidate that is refused."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+STEPS = ["collect", "version", "train", "bundle", "evaluate", "decide", "register", "release", "robot"]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
+
+
+def environment(home: Path) -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(ROOT), "POSA_HOME": str(home), "OMP_NUM_THREADS": "1"}
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "posa_vla.cli.main", *arguments]
+
+
+def posa(home: Path, *arguments: str) -> tuple[int, Any, str]:
+    done = subprocess.run(
+        command(*arguments, "--json"), env=environment(home), cwd=home.parent, capture_output=True, text=True
+    )
+    return done.returncode, json.loads(done.stdout), done.stderr
+
+
+def model_versions(home: Path) -> list[str]:
+    """Versions of every registered model, read with MLflow's own client in a process of its own."""
+    program = (
+        "import json, sys, mlflow\n"
+        "client = mlflow.MlflowClient(tracking_uri=sys.argv[1], registry_uri=sys.argv[1])\n"
+        "print(json.dumps([v.version for v in client.search_model_versions()]))"
+    )
+    uri = f"sqlite:///{home / 'mlflow' / 'mlflow.db'}"
+    done = subprocess.run(
+        [sys.executable, "-c", program, uri], env=environment(home), capture_output=True, text=True, check=True
+    )
+    versions: list[str] = json.loads(done.stdout.splitlines()[-1])
+    return versions
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    """A workspace whose retraining is done, and what the command printed."""
+    folder = tmp_path_factory.mktemp("loop")
+    shutil.copy(ROOT / "params.yaml", folder)
+    home = folder / "home"
+    code, summary, errors = posa(home, "retrain", "--preset", "tiny")
+    assert code == 0, errors
+    return home, summary
+
+
+def test_the_loop_ends_on_the_robot(finished: tuple[Path, dict[str, Any]]) -> None:
+    home, summary = finished
+    assert [step["name"] for step in summary["steps"]] == STEPS
+    assert {step["status"] for step in summary["steps"]} == {"done"}
+    assert summary["decision"]["verdict"] == "promote", summary["decision"]
+    assert summary["release"] == 1
+    assert summary["robot"]["release"] == 1
+    assert summary["robot"]["episodes"] == 1
+    assert 0 <= summary["evaluation"]["ci_low"] <= summary["evaluation"]["success_rate"]
+    assert summary["evaluation"]["episodes"] == 4
+    assert len(model_versions(home)) == 1
+
+
+def test_the_same_command_again_reuses_every_step(finished: tuple[Path, dict[str, Any]]) -> None:
+    home, first = finished
+    code, again, errors = posa(home, "retrain", "--preset", "tiny")
+    assert code == 0, errors
+    assert {step["status"] for step in again["steps"]} == {"reused"}
+    for name in ("data_version", "evaluation", "decision", "model_version", "release", "robot"):
+        assert again[name] == first[name]
+    assert len(model_versions(home)) == 1
+
+
+def test_the_gate_refuses_the_untrained_candidate(finished: tuple[Path, dict[str, Any]]) -> None:
+    home, first = finished
+    gate = ["--set", "targets.sim-pick.gate.success_floor=0.25"]
+    code, result, errors = posa(home, "demo", "reject", "--preset", "tiny", *gate)
+    assert code == 0, errors
+    assert result["decision"]["verdict"] == "reject"
+    assert result["robot"]["release"] == first["release"]
+    assert len(model_versions(home)) == 1
+
+
+def test_doctor_finds_the_finished_workspace_sound(finished: tuple[Path, dict[str, Any]]) -> None:
+    home, _ = finished
+    code, report, _ = posa(home, "doctor")
+    assert code == 0, report
+    assert report["sound"]
+
+
+# Long enough to be killed in its middle.
+LONGER = ["retrain", "--preset", "tiny", "--set", "train.steps=60"]
+
+
+def trained_steps(home: Path) -> list[int]:
+    """Steps that training has reported, over all calls."""
+    lines = [line for path in (home / "training").glob("*/metrics.jsonl") for line in path.read_text().splitlines()]
+    return [json.loads(line)["step"] for line in lines if line.endswith("}")]
+
+
+def wait_for(condition: Any, process: subprocess.Popen[bytes], seconds: float = 240) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert process.poll() is None, "the retraining ended before it was killed"
+        assert time.monotonic() < deadline, "the step to kill was not reached"
+        time.sleep(0.05)
+
+
+@pytest.fixture
+def killed(tmp_path: Path) -> Path:
+    """A workspace whose retraining is killed twice: in the middle of training, and when evaluation begins."""
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    home = tmp_path / "home"
+    log = tmp_path / "log"
+    moments = [
+        lambda: len(trained_steps(home)) >= 2,
+        lambda: any((home / "ledger" / "bundle").glob("*.json")),
+    ]
+    for reached in moments:
+        with log.open("ab") as out:
+            process = subprocess.Popen(
+                command(*LONGER),
+                env=environment(home),
+                cwd=tmp_path,
+                stdout=out,
+                stderr=out,
+                start_new_session=True,
+            )
+        try:
+            wait_for(reached, process)
+        finally:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+    return home
+
+
+@pytest.mark.fault
+def test_a_killed_retraining_continues_and_does_nothing_twice(killed: Path) -> None:
+    code, summary, errors = posa(killed, *LONGER)
+    assert code == 0, errors
+    statuses = {step["name"]: step["status"] for step in summary["steps"]}
+    assert [name for name in STEPS if statuses[name] == "reused"] == ["collect", "version", "train", "bundle"]
+    assert len(model_versions(killed)) == 1
+    assert summary["release"] == 1
+    steps = trained_steps(killed)
+    assert steps[-1] == 60
+    assert steps.count(10) == 1, "training began anew instead of at its last checkpoint"
