@@ -23,7 +23,9 @@ _reserved: TextIO | None = None
 class Advance(Protocol):
     """Moves a progress bar."""
 
-    def __call__(self, steps: int = 1, note: str = "") -> None: ...
+    def __call__(self, steps: int = 1, note: str = "") -> None:
+        """Counts `steps` more units as done; a note stays until the next one."""
+        ...
 
 
 @contextmanager
@@ -52,7 +54,9 @@ def progress(title: str, total: int, *, done: int = 0, unit: str = "it") -> Iter
             def advance(steps: int = 1, note: str = "") -> None:
                 bar.update(task, advance=steps)
                 speed = bar.tasks[0].speed
-                bar.update(task, rate=f"{speed:.1f} {unit}/s" if speed else "", **({"note": note} if note else {}))
+                bar.update(task, rate=f"{speed:.1f} {unit}/s" if speed else "")
+                if note:
+                    bar.update(task, note=note)
 
             yield advance
         return

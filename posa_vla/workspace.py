@@ -119,7 +119,8 @@ class Workspace:
                 file.seek(0)
                 holder = file.read().strip() or "another process"
                 raise Busy(
-                    f"workspace {self.home} is held by {holder}: wait for it, stop it, or set POSA_HOME to another folder"
+                    f"workspace {self.home} is held by {holder}: wait for it, stop it, "
+                    "or set POSA_HOME to another folder"
                 ) from None
             file.seek(0)
             file.truncate()

@@ -30,7 +30,7 @@ def _attend(query: Tensor, keys: Tensor, values: Tensor) -> Tensor:
 
 
 def _split(x: Tensor, heads: int) -> Tensor:
-    return x.unflatten(-1, (heads, -1)).transpose(-2, -3)
+    return x.reshape(*x.shape[:-1], heads, x.shape[-1] // heads).transpose(-2, -3)
 
 
 class _Block(nn.Module):

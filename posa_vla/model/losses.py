@@ -37,7 +37,7 @@ class Targets:
 
 
 def flow_time(count: int, generator: torch.Generator) -> Tensor:
-    """tau = 1 - t with t ~ Beta(1.5, 1) on [0.001, 1]: more weight on noisy chunks; (count,)."""
+    """Tau = 1 - t with t ~ Beta(1.5, 1) on [0.001, 1]: more weight on noisy chunks; (count,)."""
     t = torch.rand(count, generator=generator) ** (1 / 1.5)  # inverse CDF of Beta(1.5, 1)
     return 1 - (0.001 + 0.999 * t)
 
@@ -78,9 +78,7 @@ class Objective(nn.Module):
         labels = label_maps(points, config.params.grid, config.image_size, (config.sigma_task, config.sigma_end))
         focal = focal_loss(encoded.anchors.logits, labels, valid)
         pooled = anchor_features(encoded.features, labels, valid)
-        contrastive = contrastive_loss(
-            encoded.text, encoded.gripper_text, pooled, targets.captions, self.model.theta
-        )
+        contrastive = contrastive_loss(encoded.text, encoded.gripper_text, pooled, targets.captions, self.model.theta)
         anchor = self.alpha * focal + (1 - self.alpha) * contrastive
         action = _action_loss(self.model, encoded.context, targets, generator)
         # times zero rather than left out: a distributed reducer expects every parameter in the graph
@@ -96,4 +94,5 @@ def _action_loss(model: PosA, context: Context, targets: Targets, generator: tor
     velocity = model.flow(noisy, tau, context, DRAWS)
     weight = targets.action_valid.repeat_interleave(DRAWS, 0)[..., None].to(action.dtype)
     squared = (velocity - (action - noise)) ** 2 * weight
-    return squared.sum() / (weight.sum() * action.shape[-1]).clamp(min=1.0)
+    loss: Tensor = squared.sum() / (weight.sum() * action.shape[-1]).clamp(min=1.0)
+    return loss

@@ -21,13 +21,13 @@ def save_state(
     tensors |= {f"average.{name}": value for name, value in average.items()}
     for index, state in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{name}": value for name, value in state.items()}
-    save_file({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, folder / "state.safetensors")
+    save_file(
+        {name: value.detach().cpu().contiguous() for name, value in tensors.items()}, folder / "state.safetensors"
+    )
     write_json(folder / "state.json", {"schema_version": 1, "step": step})
 
 
-def load_state(
-    folder: Path, model: nn.Module, average: dict[str, Tensor], optimizer: torch.optim.Optimizer
-) -> int:
+def load_state(folder: Path, model: nn.Module, average: dict[str, Tensor], optimizer: torch.optim.Optimizer) -> int:
     """Restores a state in place and returns the number of steps done.
 
     Raises:

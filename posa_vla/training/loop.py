@@ -39,7 +39,7 @@ def low_precision(params: TrainParams, device: torch.device) -> bool:
     if params.precision != "auto":
         return params.precision == "bf16"
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported()
+        return bool(torch.cuda.is_bf16_supported())
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 

@@ -109,7 +109,7 @@ def train_on_ray(
     final = storage / key / "policy"
     if final.exists():
         return final
-    mailbox = ray.remote(num_cpus=0)(Mailbox).remote()
+    mailbox: Any = ray.remote(num_cpus=0)(Mailbox).remote()
     scaling = ScalingConfig(
         num_workers=params.train.workers,
         use_gpu=torch.cuda.is_available(),
@@ -148,7 +148,9 @@ def train_on_ray(
             courier.join(timeout=30)
             ray.kill(mailbox)
     if result.checkpoint is None:
-        raise PosaError(f"training {key[:12]} ended without a checkpoint: delete {storage / 'ray' / key[:32]} and retry")
+        raise PosaError(
+            f"training {key[:12]} ended without a checkpoint: delete {storage / 'ray' / key[:32]} and retry"
+        )
     with result.checkpoint.as_directory() as name:
         policy = Path(name) / "policy"
         if not policy.is_dir():

@@ -50,7 +50,8 @@ def test_training_survives_a_worker_that_is_killed(
     folder = ray_trainer.train_on_ray(data, params, "k" * 64, tmp_path / "s", lambda s, m: rows.append((s, m)))
     assert marker.exists(), "the worker was killed"
     assert load_policy(folder, "d").horizon == 8
-    assert rows[-1][0] == 12 and "validation_action" in rows[-1][1]
+    assert rows[-1][0] == 12
+    assert "validation_action" in rows[-1][1]
 
     again = ray_trainer.train_on_ray(data, params, "k" * 64, tmp_path / "s", lambda s, m: pytest.fail("trained again"))
     assert again == folder
