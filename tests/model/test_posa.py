@@ -41,7 +41,8 @@ def test_anchor_only_steps_leave_the_action_head_alone(model: PosA, batch: Batch
     objective(images, state, texts, targets, torch.Generator().manual_seed(0), True)["loss"].backward()
     gradients = [p.grad for p in model.flow.parameters()]
     assert all(g is not None and not g.any() for g in gradients), "every parameter is in the graph, none is moved"
-    assert model.attention.bias.grad is not None and model.attention.bias.grad.any()
+    assert model.attention.bias.grad is not None
+    assert model.attention.bias.grad.any()
 
 
 def test_actions_past_the_end_of_an_episode_never_move_the_loss(model: PosA, batch: Batch) -> None:
@@ -98,5 +99,6 @@ def test_case_spacing_and_punctuation_do_not_count(model: PosA, variant: str) ->
 
 def test_flow_time_is_noise_heavy_and_inside_its_range() -> None:
     tau = flow_time(20000, torch.Generator().manual_seed(0))
-    assert tau.min() >= 0.0 and tau.max() <= 0.999
+    assert tau.min() >= 0.0
+    assert tau.max() <= 0.999
     assert abs(tau.mean() - (1 - (0.001 + 0.999 * 0.6))) < 0.01, "mean of 1 - t, t ~ Beta(1.5, 1)"

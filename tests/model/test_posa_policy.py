@@ -60,7 +60,8 @@ def test_a_chunk_has_the_contract_s_shape_and_respects_the_limits(files: Path) -
     assert chunk.actions.dtype == np.float32
     assert np.abs(chunk.actions).max() <= 0.5
     assert chunk.frame == "base"
-    assert chunk.attention is not None and chunk.attention["wrist"].shape == (2, 2, 8, 8)
+    assert chunk.attention is not None
+    assert chunk.attention["wrist"].shape == (2, 2, 8, 8)
     assert policy.digest == "d" * 64
 
 
@@ -75,7 +76,8 @@ def test_a_batch_gives_what_single_observations_give(files: Path) -> None:
     other = observation(state=np.ones(4, np.float32))
     together = policy.act([observation(), other], attention=True).attention
     alone = policy.act([other], attention=True).attention
-    assert together is not None and alone is not None
+    assert together is not None
+    assert alone is not None
     np.testing.assert_allclose(together["head"][1], alone["head"][0], atol=1e-5)
 
 
@@ -98,7 +100,7 @@ def test_weights_of_another_architecture_are_refused(files: Path) -> None:
     config = json.loads((files / "config.json").read_text())
     config["params"]["width"] = 32
     write_json(files / "config.json", config)
-    with pytest.raises(BadInput, match="does not fit config.json"):
+    with pytest.raises(BadInput, match=r"does not fit config\.json"):
         load_policy(files, "d")
 
 

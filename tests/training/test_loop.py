@@ -84,9 +84,9 @@ def test_a_loss_that_is_not_finite_stops_the_training(data: Path, tmp_path: Path
     trainer = Trainer(data, quick_params())
     with torch.no_grad():
         trainer.model.flow.out.bias.fill_(float("nan"))
+    steps = (trainer.advance() for _ in range(12))
     with pytest.raises(PosaError, match=r"lower train\.learning_rate"):
-        for _ in range(12):
-            trainer.advance()
+        list(steps)
 
 
 def test_learning_rate_warms_up_and_ends_at_zero() -> None:
