@@ -127,7 +127,7 @@ def code(
 ) -> None:
     """Write down a digest of the code that makes training data; the DVC stages depend on it."""
     from posa_vla.console import print_json
-    from posa_vla.dataset.versioning import data_code
+    from posa_vla.dataset.code import data_code
     from posa_vla.files import write_json
 
     digest = data_code()

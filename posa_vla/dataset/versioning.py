@@ -28,7 +28,7 @@ from posa_vla.files import (
     write_text,
 )
 from posa_vla.params import Params, write_params
-from posa_vla.workspace import Workspace, code_digest
+from posa_vla.workspace import Workspace
 
 # Commands that one version takes, for the progress bar.
 _STEPS = 7
@@ -53,11 +53,6 @@ class DataVersion:
     frames: int
     commit: str
     report: dict[str, Any]
-
-
-def data_code() -> dict[str, str]:
-    """Digest of the code that decides what prepared data looks like."""
-    return {"posa_vla": code_digest("posa_vla.dataset", "posa_vla.episodes", "posa_vla.geometry")}
 
 
 def _stages_file() -> Path:
