@@ -1,0 +1,106 @@
+"""The drivers keep the Robot protocol's promises."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from factories import make_embodiment
+from robot.fakes import FakePolicy
+
+from posa_vla.errors import BadInput
+from posa_vla.files import write_json
+from posa_vla.robot.control_loop import run_episode
+from posa_vla.robot.drivers.dry_run import DryRunRobot
+from posa_vla.robot.drivers.simulated import SimulatedRobot
+from posa_vla.robot.robot import RobotOptions, open_driver
+
+SIMULATED = RobotOptions("sim_arm6", "pick", image_size=32, objects=1, max_steps=8)
+
+
+@pytest.fixture
+def options(tmp_path: Path) -> RobotOptions:
+    path = tmp_path / "arm.yaml"
+    write_json(path, make_embodiment().model_dump(mode="json"))  # JSON is YAML
+    return RobotOptions(str(path), "pick", image_size=16, max_steps=5)
+
+
+@pytest.fixture
+def dry(options: RobotOptions) -> DryRunRobot:
+    clock = [0.0]
+
+    def sleep(seconds: float) -> None:
+        clock[0] += seconds
+
+    return DryRunRobot(options, clock=lambda: clock[0], sleep=sleep)
+
+
+@pytest.mark.usefixtures("installed")
+def test_drivers_are_found_by_entry_point(options: RobotOptions) -> None:
+    assert isinstance(open_driver("dry-run", options), DryRunRobot)
+    assert isinstance(open_driver("simulated", SIMULATED), SimulatedRobot)
+    with pytest.raises(BadInput, match="did you mean 'simulated'"):
+        open_driver("simulatd", options)
+
+
+def test_the_dry_run_moves_nothing(dry: DryRunRobot) -> None:
+    assert not dry.can_move
+    dry.connect()
+    dry.start_episode(0)
+    before = dry.observe()
+    for value in (-0.1, 0.1, 0.05):
+        dry.apply(np.array([value, 1.0], np.float32))
+    after = dry.observe()
+    np.testing.assert_array_equal(before.state, after.state)
+    for role, image in before.images.items():
+        np.testing.assert_array_equal(image, after.images[role])
+    assert dry.applied == 3
+    assert after.time == pytest.approx(0.3)  # it kept the control rate
+
+
+def test_the_dry_run_refuses_what_a_robot_would(dry: DryRunRobot) -> None:
+    for bad in ([np.nan, 0.0], [0.2, 0.0], [0.1]):
+        with pytest.raises(BadInput, match="action"):
+            dry.apply(np.array(bad, np.float32))
+    assert dry.applied == 0
+
+
+def test_an_episode_on_the_dry_run_counts_and_cannot_know_success(dry: DryRunRobot) -> None:
+    report = run_episode(dry, FakePolicy([[0.05, 1.0]] * 4), seed=0, execute=4, max_steps=60)
+    assert (report.success, report.steps, dry.applied) == (None, 5, 5)
+
+
+def test_the_simulated_robot_moves_holds_and_ends() -> None:
+    robot = SimulatedRobot(SIMULATED)
+    robot.hold()  # before it is connected: it stands
+    robot.connect()
+    try:
+        robot.start_episode(5)
+        start = robot.observe()
+        assert start.instruction
+        assert start.images["head"].shape == (32, 32, 3)
+        robot.hold()
+        held = robot.observe()
+        place = [i for i, c in enumerate(robot.embodiment.state) if c.name.startswith("end_effector_")]
+        np.testing.assert_allclose(held.state[place], start.state[place], atol=0.004)
+        for _ in range(7):
+            robot.apply(np.array([0.0, 0.0, -0.02, 1.0], np.float32))
+        end = robot.observe()
+        assert end.state[place[2]] < held.state[place[2]] - 0.04
+        assert end.ended
+        assert end.success is False
+        assert robot.now() == pytest.approx(0.8)
+        with pytest.raises(BadInput, match="limits"):
+            robot.apply(np.array([9.0, 0.0, 0.0, 0.0], np.float32))
+        robot.start_episode(5)
+        np.testing.assert_array_equal(robot.observe().state, start.state)
+        assert robot.now() == pytest.approx(0.8)  # the clock never goes back
+    finally:
+        robot.disconnect()
+        robot.disconnect()
+
+
+def test_the_simulated_robot_names_an_unknown_task() -> None:
+    with pytest.raises(BadInput, match="did you mean 'pick'"):
+        SimulatedRobot(RobotOptions("sim_arm6", "pik", image_size=32)).connect()
