@@ -42,7 +42,6 @@ def collect_demonstrations(retraining: Retraining) -> dict[str, Any]:
 
 
 def _version_inputs(retraining: Retraining) -> dict[str, Any]:
-    from posa_vla.dataset.versioning import data_code
     from posa_vla.dataset.code import data_code
     from posa_vla.episodes.store import EpisodeStore
 
