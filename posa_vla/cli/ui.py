@@ -10,12 +10,16 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Annotated, Any
+from typing import IO, TYPE_CHECKING, Annotated
 
 import typer
 
 from posa_vla.cli.options import AsJson
+
+if TYPE_CHECKING:
+    from posa_vla.workspace import Workspace
 
 _HOST = "127.0.0.1"
 _START_SECONDS = 180.0
@@ -69,14 +73,44 @@ def _child(command: list[str], log: IO[bytes], variables: dict[str, str]) -> Ite
             child.wait()
 
 
-def _await_start(name: str, url: str, child: subprocess.Popen[bytes], log: Path) -> None:
+@dataclass(frozen=True)
+class _Page:
+    """One server to start: its name, command, extra environment, address, and the path that tells it is up."""
+
+    name: str
+    command: list[str]
+    variables: dict[str, str]
+    url: str
+    health: str
+
+
+def _await_start(page: _Page, child: subprocess.Popen[bytes], log: Path) -> None:
     from posa_vla.errors import PosaError
 
     deadline = time.monotonic() + _START_SECONDS
-    while not _answers(url):
+    while not _answers(page.url + page.health):
         if child.poll() is not None or time.monotonic() > deadline:
-            raise PosaError(f"the {name} server did not start: see the end of {log}")
+            raise PosaError(f"the {page.name} server did not start: see the end of {log}")
         time.sleep(0.2)
+
+
+def _embedded_pages(workspace: Workspace, mlflow_port: int, prefect_port: int) -> list[_Page]:
+    """Pages of the stores below the workspace; a configured server has its own."""
+    pages = []
+    settings = workspace.settings
+    if not settings.mlflow_tracking_uri.startswith("http"):
+        require_free_port(mlflow_port, "--mlflow-port")
+        command = [sys.executable, "-m", "mlflow", "server", "--host", _HOST, "--port", str(mlflow_port)]
+        command += ["--workers", "1", "--backend-store-uri", workspace.mlflow_uri]
+        command += ["--default-artifact-root", str(workspace.home / "mlflow" / "artifacts")]
+        (workspace.home / "mlflow").mkdir(parents=True, exist_ok=True)
+        pages.append(_Page("mlflow", command, {}, f"http://{_HOST}:{mlflow_port}", "/health"))
+    if not settings.prefect_api_url:
+        require_free_port(prefect_port, "--prefect-port")
+        url = f"http://{_HOST}:{prefect_port}"
+        command = [sys.executable, "-m", "prefect", "server", "start", "--host", _HOST, "--port", str(prefect_port)]
+        pages.append(_Page("prefect", command, {"PREFECT_UI_API_URL": f"{url}/api"}, url, "/api/health"))
+    return pages
 
 
 def ui(
@@ -89,38 +123,30 @@ def ui(
     from posa_vla.console import print_json, say
     from posa_vla.workspace import Workspace
 
-    require_free_port(mlflow_port, "--mlflow-port")
-    require_free_port(prefect_port, "--prefect-port")
     workspace = Workspace.open()
-    urls = {"mlflow": f"http://{_HOST}:{mlflow_port}", "prefect": f"http://{_HOST}:{prefect_port}"}
+    settings = workspace.settings
+    urls = {"mlflow": settings.mlflow_tracking_uri, "prefect": settings.prefect_api_url.removesuffix("/api")}
+    pages = _embedded_pages(workspace, mlflow_port, prefect_port)
+    urls |= {page.name: page.url for page in pages}
     logs = workspace.home / "logs"
     logs.mkdir(parents=True, exist_ok=True)
-    (workspace.home / "mlflow").mkdir(parents=True, exist_ok=True)
-    place = ["--host", _HOST]
-    mlflow = [sys.executable, "-m", "mlflow", "server", *place, "--port", str(mlflow_port), "--workers", "1"]
-    mlflow += ["--backend-store-uri", workspace.mlflow_uri]
-    mlflow += ["--default-artifact-root", str(workspace.home / "mlflow" / "artifacts")]
-    prefect = [sys.executable, "-m", "prefect", "server", "start", *place, "--port", str(prefect_port)]
-    prefect_variables = {"PREFECT_UI_API_URL": f"{urls['prefect']}/api"}
-    say("starting MLflow and Prefect (half a minute)")
     # A termination from outside ends the children just as Ctrl-C does.
-    signal.signal(signal.SIGTERM, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt()))
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     with contextlib.ExitStack() as stack:
-        children: list[subprocess.Popen[bytes]] = []
-        commands: list[tuple[str, list[str], dict[str, str], str]] = [
-            ("mlflow", mlflow, {}, "/health"),
-            ("prefect", prefect, prefect_variables, "/api/health"),
-        ]
-        for name, command, variables, _ in commands:
-            log = stack.enter_context((logs / f"{name}-ui.log").open("wb"))
-            children.append(stack.enter_context(_child(command, log, variables)))
-        for (name, _, _, health), child in zip(commands, children, strict=True):
-            _await_start(name, urls[name] + health, child, logs / f"{name}-ui.log")
-        announce_server(workspace.home, urls["prefect"])
-        stack.callback(withdraw_server, workspace.home)
-        document: dict[str, Any] = dict(urls)
+        children = []
+        for page in pages:
+            log = stack.enter_context((logs / f"{page.name}-ui.log").open("wb"))
+            children.append(stack.enter_context(_child(page.command, log, page.variables)))
+        if pages:
+            say(f"starting {' and '.join(page.name for page in pages)} (half a minute)")
+        for page, child in zip(pages, children, strict=True):
+            _await_start(page, child, logs / f"{page.name}-ui.log")
+        if not settings.prefect_api_url:
+            announce_server(workspace.home, urls["prefect"])
+            stack.callback(withdraw_server, workspace.home)
         if as_json:
-            print_json(document)
-        say(f"MLflow   {urls['mlflow']}\nPrefect  {urls['prefect']}\nCtrl-C ends both")
-        while all(child.poll() is None for child in children):
-            time.sleep(0.5)
+            print_json(urls)
+        say(f"MLflow   {urls['mlflow']}\nPrefect  {urls['prefect']}" + ("\nCtrl-C ends both" if pages else ""))
+        with contextlib.suppress(KeyboardInterrupt):
+            while children and all(child.poll() is None for child in children):
+                time.sleep(0.5)
