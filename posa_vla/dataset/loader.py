@@ -62,9 +62,9 @@ class PackedDataset:
         manifest = read_json(folder / "manifest.json")
         path = folder / f"{split}.safetensors"
         self.horizon = horizon
-        self.cameras: list[str] = list(manifest["cameras"])
-        self.captions: list[str] = list(manifest["captions"])
         try:
+            self.cameras: list[str] = list(manifest["cameras"])
+            self.captions: list[str] = list(manifest["captions"])
             with safe_open(path, "pt") as file:
                 tensors: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             frames = int(manifest["splits"][split]["frames"])
@@ -73,7 +73,7 @@ class PackedDataset:
             self._valid = {role: tensors[f"anchor_valid.{role}"] for role in self.cameras}
             self._state, self._action, self._caption = tensors["state"], tensors["action"], tensors["caption"]
             self._last = torch.arange(frames) - tensors["frame"] + tensors["length"] - 1
-        except (FileNotFoundError, KeyError, SafetensorError, RuntimeError) as error:
+        except (OSError, KeyError, TypeError, SafetensorError, RuntimeError) as error:
             raise BadInput(f"{path} is missing or damaged ({error}): run `posa data prepare` again") from None
 
     def __len__(self) -> int:

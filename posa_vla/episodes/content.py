@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from posa_vla.episodes.embodiment import Embodiment
 from posa_vla.episodes.episode import Episode
+from posa_vla.errors import BadInput
 from posa_vla.files import canonical_json, sha256_json
 
 
@@ -29,7 +30,11 @@ def episode_arrays(episode: Episode) -> dict[str, NDArray[Any]]:
 
 
 def episode_digest(episode: Episode) -> str:
-    """Hex SHA-256 of everything in an episode."""
+    """Hex SHA-256 of everything in an episode.
+
+    Raises:
+        BadInput: Its scene is not made of JSON values.
+    """
     arrays = episode_arrays(episode)
     header = {
         "embodiment": episode.embodiment,
@@ -40,7 +45,10 @@ def episode_digest(episode: Episode) -> str:
         "scene": episode.scene,
         "arrays": {name: [array.dtype.name, list(array.shape)] for name, array in arrays.items()},
     }
-    digest = hashlib.sha256(canonical_json(header))
+    try:
+        digest = hashlib.sha256(canonical_json(header))
+    except (TypeError, ValueError) as error:
+        raise BadInput(f"the episode's scene holds something that is not JSON ({error}): {episode.scene}") from None
     for array in arrays.values():
         digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()

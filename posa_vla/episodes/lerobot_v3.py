@@ -24,6 +24,9 @@ from posa_vla.schema import Closed, parse
 
 __all__ = ["DatasetReader", "EpisodeRecord", "read_episodes", "write_dataset"]
 
+# What pyarrow raises on a damaged file: names that are not UTF-8 are plain ValueErrors.
+_DAMAGED = (pa.ArrowException, OSError, ValueError, MemoryError)
+
 
 class PosaEpisode(Closed):
     """What `meta/posa.json` says of one episode."""
@@ -69,7 +72,7 @@ def _read_table(path: Path) -> pa.Table:
         return pq.read_table(path)
     except FileNotFoundError:
         raise BadInput(f"{path} does not exist: the dataset is incomplete; delete it and record it again") from None
-    except (pa.ArrowException, OSError) as error:
+    except _DAMAGED as error:
         raise BadInput(
             f"{path} is damaged ({error}): the dataset is incomplete; delete it and record it again"
         ) from None
@@ -108,7 +111,7 @@ class DatasetReader:
         try:
             self.fps = float(info["fps"])
             self.features: dict[str, dict[str, Any]] = dict(info["features"])
-            self._columns = set(layout.data_schema(self.features).names)
+            self._schema = layout.data_schema(self.features)
             self.records = self._records(info, posa)
         except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
             raise BadInput(f"{folder}: metadata is not readable ({type(error).__name__}: {error})") from None
@@ -153,12 +156,12 @@ class DatasetReader:
                 file = pq.ParquetFile(path)
             except FileNotFoundError:
                 raise BadInput(f"{path} does not exist: the dataset is incomplete; record it again") from None
-            except (pa.ArrowException, OSError) as error:
+            except _DAMAGED as error:
                 raise BadInput(f"{path} was not finished or is damaged ({error}): record it again") from None
-            if set(file.schema_arrow.names) != self._columns:
+            other = set(self._schema.names) ^ set(file.schema_arrow.names)
+            if other:
                 file.close()
-                other = sorted(self._columns ^ set(file.schema_arrow.names))
-                raise BadInput(f"{path} and info.json disagree about the columns {', '.join(other)}")
+                raise BadInput(f"{path} and info.json disagree about the columns {', '.join(sorted(other))}")
             if self._open is not None:
                 self._open[1].close()
             self._open = (relative, file)
@@ -173,7 +176,7 @@ class DatasetReader:
         file = self._file(record.path)
         try:
             table = file.read_row_group(record.row_group) if record.row_group < file.num_row_groups else None
-        except (pa.ArrowException, OSError) as error:
+        except _DAMAGED as error:
             raise BadInput(f"{self.folder / record.path}: episode {record.number} is damaged ({error})") from None
         if table is None or table.num_rows != record.length:
             raise BadInput(
@@ -186,7 +189,11 @@ class DatasetReader:
                 f"{self.folder / record.path}: row group {record.row_group} holds episode {numbers[0]}, "
                 f"expected {record.number}"
             )
-        return table
+        try:
+            # Other writers may store a vector as a list of any length.
+            return table.select(self._schema.names).cast(self._schema)
+        except _DAMAGED as error:
+            raise BadInput(f"{self.folder / record.path}: a column is not what info.json declares ({error})") from None
 
     def episode(self, record: EpisodeRecord, table: pa.Table | None = None) -> Episode:
         """Reads one episode.
@@ -217,6 +224,8 @@ class DatasetReader:
             scene=record.extra.scene,
         )
         episode.check()
+        # Raises where there are more or fewer channels than the embodiment declares.
+        layout.features_of(episode, self.embodiment)
         return episode
 
     def _camera(self, role: str, record: EpisodeRecord, table: pa.Table) -> CameraTrack:

@@ -151,6 +151,7 @@ def test_no_episodes_are_bad_input(tmp_path):
         (lambda e: replace(e, state=e.state[:, :2]), "declares 3 channels: x, y, z"),
         (lambda e: replace(e, cameras={"head": e.cameras["head"]}), "cameras"),
         (lambda e: replace(e, action=e.action[:-1]), "action is"),
+        (lambda e: replace(e, scene={"seed": object()}), "scene holds something that is not JSON"),
         (lambda e: replace(e, state=np.full_like(e.state, np.nan)), "not finite at frame 0"),
     ],
 )
@@ -217,6 +218,47 @@ def test_a_data_file_of_another_dataset_is_noticed(dataset, tmp_path, rng):
     write_dataset(tmp_path / "other", [make_episode(rng, frames=9, size=16)], EMBODIMENT)
     shutil.copy(data_file(tmp_path / "other"), data_file(dataset))
     with pytest.raises(BadInput, match="row group 0 has 9 rows, episode 0 5 frames"):
+        list(read_episodes(dataset))
+
+
+def rewrite(dataset: Path, change) -> None:
+    file = pq.ParquetFile(data_file(dataset))
+    groups = [change(file.read_row_group(i)) for i in range(file.num_row_groups)]
+    with pq.ParquetWriter(data_file(dataset), groups[0].schema) as writer:
+        for group in groups:
+            writer.write_table(group)
+
+
+def with_column(table: pa.Table, name: str, values: pa.Array) -> pa.Table:
+    return table.set_column(table.column_names.index(name), name, values)
+
+
+def test_vectors_stored_as_lists_of_any_length_are_read(dataset):
+    before = [episode_digest(e) for e in read_episodes(dataset)]
+    rewrite(dataset, lambda t: with_column(t, "action", pa.array(t["action"].to_pylist(), pa.list_(pa.float32()))))
+    assert [episode_digest(e) for e in read_episodes(dataset)] == before
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda t: with_column(t, "action", pa.array([[1.0]] * len(t), pa.list_(pa.float32()))), "a column is not"),
+        (lambda t: with_column(t, "action", pa.array(["up"] * len(t))), "a column is not"),
+        (lambda t: with_column(t, "observation.images.head", pa.array([b""] * len(t))), "a column is not"),
+        (lambda t: t.drop_columns(["timestamp"]), "disagree about the columns timestamp"),
+    ],
+)
+def test_columns_that_are_not_what_was_declared_are_bad_input(dataset, change, message):
+    rewrite(dataset, change)
+    with pytest.raises(BadInput, match=message):
+        list(read_episodes(dataset))
+
+
+def test_more_channels_than_the_embodiment_declares_are_bad_input(dataset):
+    posa = read_json(dataset / "meta/posa.json")
+    posa["embodiment"]["action"].pop()
+    write_json(dataset / "meta/posa.json", posa)
+    with pytest.raises(BadInput, match="declares 1 channels"):
         list(read_episodes(dataset))
 
 
