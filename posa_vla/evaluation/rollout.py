@@ -1,0 +1,237 @@
+"""Rollouts in simulation: unseen scenes, one row an episode, and evidence of them all."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import os
+import platform
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from posa_vla.console import progress
+from posa_vla.evidence.evidence import EpisodeRow, Evidence
+from posa_vla.files import read_json, sha256_json, write_json
+from posa_vla.params import EvaluateParams
+from posa_vla.policy.policy import Observation, Policy
+from posa_vla.schema import parse
+
+_FIRST_SEED, _SEEDS = 2**31, 2**31
+_VERSIONED = ("posa-vla", "torch", "mujoco", "mink", "numpy")
+
+
+class Environment(Protocol):
+    """What a rollout needs of a Gymnasium environment (see sim/environment.py)."""
+
+    def reset(self, *, seed: int) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Starts the scene of a seed; returns observation and info."""
+        ...
+
+    def step(self, action: NDArray[np.float32]) -> tuple[dict[str, Any], float, bool, bool, dict[str, Any]]:
+        """Applies one action; returns observation, reward, terminated, truncated, info."""
+        ...
+
+
+@dataclass
+class Rollout:
+    """One episode of a policy.
+
+    Attributes:
+        row: The outcome.
+        instruction: What the policy was asked to do.
+        images: Role -> the frame of every step, uint8 (H, W, 3); empty unless recorded.
+        attention: Role -> the anchor attention (2, h, w) that the step was taken under; empty unless recorded.
+    """
+
+    row: EpisodeRow
+    instruction: str
+    images: dict[str, list[NDArray[np.uint8]]] = field(default_factory=dict)
+    attention: dict[str, list[NDArray[np.float32]]] = field(default_factory=dict)
+
+
+def scene_seeds(digest: str, count: int) -> list[int]:
+    """Scene seeds of a candidate's evaluation: nobody can have trained or tuned on scenes that its own digest picks.
+
+    Seed i is drawn from SHA-256 of `digest:i`, in [2^31, 2^32); collection stays below 2^31.
+
+    Args:
+        digest: Bundle digest of the candidate.
+        count: Number of distinct seeds.
+    """
+    seeds: dict[int, None] = {}
+    draw = 0
+    while len(seeds) < count:
+        number = int.from_bytes(hashlib.sha256(f"{digest}:{draw}".encode()).digest()[:8], "big")
+        seeds[_FIRST_SEED + number % _SEEDS] = None
+        draw += 1
+    return list(seeds)
+
+
+def run_episode(
+    policy: Policy, environment: Environment, seed: int, params: EvaluateParams, record: bool = False
+) -> Rollout:
+    """Runs one scene to success, to the step limit, or to an action that is not a number.
+
+    Args:
+        policy: Looks again after every `params.execute` actions; its randomness is seeded by scene and chunk.
+        environment: Terminates on success, truncates at the step limit.
+        seed: Of the scene.
+        params: Executed horizon.
+        record: Whether to keep images and attention of every step.
+    """
+    observation, info = environment.reset(seed=seed)
+    rollout = Rollout(EpisodeRow(scene_seed=seed, success=False, steps=0, path_length=0), str(info["instruction"]))
+    position, length, steps, chunks, over = np.asarray(info["end_effector"][:3]), 0.0, 0, 0, False
+    code = "ok"
+    while not over:
+        seen = Observation(observation["images"], observation["state"], rollout.instruction)
+        chunk = policy.act([seen], seed=(seed * 1000 + chunks) % 2**63, attention=record)
+        chunks += 1
+        for action in chunk.actions[0][: params.execute]:
+            if not np.isfinite(action).all():
+                code, over = "nan-action", True
+                break
+            if record:
+                for role, image in observation["images"].items():
+                    rollout.images.setdefault(role, []).append(image)
+                for role, maps in (chunk.attention or {}).items():
+                    rollout.attention.setdefault(role, []).append(maps[0])
+            observation, _, terminated, truncated, info = environment.step(action)
+            steps += 1
+            moved = np.asarray(info["end_effector"][:3])
+            length += float(np.linalg.norm(moved - position))
+            position = moved
+            over = terminated or truncated
+            if over:
+                break
+    success = bool(info["success"]) and code == "ok"
+    rollout.row = EpisodeRow(scene_seed=seed, success=success, steps=steps, path_length=length, return_code=code)
+    return rollout
+
+
+@dataclass(frozen=True)
+class Suite:
+    """The conditions of an evaluation; policies that ran the same suite can be compared pair by pair.
+
+    Attributes:
+        embodiment: Shipped name or file.
+        task: Name of the task.
+        seeds: Scenes.
+        params: Limits.
+        image_size: Pixels along each side.
+    """
+
+    embodiment: str
+    task: str
+    seeds: Sequence[int]
+    params: EvaluateParams
+    image_size: int
+
+    def describe(self) -> dict[str, Any]:
+        """JSON values that fix the conditions."""
+        return {
+            "task": self.task,
+            "embodiment": Path(self.embodiment).stem,
+            "objects": self.params.objects,
+            "max_steps": self.params.max_steps,
+            "execute": self.params.execute,
+            "image_size": self.image_size,
+            "seeds": sha256_json(list(self.seeds)),
+        }
+
+    def open(self) -> Any:
+        """The environment of these conditions."""
+        from posa_vla.sim.environment import make_environment
+        from posa_vla.sim.gl import require_gl
+
+        require_gl()
+        return make_environment(
+            self.embodiment,
+            self.task,
+            image_size=self.image_size,
+            objects=self.params.objects,
+            max_steps=self.params.max_steps,
+        )
+
+
+class Rows:
+    """Finished episodes, one file each, so that a killed evaluation continues; another policy's never count."""
+
+    def __init__(self, out: Path, digest: str, suite: Suite) -> None:
+        self._folder = out / "rows" / sha256_json({"policy": digest, "suite": suite.describe()})[:16]
+
+    def add(self, row: EpisodeRow) -> None:
+        """Keeps a valid outcome; an episode without one is run again by the next call."""
+        if row.return_code == "ok":
+            write_json(self._folder / f"{row.scene_seed}.json", row.model_dump(mode="json"))
+
+    def find(self, seeds: Sequence[int]) -> dict[int, EpisodeRow]:
+        """Rows that are there already, by seed."""
+        files = ((seed, self._folder / f"{seed}.json") for seed in seeds)
+        return {seed: parse(EpisodeRow, read_json(file), str(file)) for seed, file in files if file.is_file()}
+
+
+def gather(digest: str, suite: Suite, rows: dict[int, EpisodeRow]) -> Evidence:
+    """The evidence record of a suite's rows, in the order of its seeds."""
+    versions = {}
+    for name in _VERSIONED:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return Evidence(
+        policy_digest=digest,
+        suite=suite.describe(),
+        planned=len(suite.seeds),
+        rows=[rows[seed] for seed in suite.seeds if seed in rows],
+        hardware=f"{platform.machine()}, {os.cpu_count()} CPUs, {platform.system()}",
+        versions=versions,
+    )
+
+
+def evaluate(
+    policy: Policy,
+    embodiment: str,
+    task: str,
+    seeds: Sequence[int],
+    params: EvaluateParams,
+    image_size: int,
+    out: Path,
+    *,
+    make: Callable[[Suite], Environment] = Suite.open,
+) -> Evidence:
+    """Runs a policy on every scene in this process; continues where a killed call stopped.
+
+    Args:
+        policy: Under test.
+        embodiment: Shipped name or file.
+        task: Name of the task.
+        seeds: Scenes; of the first `params.videos` a video is kept.
+        params: Limits.
+        image_size: Pixels along each side.
+        out: Folder of this evaluation: rows and videos.
+        make: Opens the environment.
+    """
+    from posa_vla.evaluation.report import keep_rollout
+
+    suite = Suite(embodiment, task, seeds, params, image_size)
+    kept = Rows(out, policy.digest, suite)
+    rows = kept.find(seeds)
+    environment = make(suite)
+    with progress("evaluate", len(seeds), done=len(rows), unit="episodes") as advance:
+        for number, seed in enumerate(seeds):
+            if seed in rows:
+                continue
+            record = number < params.videos
+            rollout = run_episode(policy, environment, seed, params, record)
+            if record:
+                keep_rollout(out, rollout)
+            kept.add(rollout.row)
+            rows[seed] = rollout.row
+            advance(1, f"{sum(row.success for row in rows.values())} solved")
+    return gather(policy.digest, suite, rows)
