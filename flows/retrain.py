@@ -85,7 +85,8 @@ def retrain_flow(retraining: Retraining) -> Output:
     evaluated = evaluate(retraining, data, candidate)
     decided = decide(retraining, evaluated)
     registered = register(retraining, data, candidate, evaluated, decided)
-    released = reported = None
+    released: Output | None = None
+    reported = robot_steps.robot_state(retraining.workspace, retraining.params.target)
     if decided["verdict"] == "promote":
         released = release(retraining, data, evaluated, decided, registered)
         if released["release"] is not None:

@@ -19,6 +19,14 @@ def robot_home(workspace: Workspace, target: str) -> Path:
     return workspace.robots / target
 
 
+def robot_state(workspace: Workspace, target: str) -> dict[str, Any]:
+    """What the simulated robot runs without having been asked to take anything: `release`, null for nothing."""
+    from posa_vla.robot.slots import Slots
+
+    running = Slots(robot_home(workspace, target)).running
+    return {"release": None if running is None else running.release, "episodes": 0, "successes": 0}
+
+
 def _posa(workspace: Workspace, arguments: list[str]) -> dict[str, Any]:
     """Runs a `posa` command as a process of its own; returns its JSON document.
 

@@ -15,12 +15,12 @@ def summarise(
     decided: dict[str, Any],
     registered: dict[str, Any],
     released: dict[str, Any] | None,
-    reported: dict[str, Any] | None,
+    reported: dict[str, Any],
     seconds: float,
 ) -> dict[str, Any]:
     """The document of `posa retrain --json`.
 
-    `release` is null and `robot` is null where nothing was released: the robot runs what it ran.
+    `release` is null where nothing was released; `robot` then names what it runs, unchanged, with no episodes.
     """
     return {
         "steps": [{"name": s.name, "status": s.status, "seconds": round(s.seconds, 1)} for s in steps],
@@ -58,11 +58,10 @@ def verdict_markdown(summary: dict[str, Any]) -> str:
 
 def _robot_text(summary: dict[str, Any]) -> str:
     robot = summary["robot"]
-    if robot is not None:
-        return f"release {robot['release']}, {robot['successes']} of {robot['episodes']} episodes succeeded"
-    if summary["pending"]:
-        return f"unchanged: {summary['pending']}"
-    return "unchanged: nothing was released"
+    runs = f"release {robot['release']}" if robot["release"] is not None else "nothing yet"
+    if summary["release"] is not None:
+        return f"runs {runs}: {robot['successes']} of {robot['episodes']} episodes succeeded"
+    return f"unchanged, runs {runs}; {summary['pending'] or 'nothing was released'}"
 
 
 def table_rows(summary: dict[str, Any]) -> list[tuple[str, str]]:
