@@ -99,14 +99,14 @@ class Agent:
         found = self.slots.clean()
         active = self.slots.state.active
         if active is not None:
-            damage = self._damage(active)
+            damage = self.slots.damage(active, self._trust)
             if damage is None:
                 return found
             found.append(f"slot {active} is not run: {damage}")
             self.slots.clear(active)
         other: list[SlotName] = list(self.slots.state.slots)
         for slot in other:
-            damage = self._damage(slot)
+            damage = self.slots.damage(slot, self._trust)
             if damage is None:
                 self.slots.activate(slot)
                 found.append(f"back to release {self.slots.state.slots[slot].release} in slot {slot}")
@@ -114,13 +114,6 @@ class Agent:
                 self.slots.clear(slot)
                 found.append(f"slot {slot} is not run: {damage}")
         return found
-
-    def _damage(self, slot: SlotName) -> str | None:
-        try:
-            self.slots.require_sound(slot, self._trust)
-        except PosaError as error:
-            return str(error)
-        return None
 
     def update(self) -> UpdateReport:
         """Takes the channel's newest release, if it is one to take; never leaves the robot with less than it had."""

@@ -12,7 +12,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from posa_vla.errors import BadInput, Busy, Refused
+from posa_vla.errors import BadInput, Busy, PosaError, Refused
 from posa_vla.files import read_json, sync_folder, sync_tree, write_bytes, write_json
 from posa_vla.release.bundle import verify_bundle
 from posa_vla.release.record import ReleaseRecord, Trust, record_digest, verify
@@ -130,6 +130,14 @@ class Slots:
             raise Refused(f"the record of slot {slot} is not the one that was installed there")
         verify_bundle(self.folder(slot), held.bundle_digest)
         return record
+
+    def damage(self, slot: SlotName, trust: Trust) -> str | None:
+        """Why what a slot holds may not run, or None; see `require_sound`."""
+        try:
+            self.require_sound(slot, trust)
+        except PosaError as error:
+            return str(error)
+        return None
 
     def clear(self, slot: SlotName) -> None:
         """Empties a slot; from the first moment on it does not count as holding anything."""

@@ -1,0 +1,136 @@
+"""`posa robot`: hand a robot its trust, let its agent take releases and run them, see what it holds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from posa_vla.cli.options import AsJson
+
+if TYPE_CHECKING:
+    from posa_vla.robot.control_loop import EpisodeReport
+    from posa_vla.robot.session import Runner
+
+app = typer.Typer(help="The robot's side: trust, releases, episodes.", no_args_is_help=True)
+
+Home = Annotated[Path, typer.Option("--home", help="The robot's state folder.")]
+Channel = Annotated[str, typer.Option("--channel", help="Release channel: a directory or s3://bucket/prefix.")]
+Target = Annotated[str, typer.Option("--target", help="Deployment target whose releases it takes.")]
+EmbodimentOption = Annotated[str, typer.Option("--embodiment", help="A shipped embodiment's name, or a file.")]
+
+# Scenes of episodes on the simulated robot: collection stays below 2^31, evaluation below 2^32.
+_FIRST_SEED = 2**32
+
+
+@app.command()
+def run(
+    home: Home,
+    channel: Channel,
+    target: Target,
+    embodiment: EmbodimentOption = "sim_arm6",
+    driver: Annotated[
+        str, typer.Option("--driver", help="Robot driver: simulated, dry-run, or a plugin's.")
+    ] = "simulated",
+    task: Annotated[str, typer.Option("--task", help="Task of the episodes.")] = "pick",
+    episodes: Annotated[int, typer.Option("--episodes", min=0, help="Episodes after each update.")] = 5,
+    objects: Annotated[int, typer.Option("--objects", min=1, help="Objects of a simulated scene.")] = 3,
+    max_steps: Annotated[int, typer.Option("--max-steps", min=1, help="Control steps of an episode.")] = 60,
+    execute: Annotated[int, typer.Option("--execute", min=1, help="Actions taken before it looks again.")] = 4,
+    image_size: Annotated[int, typer.Option("--image-size", min=16, help="Side of the camera images, pixels.")] = 64,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Scene of the first episode.")] = _FIRST_SEED,
+    once: Annotated[bool, typer.Option("--once", help="One update, one set of episodes; else until Ctrl-C.")] = False,
+    interval: Annotated[float, typer.Option("--interval", min=0, help="Seconds between updates.")] = 30.0,
+    as_json: AsJson = False,
+) -> None:
+    """Take the channel's newest release if it verifies, and run episodes with what is installed.
+
+    With --once, an update that was refused ends in exit code 1, after the last good release has run its episodes.
+    """
+    from posa_vla.console import progress, say
+    from posa_vla.errors import BadInput
+    from posa_vla.release.channel import ChannelClient
+    from posa_vla.robot.agent import Agent
+    from posa_vla.robot.provision import read_trust, tuf_state
+    from posa_vla.robot.robot import RobotOptions, open_driver
+    from posa_vla.robot.session import Runner, follow
+
+    root, trust = read_trust(home)
+    if trust.target != target:
+        raise BadInput(f"{home} was provisioned for target {trust.target!r}, got --target {target!r}")
+    robot = open_driver(driver, RobotOptions(embodiment, task, image_size, objects, max_steps))
+    if robot.embodiment.digest != trust.embodiment_digest:
+        raise BadInput(
+            f"{home} was provisioned for embodiment {trust.embodiment_id!r}, digest {trust.embodiment_digest[:12]}; "
+            f"{embodiment!r} has digest {robot.embodiment.digest[:12]}: provision it again if the robot was changed"
+        )
+    agent = Agent(home, ChannelClient(channel, tuf_state(home), root), trust)
+    with agent.slots.lock():
+        try:
+            robot.connect()
+            runner = Runner(agent, robot, execute=execute, max_steps=max_steps, seed=seed)
+            if not once:
+                try:
+                    follow(runner, episodes, interval, lambda report: say(_line(report)), say)
+                finally:
+                    _print(runner, as_json)
+            update = runner.update()
+            if update.reason:
+                say(f"update {update.status}: {update.reason}")
+            with progress("episodes", episodes, unit="episode") as advance:
+                runner.run(episodes, lambda report: advance(note=_line(report)))
+        finally:
+            robot.disconnect()
+    _print(runner, as_json)
+    if update.status == "refused":
+        raise typer.Exit(1)
+
+
+def _line(report: EpisodeReport) -> str:
+    outcome = {True: "success", False: "no success", None: "done"}[report.success]
+    held = ", ".join(f"held {count} for {reason}" for reason, count in sorted(report.holds.items()))
+    return f"{outcome} after {report.steps} steps" + (f", {held}" if held else "")
+
+
+def _print(runner: Runner, as_json: bool) -> None:
+    from posa_vla.console import print_json, print_table
+
+    document = runner.session.to_json()
+    if as_json:
+        print_json(document)
+        return
+    release, latency = document["release"], document["latency_ms"]
+    successes = "not known to the driver" if document["successes"] is None else str(document["successes"])
+    print_table(
+        "posa robot run",
+        [
+            ("release", f"{release['number']}, bundle {release['bundle_digest'][:12]}" if release else "none"),
+            ("update", "; ".join(part for part in (document["update"], document["reason"]) if part)),
+            ("episodes", f"{document['episodes']}, successes: {successes}"),
+            ("holds, clamped", f"{document['holds']}, {document['clamped']}"),
+            ("inference", f"{latency['p50']} ms, 99 %: {latency['p99']} ms" if latency["p50"] is not None else "none"),
+        ],
+    )
+
+
+@app.command()
+def status(home: Home, as_json: AsJson = False) -> None:
+    """Show what a robot holds and runs, every byte verified; changes nothing."""
+    from posa_vla.console import print_json, print_table
+    from posa_vla.robot.provision import read_trust
+    from posa_vla.robot.status import robot_status
+
+    _, trust = read_trust(home)
+    document = robot_status(home, trust)
+    if as_json:
+        print_json(document)
+        return
+    release = document["release"]
+    rows = [
+        ("target", document["target"]),
+        ("release", f"{release['number']}, bundle {release['bundle_digest'][:12]}" if release else "none"),
+    ]
+    for slot, held in document["slots"].items():
+        rows.append((f"slot {slot}", f"release {held['number']}: {held['damage'] or 'sound'}"))
+    print_table("posa robot status", rows)

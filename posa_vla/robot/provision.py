@@ -1,0 +1,41 @@
+"""What a robot is handed out of band, once: the channel's root of trust, and whose signatures count for it."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from posa_vla.errors import BadInput
+from posa_vla.files import read_json, write_bytes, write_json
+from posa_vla.release.record import Trust
+from posa_vla.schema import parse
+
+
+def tuf_state(home: Path) -> Path:
+    """Where the channel's client keeps the metadata that it has seen: what it has seen once, it never goes behind."""
+    return home / "tuf"
+
+
+def write_trust(home: Path, root: bytes, trust: Trust) -> None:
+    """Writes the trust that a robot's agent starts from; the same trust twice changes nothing.
+
+    Another root is another chain of trust: the client's metadata starts anew with it.
+    """
+    path = home / "trust" / "root.json"
+    if path.exists() and path.read_bytes() != root:
+        shutil.rmtree(tuf_state(home), ignore_errors=True)
+    write_json(home / "trust" / "trust.json", trust.model_dump(mode="json"))
+    write_bytes(path, root)
+
+
+def read_trust(home: Path) -> tuple[bytes, Trust]:
+    """The channel's root metadata, and the keys that count.
+
+    Raises:
+        BadInput: The robot was never provisioned, or a file is damaged.
+    """
+    root = home / "trust" / "root.json"
+    if not root.exists():
+        raise BadInput(f"{home} has no trust yet: provision it first, `posa robot provision --home {home} ...`")
+    path = home / "trust" / "trust.json"
+    return root.read_bytes(), parse(Trust, read_json(path), str(path))
