@@ -45,7 +45,7 @@ def _run_policy(retraining: Retraining, bundle: str, seeds: list[int], out: Path
     return evidence
 
 
-def evaluate_candidate(retraining: Retraining, data: dict[str, Any], candidate: dict[str, Any]) -> dict[str, Any]:
+def evaluate_candidate(retraining: Retraining, candidate: dict[str, Any]) -> dict[str, Any]:
     """Runs the candidate, and the champion of this moment on the same scenes.
 
     The champion is pinned in the output, so that a second call judges against the same one; where another became

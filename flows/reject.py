@@ -60,7 +60,7 @@ def run_reject(workspace: Workspace, params: Params, options: str) -> dict[str, 
         if data is None or champion_bundle(workspace, params.target) is None:
             raise BadInput(f"workspace {workspace.home} has no champion to defend: run `posa retrain {options}` first")
         candidate = _untrained_bundle(retraining, data)
-        evaluated = evaluate_candidate(retraining, data, candidate)
+        evaluated = evaluate_candidate(retraining, candidate)
         decided = decide_candidate(retraining, evaluated)
         return {
             "bundle": candidate["digest"],

@@ -45,9 +45,9 @@ def bundle(retraining: Retraining, trained: Output) -> Output:
 
 
 @task(cache_policy=NO_CACHE)
-def evaluate(retraining: Retraining, data: Output, candidate: Output) -> Output:
+def evaluate(retraining: Retraining, candidate: Output) -> Output:
     """Candidate and champion on the same unseen scenes."""
-    return evaluate_steps.evaluate_candidate(retraining, data, candidate)
+    return evaluate_steps.evaluate_candidate(retraining, candidate)
 
 
 @task(cache_policy=NO_CACHE)
@@ -57,9 +57,9 @@ def decide(retraining: Retraining, evaluated: Output) -> Output:
 
 
 @task(cache_policy=NO_CACHE)
-def register(retraining: Retraining, data: Output, candidate: Output, evaluated: Output, decided: Output) -> Output:
+def register(retraining: Retraining, data: Output, trained: Output, evaluated: Output, decided: Output) -> Output:
     """A model version of the target's registered model, whatever the verdict."""
-    return promote_steps.register_candidate(retraining, data, candidate, evaluated, decided)
+    return promote_steps.register_candidate(retraining, data, trained, evaluated, decided)
 
 
 @task(cache_policy=NO_CACHE)
@@ -82,9 +82,9 @@ def retrain_flow(retraining: Retraining) -> Output:
     data = version(retraining)
     trained = train(retraining, data)
     candidate = bundle(retraining, trained)
-    evaluated = evaluate(retraining, data, candidate)
+    evaluated = evaluate(retraining, candidate)
     decided = decide(retraining, evaluated)
-    registered = register(retraining, data, candidate, evaluated, decided)
+    registered = register(retraining, data, trained, evaluated, decided)
     released: Output | None = None
     reported = robot_steps.robot_state(retraining.workspace, retraining.params.target)
     if decided["verdict"] == "promote":

@@ -14,7 +14,7 @@ from posa_vla.episodes.embodiment import Embodiment, embodiment_file, load_embod
 from posa_vla.errors import BadInput
 from posa_vla.files import require_free_space, sha256_file, sha256_json
 from posa_vla.params import Params, TargetParams
-from posa_vla.workspace import Ledger, StepResult, Workspace
+from posa_vla.workspace import Ledger, StepResult, Workspace, code_digest
 
 if TYPE_CHECKING:
     from posa_vla.tracking import TrackedRun
@@ -72,8 +72,6 @@ class Retraining:
 
     def run_key(self, data_version: str) -> str:
         """Key of the one MLflow run of this retraining: what is trained, on what, by which code."""
-        from posa_vla.workspace import code_digest
-
         return sha256_json(
             {
                 "data_version": data_version,
@@ -91,18 +89,23 @@ class Retraining:
         self._resources.enter_context(ray_session(self.workspace.settings))
         self._ray = True
 
-    def tracked(self, data_version: str) -> TrackedRun:
-        """The MLflow run of this retraining: found or created at the first call, ended with the retraining."""
+    def tracked(self, data: dict[str, Any]) -> TrackedRun:
+        """The MLflow run of this retraining: found or created at the first call, ended with the retraining.
+
+        Args:
+            data: Output of `version_data`.
+        """
         if self._tracked is None:
             from posa_vla import tracking
 
-            self._tracked = self._resources.enter_context(
-                tracking.open_run(
-                    self.workspace.mlflow_uri,
-                    self.params.target,
-                    self.run_key(data_version),
-                )
-            )
+            workspace, target = self.workspace, self.params.target
+            key = self.run_key(data["version"])
+            run = self._resources.enter_context(tracking.open_run(workspace.mlflow_uri, target, key))
+            run.log_params(self.params.model_dump(mode="json"))
+            source = {"remote": workspace.dvc_remote, "repository": str(workspace.repository), "commit": data["commit"]}
+            size = {"episodes": data["episodes"], "frames": data["frames"]}
+            run.log_data(f"{target}-episodes", data["version"], source, size)
+            self._tracked = run
         return self._tracked
 
     @contextmanager
@@ -120,6 +123,17 @@ class Retraining:
         from posa_vla.sim.gl import require_gl
 
         require_gl()
+        target, embodiment = self.target, self.embodiment
+        if target.approvals == 0 and not embodiment.simulated:
+            raise BadInput(
+                f"target {self.params.target!r}: embodiment {embodiment.id!r} is not simulated, so that its releases "
+                "need at least one approval: set approvals and approvers (`posa approve --new-key FILE` makes a key)"
+            )
+        if target.approvals > len(set(target.approvers.values())):
+            raise BadInput(
+                f"target {self.params.target!r} asks for {target.approvals} approvals and names "
+                f"{len(set(target.approvers.values()))} approvers' keys: add approvers"
+            )
         if shutil.which("git") is None:
             raise BadInput("git is not installed, and the data's history needs it: sudo apt-get install git")
         collect = self.params.collect

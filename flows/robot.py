@@ -28,7 +28,7 @@ def robot_state(workspace: Workspace, target: str) -> dict[str, Any]:
 
 
 def _posa(workspace: Workspace, arguments: list[str]) -> dict[str, Any]:
-    """Runs a `posa` command as a process of its own; returns its JSON document.
+    """Runs a `posa` command as a process of its own, as a robot would; returns its JSON document.
 
     Raises:
         PosaError: It failed; its own message has gone to standard error.
@@ -52,17 +52,18 @@ def run_on_robot(retraining: Retraining, released: dict[str, Any]) -> dict[str, 
     """
     workspace, params, target = retraining.workspace, retraining.params, retraining.target
     home = robot_home(workspace, params.target)
-    place = ["--home", str(home), "--channel", workspace.channel, "--target", params.target]
-    place += ["--embodiment", target.embodiment]
 
     def work(key: str) -> dict[str, Any]:
-        _posa(workspace, ["robot", "provision", *place])
+        trust = workspace.home / released["trust"]
+        _posa(workspace, ["robot", "provision", "--home", str(home), "--trust", str(trust)])
         evaluate = params.evaluate
-        run = ["--driver", "simulated", "--once", "--task", target.task, "--episodes", str(params.robot.episodes)]
+        place = ["--home", str(home), "--channel", workspace.channel, "--target", params.target]
+        place += ["--embodiment", target.embodiment, "--driver", "simulated", "--once"]
+        run = ["--task", target.task, "--episodes", str(params.robot.episodes)]
         run += ["--max-steps", str(evaluate.max_steps), "--objects", str(evaluate.objects)]
         run += ["--execute", str(evaluate.execute), "--image-size", str(params.collect.image_size)]
         report = _posa(workspace, ["robot", "run", *place, *run])
-        return {name: report[name] for name in ("release", "episodes", "successes")}
+        return {**{name: report[name] for name in ("episodes", "successes")}, "release": report["release"]["number"]}
 
     inputs = {
         "record": released["record"],

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from flows.retraining import Retraining, timed
+from posa_vla.files import sha256_json
 from posa_vla.params import Params
 from posa_vla.workspace import code_digest
 
@@ -81,9 +82,20 @@ def train_candidate(retraining: Retraining, data: dict[str, Any]) -> dict[str, A
         "train",
         training_inputs(data["version"], params),
         work,
-        sound=lambda output: (workspace.home / output["files"] / "model.safetensors").is_file(),
+        sound=lambda output: _is_there(retraining, output),
     )
     return retraining.keep(result)
+
+
+def _is_there(retraining: Retraining, output: dict[str, Any]) -> bool:
+    return (retraining.workspace.home / output["files"] / "model.safetensors").is_file()
+
+
+def find_trained(retraining: Retraining, data: dict[str, Any]) -> dict[str, Any] | None:
+    """The finished training of these parameters on a data version; see `train_candidate`."""
+    inputs = training_inputs(data["version"], retraining.params)
+    output = retraining.ledger.find("train", sha256_json({"step": "train", "inputs": inputs}))
+    return output if output is not None and _is_there(retraining, output) else None
 
 
 def seal_bundle(retraining: Retraining, trained: dict[str, Any]) -> dict[str, Any]:

@@ -10,6 +10,6 @@ check $bin/ruff check .
 check $bin/ruff format --check .
 check $bin/mypy --strict posa_vla flows
 check $bin/mypy --strict --python-version 3.12 posa_vla flows
-check $bin/lint-imports --no-timings
+check $bin/lint-imports
 check infra/secrets.sh
 exit $failed

@@ -121,6 +121,8 @@ class TargetParams(Closed):
     task: str
     # Approver signatures that a release needs; 0 is accepted for a simulated embodiment alone.
     approvals: int = Field(default=1, ge=0)
+    # Who may approve: name -> Ed25519 public key in hex, as `posa approve --new-key FILE` prints it.
+    approvers: dict[str, str] = Field(default_factory=dict)
     gate: GateParams = GateParams()
 
 

@@ -20,8 +20,36 @@ Channel = Annotated[str, typer.Option("--channel", help="Release channel: a dire
 Target = Annotated[str, typer.Option("--target", help="Deployment target whose releases it takes.")]
 EmbodimentOption = Annotated[str, typer.Option("--embodiment", help="A shipped embodiment's name, or a file.")]
 
+TrustFolder = Annotated[
+    Path, typer.Option("--trust", help="Folder with root.json and trust.json, as `posa promote` writes it.")
+]
+
 # Scenes of episodes on the simulated robot: collection stays below 2^31, evaluation below 2^32.
 _FIRST_SEED = 2**32
+
+
+@app.command()
+def provision(home: Home, trust_folder: TrustFolder, as_json: AsJson = False) -> None:
+    """Hand a robot the keys that it trusts, by a way that is not the channel: done once, before its first release."""
+    from posa_vla.console import print_json, print_table
+    from posa_vla.robot.provision import provision as hand_over
+    from posa_vla.robot.provision import read_trust
+
+    root, trust = read_trust(trust_folder)
+    hand_over(home, root, trust)
+    if as_json:
+        print_json({"home": str(home.resolve()), "trust": trust.model_dump(mode="json")})
+        return
+    print_table(
+        "posa robot provision",
+        [
+            ("home", str(home.resolve())),
+            ("target", trust.target),
+            ("embodiment", f"{trust.embodiment_id}, {trust.embodiment_digest[:12]}"),
+            ("publishers", ", ".join(trust.publishers)),
+            ("approvals", f"{trust.approvals} of {len(trust.approvers)} approvers"),
+        ],
+    )
 
 
 @app.command()
@@ -52,11 +80,11 @@ def run(
     from posa_vla.errors import BadInput
     from posa_vla.release.channel import ChannelClient
     from posa_vla.robot.agent import Agent
-    from posa_vla.robot.provision import read_trust, tuf_state
+    from posa_vla.robot.provision import trust_of, tuf_state
     from posa_vla.robot.robot import RobotOptions, open_driver
     from posa_vla.robot.session import Runner, follow
 
-    root, trust = read_trust(home)
+    root, trust = trust_of(home)
     if trust.target != target:
         raise BadInput(f"{home} was provisioned for target {trust.target!r}, got --target {target!r}")
     robot = open_driver(driver, RobotOptions(embodiment, task, image_size, objects, max_steps))
@@ -118,10 +146,10 @@ def _print(runner: Runner, as_json: bool) -> None:
 def status(home: Home, as_json: AsJson = False) -> None:
     """Show what a robot holds and runs, every byte verified; changes nothing."""
     from posa_vla.console import print_json, print_table
-    from posa_vla.robot.provision import read_trust
+    from posa_vla.robot.provision import trust_of
     from posa_vla.robot.status import robot_status
 
-    _, trust = read_trust(home)
+    _, trust = trust_of(home)
     document = robot_status(home, trust)
     if as_json:
         print_json(document)

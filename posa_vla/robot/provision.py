@@ -16,26 +16,42 @@ def tuf_state(home: Path) -> Path:
     return home / "tuf"
 
 
-def write_trust(home: Path, root: bytes, trust: Trust) -> None:
-    """Writes the trust that a robot's agent starts from; the same trust twice changes nothing.
+def write_trust(folder: Path, root: bytes, trust: Trust) -> None:
+    """Writes what a robot is handed: `root.json` and `trust.json`, no secrets; root last, so that it means both."""
+    write_json(folder / "trust.json", trust.model_dump(mode="json"))
+    write_bytes(folder / "root.json", root)
+
+
+def read_trust(folder: Path) -> tuple[bytes, Trust]:
+    """The channel's root metadata, and the keys that count.
+
+    Raises:
+        BadInput: Nothing of the kind is in the folder, or a file is damaged.
+    """
+    root, path = folder / "root.json", folder / "trust.json"
+    if not root.is_file():
+        raise BadInput(f"{folder} holds no trust (root.json, trust.json)")
+    return root.read_bytes(), parse(Trust, read_json(path), str(path))
+
+
+def provision(home: Path, root: bytes, trust: Trust) -> None:
+    """Hands a robot its trust; the same trust twice changes nothing.
 
     Another root is another chain of trust: the client's metadata starts anew with it.
     """
     path = home / "trust" / "root.json"
     if path.exists() and path.read_bytes() != root:
         shutil.rmtree(tuf_state(home), ignore_errors=True)
-    write_json(home / "trust" / "trust.json", trust.model_dump(mode="json"))
-    write_bytes(path, root)
+    write_trust(home / "trust", root, trust)
 
 
-def read_trust(home: Path) -> tuple[bytes, Trust]:
-    """The channel's root metadata, and the keys that count.
+def trust_of(home: Path) -> tuple[bytes, Trust]:
+    """What the robot was handed.
 
     Raises:
-        BadInput: The robot was never provisioned, or a file is damaged.
+        BadInput: It was never provisioned, or a file is damaged.
     """
-    root = home / "trust" / "root.json"
-    if not root.exists():
-        raise BadInput(f"{home} has no trust yet: provision it first, `posa robot provision --home {home} ...`")
-    path = home / "trust" / "trust.json"
-    return root.read_bytes(), parse(Trust, read_json(path), str(path))
+    folder = home / "trust"
+    if not (folder / "root.json").exists():
+        raise BadInput(f"{home} has no trust yet: provision it first, `posa robot provision --home {home} --trust DIR`")
+    return read_trust(folder)

@@ -1,0 +1,257 @@
+"""Register a candidate whatever the verdict; release it, signed, after "promote" and the approvals that it needs."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from flows.evaluate import champion_bundle, decision_path, evidence_path, promotion_log
+from flows.retraining import Retraining
+from flows.train import Curves
+from posa_vla.errors import PosaError, Refused
+from posa_vla.evidence.evidence import read_evidence
+from posa_vla.files import sha256_file, sha256_json, write_bytes
+from posa_vla.workspace import Workspace, code_digest
+
+if TYPE_CHECKING:
+    from posa_vla.release.publisher import Publisher
+    from posa_vla.release.record import CodeState, ReleaseRecord, Trust
+
+_ROOT = Path(__file__).parent.parent
+
+
+def register_candidate(
+    retraining: Retraining,
+    data: dict[str, Any],
+    trained: dict[str, Any],
+    evaluated: dict[str, Any],
+    decided: dict[str, Any],
+) -> dict[str, Any]:
+    """Puts the candidate on record: evidence, videos and verdict in the MLflow run, a version of the target's model.
+
+    A verdict other than "promote" is written into the promotion log here; a promotion when it is released.
+
+    Returns:
+        `model_version`, `run_id`.
+    """
+    workspace, target, bundle = retraining.workspace, retraining.params.target, evaluated["bundle"]
+
+    def work(key: str) -> dict[str, Any]:
+        from posa_vla.promotion.registry import register
+        from posa_vla.release.bundle import Bundle
+
+        run = retraining.tracked(data)
+        for step, metrics in Curves(workspace.training / trained["key"]).rows():
+            run.log_metrics(step, metrics)
+        _log_evidence(retraining, data, evaluated, decided)
+        tags = {
+            "posa.verdict": decided["verdict"],
+            "posa.decision": decided["decision"],
+            "posa.evidence": evaluated["evidence"],
+            "posa.data_version": data["version"],
+        }
+        version = register(run, target, Bundle(bundle, workspace.bundles / bundle), tags)
+        run.set_tags({"posa.bundle": bundle, "posa.model_version": version, "posa.verdict": decided["verdict"]})
+        if decided["verdict"] != "promote":
+            promotion_log(workspace, target).append(
+                {
+                    "key": f"{decided['decision']}:{bundle}",
+                    "kind": decided["verdict"],
+                    "bundle": bundle,
+                    "model_version": version,
+                    "decision": decided["decision"],
+                    "reasons": decided["reasons"],
+                }
+            )
+        return {"model_version": version, "run_id": run.run_id}
+
+    inputs = {
+        "bundle": bundle,
+        "decision": decided["decision"],
+        "run": retraining.run_key(data["version"]),
+        "mlflow": workspace.mlflow_uri,
+    }
+    return retraining.keep(retraining.ledger.step("register", inputs, work))
+
+
+def _log_evidence(
+    retraining: Retraining, data: dict[str, Any], evaluated: dict[str, Any], decided: dict[str, Any]
+) -> None:
+    workspace, run = retraining.workspace, retraining.tracked(data)
+    for name, digest in (("candidate", evaluated["evidence"]), ("champion", evaluated["champion_evidence"])):
+        if digest is not None:
+            rows = [row.model_dump(mode="json") for row in read_evidence(evidence_path(workspace, digest)).rows]
+            run.log_table(f"evidence-{name}", {column: [row[column] for row in rows] for column in rows[0]})
+            run.log_text(evidence_path(workspace, digest).read_text(), f"records/evidence-{name}.json")
+    run.log_text(decision_path(workspace, decided["decision"]).read_text(), "records/decision.json")
+    run.log_text("\n".join([decided["verdict"], *decided["reasons"]]) + "\n", "verdict.txt")
+    run.log_metrics(0, {f"evaluation/{k}": v for k, v in evaluated["summary"].items() if v is not None})
+    reports = workspace.home / evaluated["reports"]
+    for name in ("videos", "overlays"):
+        run.log_folder(reports / name, name)
+
+
+def _code_state() -> CodeState:
+    """Commit and dirtiness of the checkout that the code runs from; unknown where it is an installed package."""
+    from posa_vla.release.record import CodeState
+
+    lock = _ROOT / "requirements.lock"
+    if not (_ROOT / ".git").exists():
+        return CodeState(commit=None, dirty=None, lock_sha256=None)
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(
+            ["git", "-C", str(_ROOT), *arguments], capture_output=True, text=True, check=True
+        ).stdout.strip()
+
+    try:
+        commit, changes = git("rev-parse", "HEAD"), git("status", "--porcelain", "--untracked-files=no")
+    except subprocess.CalledProcessError as error:
+        raise PosaError(f"git cannot tell which commit {_ROOT} is at: {error.stderr.strip()}") from None
+    return CodeState(commit=commit, dirty=bool(changes), lock_sha256=sha256_file(lock) if lock.is_file() else None)
+
+
+def target_trust(retraining: Retraining, publisher: Publisher) -> Trust:
+    """What a robot of the target trusts."""
+    from posa_vla.release.record import Trust
+
+    target, embodiment = retraining.target, retraining.embodiment
+    key = publisher.publisher_key()
+    if key in target.approvers.values():
+        raise Refused("the publisher's own key is among the approvers: nobody approves what they publish themselves")
+    return Trust(
+        target=retraining.params.target,
+        embodiment_id=embodiment.id,
+        embodiment_digest=embodiment.digest,
+        publishers=[key],
+        approvers=sorted(target.approvers.values()),
+        approvals=target.approvals,
+    )
+
+
+def records_folder(workspace: Workspace, target: str) -> Path:
+    """The target's release records, `<decision digest>.dsse.json`, released ones and ones that wait for approval."""
+    return workspace.promotions / target / "records"
+
+
+def _next_release(workspace: Workspace, target: str) -> int:
+    from posa_vla.release.record import record_number
+
+    numbers = [record_number(path.read_bytes()) for path in records_folder(workspace, target).glob("*.dsse.json")]
+    return max(numbers, default=0) + 1
+
+
+def _record(
+    retraining: Retraining,
+    data: dict[str, Any],
+    evaluated: dict[str, Any],
+    decided: dict[str, Any],
+    registered: dict[str, Any],
+) -> ReleaseRecord:
+    from posa_vla.release.record import ReleaseRecord
+
+    embodiment, target = retraining.embodiment, retraining.params.target
+    return ReleaseRecord(
+        target=target,
+        release=_next_release(retraining.workspace, target),
+        bundle_digest=evaluated["bundle"],
+        embodiment_id=embodiment.id,
+        embodiment_digest=embodiment.digest,
+        simulated=embodiment.simulated,
+        data_version=data["version"],
+        params_digest=sha256_json(retraining.params.model_dump(mode="json")),
+        code=_code_state(),
+        run_id=registered["run_id"],
+        model_version=registered["model_version"],
+        evidence=[digest for digest in (evaluated["evidence"], evaluated["champion_evidence"]) if digest is not None],
+        decision=decided["decision"],
+        created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+    )
+
+
+def release_candidate(
+    retraining: Retraining,
+    data: dict[str, Any],
+    evaluated: dict[str, Any],
+    decided: dict[str, Any],
+    registered: dict[str, Any],
+) -> dict[str, Any]:
+    """Signs the release record, and publishes it with the bundle once it has the approvals that the target asks for.
+
+    The record is written once for a decision, so that a killed call goes on with the number it had. Then: channel,
+    promotion log, alias.
+
+    Returns:
+        `release`, its number, or null while approvals are missing; `pending`, what is missing, in words, or null;
+        `record` (digest); `trust`, folder of what robots are handed (relative to the workspace).
+
+    Raises:
+        PosaError: Another champion has come since the evaluation.
+    """
+    from posa_vla.release.record import approvals, record_digest, sign_record, verify
+
+    workspace, target, bundle = retraining.workspace, retraining.params.target, evaluated["bundle"]
+    path = records_folder(workspace, target) / f"{decided['decision']}.dsse.json"
+
+    def work(key: str) -> dict[str, Any]:
+        from posa_vla.promotion.registry import set_champion
+        from posa_vla.release.bundle import Bundle
+        from posa_vla.release.publisher import Publisher
+        from posa_vla.robot.provision import write_trust
+
+        champion = champion_bundle(workspace, target)
+        if champion not in (evaluated["champion"], bundle):
+            raise PosaError("another champion has come since this candidate was evaluated: run the same command again")
+        publisher = Publisher(workspace.channel, workspace.keys)
+        trust = target_trust(retraining, publisher)
+        folder = workspace.promotions / target / "trust"
+        write_trust(folder, publisher.root_bytes(), trust)
+        if not path.exists():
+            record = _record(retraining, data, evaluated, decided, registered)
+            write_bytes(path, sign_record(record, publisher.record_signer))
+        envelope = path.read_bytes()
+        record = verify(envelope, trust, require_approvals=False)
+        output = {"record": record_digest(envelope), "trust": folder.relative_to(workspace.home).as_posix()}
+        found = approvals(envelope, trust)
+        if found < trust.approvals:
+            pending = f"release {record.release} waits for {trust.approvals - found} approvals: posa approve {path}"
+            return {**output, "release": None, "pending": pending}
+        publisher.publish(target, envelope, Bundle(bundle, workspace.bundles / bundle))
+        promotion_log(workspace, target).append(
+            {
+                "key": output["record"],
+                "kind": "promote",
+                "bundle": bundle,
+                "release": record.release,
+                "record": output["record"],
+                "decision": decided["decision"],
+                "model_version": registered["model_version"],
+                "reasons": decided["reasons"],
+            }
+        )
+        set_champion(workspace.mlflow_uri, target, registered["model_version"])
+        return {**output, "release": record.release, "pending": None}
+
+    inputs = {
+        "target": target,
+        "decision": decided["decision"],
+        "bundle": bundle,
+        "model_version": registered["model_version"],
+        "channel": workspace.channel,
+        "approvals": retraining.target.approvals,
+        "approvers": retraining.target.approvers,
+        "code": code_digest("posa_vla.release"),
+    }
+    result = retraining.ledger.step(
+        "release", inputs, work, sound=lambda output: output["release"] is not None and path.is_file()
+    )
+    return retraining.keep(result)
+
+
+def refresh_channel(workspace: Workspace) -> bool:
+    """Signs the channel's metadata anew where half its life is over; true if that was so."""
+    from posa_vla.release.publisher import Publisher
+
+    return Publisher(workspace.channel, workspace.keys).refresh()

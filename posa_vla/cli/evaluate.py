@@ -1,0 +1,66 @@
+"""`posa evaluate`: how good is a policy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from posa_vla.cli.options import AsJson, ParamsFile, Preset, Set, read_params
+
+app = typer.Typer(help="Run a policy, and say how good it is and how sure that is.", no_args_is_help=True)
+
+
+@app.callback()
+def root() -> None:
+    """Run a policy, and say how good it is and how sure that is."""
+
+
+@app.command()
+def sim(
+    policy: Annotated[Path, typer.Option("--policy", help="Folder that `posa train` printed, or a bundle.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder of this evaluation: rows, videos, evidence.json.")],
+    local: Annotated[bool, typer.Option("--local", help="In this process: no Ray needed.")] = False,
+    preset: Preset = None,
+    settings: Set = None,
+    params_file: ParamsFile = Path("params.yaml"),
+    as_json: AsJson = False,
+) -> None:
+    """Run a policy in simulation on scenes that its own digest picks; the same command continues a killed one."""
+    from posa_vla.console import print_json, print_table
+    from posa_vla.evaluation.metrics import summary
+    from posa_vla.evaluation.rollout import evaluate, scene_seeds
+    from posa_vla.evidence.evidence import write_evidence
+    from posa_vla.model.posa_policy import load_policy
+    from posa_vla.release.bundle import MANIFEST, Bundle, build_bundle, verify_bundle
+    from posa_vla.settings import Settings
+    from posa_vla.sim.gl import require_gl
+
+    params = read_params(params_file, preset, settings)
+    require_gl()
+    out = out.resolve()
+    if (policy / MANIFEST).is_file():
+        verify_bundle(policy, policy.resolve().name)
+        bundle = Bundle(policy.resolve().name, policy.resolve())
+    else:
+        bundle = build_bundle(policy, out / "bundles")
+    loaded = load_policy(bundle.folder, bundle.digest)
+    seeds = scene_seeds(bundle.digest, params.evaluate.episodes)
+    place = (params.chosen.embodiment, params.chosen.task, seeds, params.evaluate, loaded.config.image_size, out)
+    if local:
+        evidence = evaluate(loaded, *place)
+    else:
+        from posa_vla.ray_cluster import ray_session
+
+        with ray_session(Settings()):  # before Ray is imported: it reads its token mode then
+            from posa_vla.evaluation.ray_rollout import evaluate_on_ray
+
+            evidence = evaluate_on_ray(bundle.folder, bundle.digest, *place)
+    write_evidence(out / "evidence.json", evidence)
+    figures = summary(evidence)
+    if as_json:
+        print_json({"bundle": bundle.digest, "evidence": evidence.digest, "evaluation": figures, "out": str(out)})
+        return
+    rows = [(name, "none" if value is None else f"{value:.4g}") for name, value in figures.items()]
+    print_table("posa evaluate sim", [("bundle", bundle.digest), *rows, ("evidence", str(out / "evidence.json"))])

@@ -1,0 +1,113 @@
+"""`posa promote` and `posa approve`: what a candidate needs to reach robots."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from posa_vla.cli.options import AsJson, ParamsFile, Preset, Set, read_params
+
+NOT_PROMOTED = 3
+
+
+def promote(
+    preset: Preset = None,
+    settings: Set = None,
+    params_file: ParamsFile = Path("params.yaml"),
+    refresh: Annotated[
+        bool, typer.Option("--refresh", help="Only sign the channel's metadata anew, where it nears its end.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Judge the trained candidate of these parameters; register it, and release it if the verdict is "promote".
+
+    Exits 3 if the verdict is another one. A release that waited for approvals goes out once it has them.
+    """
+    from flows.promote import refresh_channel
+    from flows.promotion import run_promotion
+    from posa_vla.console import print_json, print_table
+    from posa_vla.workspace import Workspace
+
+    params, workspace = read_params(params_file, preset, settings), Workspace.open()
+    if refresh:
+        with workspace.lock("posa promote --refresh"):
+            signed = refresh_channel(workspace)
+        if as_json:
+            print_json({"signed": signed, "channel": workspace.channel})
+        else:
+            print_table("posa promote --refresh", [("signed anew", "yes" if signed else "not needed yet")])
+        return
+    result = run_promotion(workspace, params)
+    if as_json:
+        print_json(result)
+    else:
+        decision = result["decision"]
+        released = result["pending"] or (f"release {result['release']}" if result["release"] else "nothing")
+        print_table(
+            "posa promote",
+            [
+                ("verdict", "; ".join([decision["verdict"], *decision["reasons"]])),
+                ("model version", str(result["model_version"])),
+                ("released", released),
+            ],
+        )
+    if result["decision"]["verdict"] != "promote":
+        raise typer.Exit(NOT_PROMOTED)
+
+
+def approve(
+    record: Annotated[Path | None, typer.Argument(help="The release record that `posa promote` named.")] = None,
+    key: Annotated[Path | None, typer.Option("--key", help="Your private key.")] = None,
+    new_key: Annotated[Path | None, typer.Option("--new-key", help="Make a key in this new file, and stop.")] = None,
+    trust_folder: Annotated[
+        Path | None, typer.Option("--trust", help="Trust folder of the target; by default the one beside the record.")
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Sign a release record, and with it the digests of policy, data, evidence and decision that it names."""
+    from posa_vla.console import print_json, print_table, say
+    from posa_vla.errors import BadInput
+    from posa_vla.release.keys import create_key, load_key, public_hex
+    from posa_vla.release.record import approvals, record_digest, verify
+    from posa_vla.robot.provision import read_trust
+
+    if new_key is not None:
+        public = public_hex(create_key(new_key))
+        if as_json:
+            print_json({"key": str(new_key), "public": public})
+        else:
+            print_table("posa approve --new-key", [("key", str(new_key)), ("add to the target's approvers", public)])
+        return
+    if record is None or key is None:
+        raise BadInput("expected a release record and --key FILE: posa approve RECORD --key FILE")
+    if not record.is_file():
+        raise BadInput(f"{record} does not exist: `posa promote` names the record that waits")
+    signer = load_key(key)
+    _, trust = read_trust(trust_folder or record.parent.parent / "trust")
+    if public_hex(signer) in trust.publishers:
+        raise BadInput("this key publishes: a release is approved by a key that did not publish it")
+    if public_hex(signer) not in trust.approvers:
+        raise BadInput(f"target {trust.target!r} does not know this key; add it to its approvers: {public_hex(signer)}")
+    envelope = record.read_bytes()
+    release = verify(envelope, trust, require_approvals=False)
+    say(f"release {release.release} of {release.target} for {release.embodiment_id}, record {record_digest(envelope)}")
+    for name in ("bundle_digest", "data_version", "decision", "evidence", "model_version", "run_id", "code"):
+        say(f"  {name}: {getattr(release, name)}")
+    if not yes and not typer.confirm("Approve this release?", err=True):
+        raise typer.Exit(1)
+    from posa_vla.files import write_bytes
+    from posa_vla.release.record import approve_record
+
+    signed = approve_record(envelope, signer)
+    write_bytes(record, signed)
+    count, missing = approvals(signed, trust), max(trust.approvals - approvals(signed, trust), 0)
+    if as_json:
+        print_json(
+            {"record": record_digest(signed), "release": release.release, "approvals": count, "missing": missing}
+        )
+    else:
+        next_step = "run `posa promote` again to release it" if missing == 0 else f"{missing} more needed"
+        print_table("posa approve", [("record", record_digest(signed)), ("approvals", str(count)), ("next", next_step)])

@@ -1,0 +1,167 @@
+"""A tree of objects in a directory or in an S3 bucket: one face, chosen by the location's spelling."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Protocol
+from urllib.parse import urlparse
+
+from posa_vla.errors import BadInput, PosaError
+from posa_vla.files import safe_join, write_bytes
+
+_MISSING = {"404", "NoSuchKey", "NotFound"}
+# What a reader holds in memory at once (bytes).
+_PIECE = 1 << 20
+
+
+class Objects(Protocol):
+    """Objects by relative POSIX path; each appears whole."""
+
+    location: str
+
+    def put(self, path: str, data: bytes) -> None:
+        """Writes an object, replacing an older one as a whole."""
+        ...
+
+    def get(self, path: str) -> bytes | None:
+        """Reads an object; None where there is none."""
+        ...
+
+    def read(self, path: str) -> Iterator[bytes] | None:
+        """An object in pieces; None where there is none."""
+        ...
+
+    def exists(self, path: str) -> bool:
+        """Whether there is an object of this path."""
+        ...
+
+    def list(self, prefix: str = "") -> list[str]:
+        """Sorted paths that begin with `prefix`."""
+        ...
+
+
+class DirectoryObjects:
+    """Objects as files below a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.location = str(folder)
+        self._folder = folder
+
+    def put(self, path: str, data: bytes) -> None:
+        """See `Objects.put`; the file is on the disk when this returns."""
+        write_bytes(safe_join(self._folder, path), data)
+
+    def get(self, path: str) -> bytes | None:
+        """See `Objects.get`."""
+        pieces = self.read(path)
+        return None if pieces is None else b"".join(pieces)
+
+    def read(self, path: str) -> Iterator[bytes] | None:
+        """See `Objects.read`."""
+        place = safe_join(self._folder, path)
+        return _pieces(place) if place.is_file() else None
+
+    def exists(self, path: str) -> bool:
+        """See `Objects.exists`."""
+        return safe_join(self._folder, path).is_file()
+
+    def list(self, prefix: str = "") -> list[str]:
+        """See `Objects.list`; files that are being written are not there yet."""
+        files = (p for p in self._folder.rglob("*") if p.is_file() and not p.name.startswith("."))
+        return sorted(p for p in (f.relative_to(self._folder).as_posix() for f in files) if p.startswith(prefix))
+
+
+def _pieces(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        while piece := file.read(_PIECE):
+            yield piece
+
+
+class S3Objects:
+    """Objects below a prefix of an S3 bucket; credentials and endpoint come from boto3's own settings."""
+
+    def __init__(self, location: str) -> None:
+        import boto3
+
+        parts = urlparse(location)
+        if not parts.netloc:
+            raise BadInput(f"{location!r} names no bucket: expected s3://BUCKET/PREFIX")
+        self.location = location
+        self._bucket = parts.netloc
+        self._prefix = parts.path.strip("/") + "/" if parts.path.strip("/") else ""
+        self._client: Any = boto3.client("s3")
+
+    def _failed(self, path: str, error: Exception) -> PosaError:
+        return PosaError(f"{self.location}, object {path}: {error}")
+
+    def put(self, path: str, data: bytes) -> None:
+        """See `Objects.put`; S3 shows an object as a whole or not at all."""
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        try:
+            self._client.put_object(Bucket=self._bucket, Key=self._prefix + path, Body=data)
+        except (BotoCoreError, ClientError) as error:
+            raise self._failed(path, error) from error
+
+    def get(self, path: str) -> bytes | None:
+        """See `Objects.get`."""
+        pieces = self.read(path)
+        return None if pieces is None else b"".join(pieces)
+
+    def read(self, path: str) -> Iterator[bytes] | None:
+        """See `Objects.read`."""
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        try:
+            answer = self._client.get_object(Bucket=self._bucket, Key=self._prefix + path)
+        except ClientError as error:
+            if error.response.get("Error", {}).get("Code") in _MISSING:
+                return None
+            raise self._failed(path, error) from error
+        except BotoCoreError as error:
+            raise self._failed(path, error) from error
+        pieces: Iterator[bytes] = answer["Body"].iter_chunks(_PIECE)
+        return pieces
+
+    def exists(self, path: str) -> bool:
+        """See `Objects.exists`."""
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        try:
+            self._client.head_object(Bucket=self._bucket, Key=self._prefix + path)
+        except ClientError as error:
+            if error.response.get("Error", {}).get("Code") in _MISSING:
+                return False
+            raise self._failed(path, error) from error
+        except BotoCoreError as error:
+            raise self._failed(path, error) from error
+        return True
+
+    def list(self, prefix: str = "") -> list[str]:
+        """See `Objects.list`."""
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        pages = self._client.get_paginator("list_objects_v2")
+        try:
+            found = [
+                item["Key"][len(self._prefix) :]
+                for page in pages.paginate(Bucket=self._bucket, Prefix=self._prefix + prefix)
+                for item in page.get("Contents", [])
+            ]
+        except (BotoCoreError, ClientError) as error:
+            raise self._failed(prefix, error) from error
+        return sorted(found)
+
+
+def open_objects(location: str) -> Objects:
+    """The objects of a directory, or of `s3://BUCKET/PREFIX`.
+
+    Raises:
+        BadInput: The location is neither.
+    """
+    if location.startswith("s3://"):
+        return S3Objects(location)
+    if "://" in location:
+        raise BadInput(f"{location!r}: expected a directory or s3://BUCKET/PREFIX")
+    return DirectoryObjects(Path(location).expanduser().resolve())

@@ -1,0 +1,113 @@
+"""MLflow's model registry: one version a bundle, and the alias that shows who is champion."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import io
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import numpy as np
+import pandas as pd
+from mlflow.exceptions import MlflowException
+from mlflow.models import ModelSignature
+from mlflow.types import DataType, ParamSchema, ParamSpec, Schema
+from mlflow.types.schema import Array, ColSpec
+from PIL import Image
+
+from posa_vla.errors import PosaError
+from posa_vla.model.posa_policy import load_policy
+from posa_vla.release.bundle import Bundle, verify_bundle
+from posa_vla.tracking import TrackedRun, connect
+
+CHAMPION = "champion"
+BUNDLE = "posa.bundle"
+# What the model file and the package beside it import, pinned to what is installed here.
+_REQUIREMENTS = ("mlflow", "torch", "numpy", "pandas", "pillow", "safetensors", "pydantic", "pyyaml", "rich")
+
+
+def _requirements() -> list[str]:
+    return [f"{name}=={importlib.metadata.version(name)}" for name in _REQUIREMENTS]
+
+
+def _example(bundle: Bundle) -> tuple[pd.DataFrame, ModelSignature]:
+    """A grey scene in the middle of the state's range, and the signature of the answer to it."""
+    policy = load_policy(bundle.folder, bundle.digest)
+    config, embodiment = policy.config, policy.embodiment
+    picture = io.BytesIO()
+    Image.fromarray(np.full((config.image_size, config.image_size, 3), 128, np.uint8)).save(picture, format="PNG")
+    state = [(channel.low + channel.high) / 2 for channel in embodiment.state]
+    columns: dict[str, list[Any]] = {f"image_{role}": [picture.getvalue()] for role in config.cameras}
+    example = pd.DataFrame({**columns, "state": [state], "instruction": ["pick up the red cube"]})
+    inputs = Schema(
+        [
+            *(ColSpec(DataType.binary, name) for name in columns),
+            ColSpec(Array(DataType.double), "state"),
+            ColSpec(DataType.string, "instruction"),
+        ]
+    )
+    outputs = Schema([ColSpec(Array(Array(DataType.double)), "actions")])
+    return example, ModelSignature(inputs, outputs, ParamSchema([ParamSpec("seed", DataType.long, 0)]))
+
+
+def find_version(client: mlflow.MlflowClient, model: str, digest: str) -> str | None:
+    """The model version of a bundle's digest, or None."""
+    found = client.search_model_versions(f"name = '{model}' AND tags.`{BUNDLE}` = '{digest}'", max_results=1)
+    return str(found[0].version) if found else None
+
+
+def register(run: TrackedRun, model: str, bundle: Bundle, tags: Mapping[str, str]) -> str:
+    """Registers a bundle as a version of a model; a bundle that has one keeps it, with the tags of this call.
+
+    Args:
+        run: The retraining's run, which the version points back to.
+        model: Registered model of the target; made where it is missing.
+        bundle: Verified here.
+        tags: Of the version.
+
+    Returns:
+        The version.
+
+    Raises:
+        PosaError: MLflow refused.
+    """
+    verify_bundle(bundle.folder, bundle.digest)
+    client = run.client
+    try:
+        version = find_version(client, model, bundle.digest)
+        if version is None:
+            example, signature = _example(bundle)
+            package = Path(__file__).parent.parent
+            with mlflow.start_run(run_id=run.run_id, log_system_metrics=False):
+                logged = mlflow.pyfunc.log_model(
+                    name="policy",
+                    python_model=str(Path(__file__).with_name("pyfunc_model.py")),
+                    artifacts={"bundle": str(bundle.folder)},
+                    model_config={"bundle_digest": bundle.digest},
+                    code_paths=[str(package)],
+                    signature=signature,
+                    input_example=example,
+                    pip_requirements=_requirements(),
+                )
+            registered = mlflow.register_model(logged.model_uri, model, tags={BUNDLE: bundle.digest, **tags})
+            version = str(registered.version)
+        for name, value in tags.items():
+            client.set_model_version_tag(model, version, name, value)
+    except MlflowException as error:
+        raise PosaError(f"MLflow could not register model {model!r}: {error}") from error
+    return version
+
+
+def set_champion(uri: str, model: str, version: str) -> None:
+    """Points the alias `champion` at a version: a view of the promotion log, whose entry is written before.
+
+    Raises:
+        PosaError: MLflow refused.
+    """
+    client = connect(uri)
+    try:
+        client.set_registered_model_alias(model, CHAMPION, version)
+    except MlflowException as error:
+        raise PosaError(f"MLflow could not set alias {CHAMPION!r} of model {model!r}: {error}") from error

@@ -1,0 +1,82 @@
+"""Ed25519 keys: the publisher's, made in its workspace, and the approvers', who keep their own."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from securesystemslib.signer import CryptoSigner, SSlibKey
+
+from posa_vla.errors import BadInput
+from posa_vla.files import write_bytes
+
+# The four roles of the channel's metadata (TUF specification, section 2.1), and the one that signs release records.
+ROLES = ("root", "targets", "snapshot", "timestamp", "publisher")
+
+
+def public_key(hex_bytes: str) -> SSlibKey:
+    """A public key of its 32 raw bytes in hex; its id depends on nothing else.
+
+    Raises:
+        BadInput: Not 32 bytes in hex.
+    """
+    try:
+        return SSlibKey.from_crypto(Ed25519PublicKey.from_public_bytes(bytes.fromhex(hex_bytes)))
+    except ValueError:
+        raise BadInput(f"{hex_bytes!r} is no Ed25519 public key: expected 64 hex digits") from None
+
+
+def public_hex(signer: CryptoSigner) -> str:
+    """The signer's public key, 32 raw bytes in hex: what a person copies into `params.yaml`."""
+    key: str = signer.public_key.keyval["public"]
+    return key
+
+
+def load_key(path: Path) -> CryptoSigner:
+    """Reads a private key file.
+
+    Raises:
+        BadInput: No such file, no unencrypted Ed25519 key in PEM, or readable by others than its owner.
+    """
+    try:
+        if path.stat().st_mode & 0o077:
+            raise BadInput(f"key {path} can be read by others than its owner: chmod 600 {path}, or make a new one")
+        key = load_pem_private_key(path.read_bytes(), password=None)
+    except FileNotFoundError:
+        raise BadInput(f"key {path} does not exist") from None
+    except (ValueError, TypeError) as error:
+        raise BadInput(f"{path} is no Ed25519 private key in PEM: {error}") from None
+    if not isinstance(key, Ed25519PrivateKey):
+        raise BadInput(f"{path} holds a key of type {type(key).__name__}, expected Ed25519")
+    return CryptoSigner(key)
+
+
+def create_key(path: Path) -> CryptoSigner:
+    """Makes a private key file (PEM, mode 0600).
+
+    Raises:
+        BadInput: The file exists already; a key is never replaced.
+    """
+    if path.exists():
+        raise BadInput(f"{path} exists already, and a key is never replaced: choose another file")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    signer = CryptoSigner.generate_ed25519()
+    write_bytes(path, signer.private_bytes, mode=0o600)
+    return signer
+
+
+def load_or_create_keys(folder: Path) -> dict[str, CryptoSigner]:
+    """The keys of a publisher, one a role; made at the first call in a folder of mode 0700.
+
+    Returns:
+        Role (see `ROLES`) -> signer.
+
+    Raises:
+        BadInput: A key file is damaged or open to others.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    os.chmod(folder, 0o700)
+    paths = {role: folder / f"{role}.pem" for role in ROLES}
+    return {role: load_key(path) if path.exists() else create_key(path) for role, path in paths.items()}

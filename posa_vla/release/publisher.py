@@ -1,0 +1,211 @@
+"""The publisher's side of a release channel: signs and writes its TUF metadata, in an order that a kill cannot hurt."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from securesystemslib.signer import CryptoSigner
+from tuf.api.exceptions import RepositoryError
+from tuf.api.metadata import Metadata, MetaFile, Root, Snapshot, TargetFile, Targets, Timestamp
+from tuf.api.serialization.json import JSONSerializer
+
+from posa_vla.errors import PosaError, Refused
+from posa_vla.files import write_bytes
+from posa_vla.objects import open_objects
+from posa_vla.release.bundle import MANIFEST, Bundle, verify_bundle
+from posa_vla.release.channel import METADATA, TARGETS, bundle_path, record_path
+from posa_vla.release.keys import load_or_create_keys, public_hex
+
+# How long a robot believes each kind of metadata: a frozen channel is noticed after the shortest of them.
+LIFETIMES = {
+    "root": timedelta(days=365),
+    "targets": timedelta(days=90),
+    "snapshot": timedelta(days=7),
+    "timestamp": timedelta(days=1),
+}
+
+
+def _now() -> datetime:
+    return datetime.now(UTC).replace(microsecond=0)
+
+
+class Publisher:
+    """Signs a channel's metadata with the keys of a workspace.
+
+    What is already on the channel is verified with those keys before anything is built on it: whoever can only write
+    to the channel cannot have files vouched for.
+    """
+
+    def __init__(self, location: str, keys: Path) -> None:
+        """Opens a channel; an empty one gets its root metadata, whose copy beside the keys is what robots are handed.
+
+        Args:
+            location: A directory or `s3://BUCKET/PREFIX`.
+            keys: Folder of the publisher's private keys; made where it is missing.
+
+        Raises:
+            Refused: The channel was made with other keys.
+        """
+        self._objects = open_objects(location)
+        self._signers = load_or_create_keys(keys)
+        self._root_file = keys / "root.json"
+        self._root = self._open_root()
+
+    def _open_root(self) -> Metadata[Root]:
+        data = self._root_file.read_bytes() if self._root_file.exists() else None
+        path = f"{METADATA}/1.root.json"
+        if data is None:
+            if self._objects.exists(path):
+                raise Refused(
+                    f"release channel {self._objects.location} was made with other keys: use those "
+                    f"(folder {self._root_file.parent}), or another channel (POSA_CHANNEL)"
+                )
+            root = Root(expires=_now() + LIFETIMES["root"], consistent_snapshot=True)
+            for role in LIFETIMES:
+                root.add_key(self._signers[role].public_key, role)
+            data = self._sign(Metadata(root), "root")
+            write_bytes(self._root_file, data)
+        if self._objects.get(path) != data:
+            if self._objects.exists(path):
+                raise Refused(
+                    f"release channel {self._objects.location} has another root than {self._root_file}: it was made "
+                    "with other keys, or changed; use another channel (POSA_CHANNEL), or restore it"
+                )
+            self._objects.put(path, data)
+        return Metadata[Root].from_bytes(data)
+
+    def root_bytes(self) -> bytes:
+        """The root metadata that robots start from; it reaches them out of band."""
+        return self._root_file.read_bytes()
+
+    def publisher_key(self) -> str:
+        """Public key (hex) that signs release records."""
+        return public_hex(self._signers["publisher"])
+
+    @property
+    def record_signer(self) -> CryptoSigner:
+        """Signs release records."""
+        return self._signers["publisher"]
+
+    def _sign(self, metadata: Metadata[Any], role: str) -> bytes:
+        metadata.sign(self._signers[role])
+        return metadata.to_bytes(JSONSerializer(compact=False))
+
+    def _read(self, role: str, name: str) -> Metadata[Any] | None:
+        data = self._objects.get(f"{METADATA}/{name}")
+        if data is None:
+            return None
+        try:
+            metadata: Metadata[Any] = Metadata.from_bytes(data)
+            self._root.signed.verify_delegate(role, metadata.signed_bytes, metadata.signatures)
+        except (RepositoryError, ValueError) as error:
+            raise Refused(
+                f"release channel {self._objects.location}: {name} does not verify with this workspace's keys "
+                f"({error}): nothing is published on top of it; restore the channel"
+            ) from None
+        return metadata
+
+    def _current(self) -> tuple[Timestamp, Snapshot, Targets] | None:
+        timestamp = self._read("timestamp", "timestamp.json")
+        if timestamp is None:
+            return None
+        snapshot = self._read("snapshot", f"{timestamp.signed.snapshot_meta.version}.snapshot.json")
+        version = None if snapshot is None else snapshot.signed.meta["targets.json"].version
+        targets = self._read("targets", f"{version}.targets.json")
+        if snapshot is None or targets is None:
+            raise PosaError(
+                f"release channel {self._objects.location}: timestamp.json names metadata that is not there: restore it"
+            )
+        return timestamp.signed, snapshot.signed, targets.signed
+
+    def current(self, target: str) -> bytes | None:
+        """The envelope of a target's newest release as the channel has it, or None."""
+        found = self._current()
+        file = found[2].targets.get(record_path(target)) if found is not None else None
+        return None if file is None else self._objects.get(self._place(file))
+
+    @staticmethod
+    def _place(file: TargetFile) -> str:
+        folder, _, name = file.path.rpartition("/")
+        return f"{TARGETS}/{folder}/{file.hashes['sha256']}.{name}"
+
+    def _put(self, path: str, data: bytes) -> TargetFile:
+        file = TargetFile.from_data(path, data, ["sha256"])
+        place = self._place(file)
+        if self._objects.get(place) != data:
+            self._objects.put(place, data)
+        return file
+
+    def publish(self, target: str, envelope: bytes, bundle: Bundle) -> None:
+        """Makes a record and its bundle what the target's robots may run; twice the same changes nothing.
+
+        Files first, then targets, snapshot and last timestamp: until that one is written, robots see the channel as it
+        was.
+
+        Raises:
+            Refused: The bundle is not what its digest says, or the channel does not verify.
+        """
+        verify_bundle(bundle.folder, bundle.digest)
+        names = sorted(path.name for path in bundle.folder.iterdir())
+        files = [
+            self._put(bundle_path(target, bundle.digest, name), (bundle.folder / name).read_bytes()) for name in names
+        ]
+        files.append(self._put(record_path(target), envelope))
+        assert MANIFEST in names  # verify_bundle has seen it
+        found = self._current()
+        others = {} if found is None else {p: f for p, f in found[2].targets.items() if not p.startswith(f"{target}/")}
+        wanted = {**others, **{file.path: file for file in files}}
+        if found is not None and found[2].targets == wanted:
+            self.refresh()
+            return
+        version = 1 if found is None else found[2].version + 1
+        targets = Targets(version=version, expires=_now() + LIFETIMES["targets"], targets=wanted)
+        self._write(self._put_targets(targets), found)
+
+    def _put_targets(self, targets: Targets) -> MetaFile:
+        data = self._sign(Metadata(targets), "targets")
+        self._objects.put(f"{METADATA}/{targets.version}.targets.json", data)
+        return MetaFile.from_data(targets.version, data, ["sha256"])
+
+    def _write(self, targets: MetaFile, found: tuple[Timestamp, Snapshot, Targets] | None) -> None:
+        """Writes a snapshot on targets metadata that is there, and then the timestamp that makes it count."""
+        snapshot = Snapshot(
+            version=1 if found is None else found[1].version + 1,
+            expires=_now() + LIFETIMES["snapshot"],
+            meta={"targets.json": targets},
+        )
+        data = self._sign(Metadata(snapshot), "snapshot")
+        self._objects.put(f"{METADATA}/{snapshot.version}.snapshot.json", data)
+        timestamp = Timestamp(
+            version=1 if found is None else found[0].version + 1,
+            expires=_now() + LIFETIMES["timestamp"],
+            snapshot_meta=MetaFile.from_data(snapshot.version, data, ["sha256"]),
+        )
+        self._objects.put(f"{METADATA}/timestamp.json", self._sign(Metadata(timestamp), "timestamp"))
+
+    def refresh(self) -> bool:
+        """Signs anew what has lived half its life, so that robots keep believing the channel.
+
+        Returns:
+            Whether anything was signed.
+        """
+        found = self._current()
+        if found is None:
+            return False
+        timestamp, snapshot, targets = found
+
+        def stale(metadata: Timestamp | Snapshot | Targets) -> bool:
+            return bool(metadata.expires - _now() < LIFETIMES[metadata.type] / 2)
+
+        if not (stale(timestamp) or stale(snapshot) or stale(targets)):
+            return False
+        meta = snapshot.meta["targets.json"]
+        if stale(targets):
+            renewed = Targets(
+                version=targets.version + 1, expires=_now() + LIFETIMES["targets"], targets=dict(targets.targets)
+            )
+            meta = self._put_targets(renewed)
+        self._write(meta, found)
+        return True

@@ -1,0 +1,209 @@
+"""The release record: what a robot may run and why, as an in-toto statement in a signed DSSE envelope."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Literal
+
+from pydantic import Field, ValidationError, field_validator
+from securesystemslib.dsse import Envelope
+from securesystemslib.exceptions import VerificationError
+from securesystemslib.signer import CryptoSigner, Key
+
+from posa_vla.errors import BadInput, Refused
+from posa_vla.files import canonical_json, sha256_bytes
+from posa_vla.release.keys import public_key
+from posa_vla.schema import Closed, parse
+
+PAYLOAD_TYPE = "application/vnd.in-toto+json"
+_STATEMENT = "https://in-toto.io/Statement/v1"
+_PREDICATE = "urn:posa-vla:release-record:v1"
+# An envelope is a few kilobytes; nothing larger is read from outside.
+MAX_ENVELOPE = 1 << 20
+
+
+class CodeState(Closed):
+    """The code that made a policy: git commit, whether files were changed since, SHA-256 of the lock file."""
+
+    commit: str | None
+    dirty: bool | None
+    lock_sha256: str | None
+    image_digest: str | None = None
+
+
+class ReleaseRecord(Closed):
+    """Everything that a release stands on; digests are hex SHA-256.
+
+    Attributes:
+        release: Number, rising with every release of a target.
+        rollback: Whether a robot that runs a newer release shall take this one nevertheless.
+        bundle_digest: The policy.
+        simulated: Whether the embodiment exists in simulation alone.
+        data_version: DVC content hash of the training data.
+        params_digest: Of the resolved parameters.
+        run_id: MLflow run; `model_version` of the target's registered model.
+        evidence: Digest of the candidate's evidence, then of the champion's where there was one.
+        decision: Digest of the gate's decision.
+    """
+
+    schema_version: Literal[1] = 1
+    target: str
+    release: int = Field(ge=1)
+    rollback: bool = False
+    bundle_digest: str
+    embodiment_id: str
+    embodiment_digest: str
+    simulated: bool
+    data_version: str
+    params_digest: str
+    code: CodeState
+    run_id: str
+    model_version: str
+    evidence: list[str]
+    decision: str
+    created: str
+
+
+class Trust(Closed):
+    """Whose signatures count for a robot, and what it is; handed over out of band.
+
+    Attributes:
+        publishers: Public keys (hex); one of them must have signed.
+        approvers: Public keys (hex) of people.
+        approvals: How many of them must have signed as well.
+    """
+
+    schema_version: Literal[1] = 1
+    target: str
+    embodiment_id: str
+    embodiment_digest: str
+    publishers: list[str] = Field(min_length=1)
+    approvers: list[str] = Field(default_factory=list)
+    approvals: int = Field(default=0, ge=0)
+
+    @field_validator("publishers", "approvers")
+    @classmethod
+    def _are_keys(cls, value: list[str]) -> list[str]:
+        for key in value:
+            try:
+                public_key(key)
+            except BadInput as error:
+                raise ValueError(str(error)) from None
+        return value
+
+
+def _envelope(data: bytes) -> Envelope:
+    if len(data) > MAX_ENVELOPE:
+        raise Refused(f"release record: {len(data)} bytes, expected at most {MAX_ENVELOPE}")
+    try:
+        envelope = Envelope.from_dict(json.loads(data))
+    except Exception as error:  # whatever a hostile file makes the parser of the envelope do
+        raise Refused(f"release record: no DSSE envelope ({type(error).__name__}: {error})") from None
+    if envelope.payload_type != PAYLOAD_TYPE:
+        raise Refused(f"release record: payload of type {envelope.payload_type!r}, expected {PAYLOAD_TYPE!r}")
+    return envelope
+
+
+def _dump(envelope: Envelope) -> bytes:
+    return canonical_json(envelope.to_dict())
+
+
+def sign_record(record: ReleaseRecord, publisher: CryptoSigner) -> bytes:
+    """Wraps and signs a record; returns the envelope."""
+    statement = {
+        "_type": _STATEMENT,
+        "subject": [{"name": "bundle", "digest": {"sha256": record.bundle_digest}}],
+        "predicateType": _PREDICATE,
+        "predicate": record.model_dump(mode="json"),
+    }
+    envelope = Envelope(canonical_json(statement), PAYLOAD_TYPE, {})
+    envelope.sign(publisher)
+    return _dump(envelope)
+
+
+def approve_record(envelope: bytes, approver: CryptoSigner) -> bytes:
+    """Adds an approver's signature over the same payload, and with it over every digest that the record names."""
+    opened = _envelope(envelope)
+    opened.sign(approver)
+    return _dump(opened)
+
+
+def record_digest(envelope: bytes) -> str:
+    """Hex SHA-256 of the signed payload: the same before and after approvals.
+
+    Raises:
+        Refused: Not an envelope.
+    """
+    return sha256_bytes(_envelope(envelope).payload)
+
+
+def record_number(envelope: bytes) -> int:
+    """Release number that an envelope of one's own claims; its signatures are not looked at."""
+    return _read(_envelope(envelope).payload).release
+
+
+def _signers(envelope: Envelope, keys: list[str]) -> int:
+    """How many distinct keys of `keys` have a good signature on the envelope."""
+    count = 0
+    for key in sorted(set(keys)):
+        trusted: list[Key] = [public_key(key)]
+        try:
+            envelope.verify(trusted, 1)
+        except VerificationError:
+            continue
+        count += 1
+    return count
+
+
+def approvals(envelope: bytes, trust: Trust) -> int:
+    """How many approvers of `trust`, other than publishers, have signed."""
+    return _signers(_envelope(envelope), [key for key in trust.approvers if key not in trust.publishers])
+
+
+def verify(envelope: bytes, trust: Trust, *, require_approvals: bool = True) -> ReleaseRecord:
+    """Checks signatures, then reads the record, then checks that it is meant for this robot.
+
+    Args:
+        envelope: The DSSE envelope.
+        trust: The robot's.
+        require_approvals: False to look at a record that still waits for them.
+
+    Raises:
+        Refused: A signature is missing or wrong; the record is of another kind, target or embodiment; a record for a
+            robot that is not simulated stands on no approval.
+    """
+    opened = _envelope(envelope)
+    if _signers(opened, trust.publishers) == 0:
+        raise Refused("release record: no signature by a trusted publisher: it was changed, or somebody else made it")
+    record = _read(opened.payload)
+    if record.target != trust.target:
+        raise Refused(f"release record: made for target {record.target!r}, this is {trust.target!r}")
+    if record.embodiment_digest != trust.embodiment_digest:
+        raise Refused(
+            f"release record: made for embodiment {record.embodiment_id} ({record.embodiment_digest[:12]}), "
+            f"this is {trust.embodiment_id} ({trust.embodiment_digest[:12]})"
+        )
+    needed = max(trust.approvals, 0 if record.simulated else 1)
+    found = approvals(envelope, trust)
+    if require_approvals and found < needed:
+        raise Refused(f"release record: signed by {found} approvers, this robot asks for {needed}: `posa approve`")
+    return record
+
+
+def _read(payload: bytes) -> ReleaseRecord:
+    try:
+        statement: dict[str, Any] = json.loads(payload)
+        kind = (statement["_type"], statement["predicateType"])
+        subject = statement["subject"][0]["digest"]["sha256"]
+        predicate = statement["predicate"]
+    except (ValueError, KeyError, IndexError, TypeError) as error:
+        raise Refused(f"release record: no in-toto statement ({error!r})") from None
+    if kind != (_STATEMENT, _PREDICATE):
+        raise Refused(f"release record: a statement of kind {kind}, expected {(_STATEMENT, _PREDICATE)}")
+    try:
+        record = parse(ReleaseRecord, predicate, "release record")
+    except (BadInput, ValidationError) as error:
+        raise Refused(str(error)) from None
+    if subject != record.bundle_digest:
+        raise Refused("release record: its subject is another bundle than the one that it describes")
+    return record

@@ -1,0 +1,167 @@
+"""The one MLflow run of a retraining: found by its key or made, fed from one process, whoever does the work."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import mlflow
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param
+from mlflow.exceptions import MlflowException
+from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+
+from posa_vla.errors import PosaError
+
+RUN_KEY = "posa.run_key"
+# MLflow's columns for a parameter's value and a dataset's digest hold this many characters.
+_PARAM_LENGTH, _DIGEST_LENGTH = 6000, 36
+# Seconds between samples of processor, memory and disk.
+_SAMPLING = 10
+
+
+def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """Nested parameters as dotted names with their values in JSON."""
+    out: dict[str, str] = {}
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            out.update(flat(value, f"{prefix}{name}."))
+        else:
+            out[prefix + name] = value if isinstance(value, str) else json.dumps(value)
+    return out
+
+
+def connect(uri: str) -> mlflow.MlflowClient:
+    """A client of the tracking server and registry at `uri`, which MLflow's fluent calls then use as well.
+
+    Raises:
+        PosaError: No answer.
+    """
+    logging.getLogger("mlflow").setLevel(logging.ERROR)
+    logging.getLogger("alembic").setLevel(logging.ERROR)
+    if uri.startswith("sqlite:///"):
+        Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+    mlflow.set_tracking_uri(uri)
+    mlflow.set_registry_uri(uri)
+    try:
+        client = mlflow.MlflowClient(tracking_uri=uri, registry_uri=uri)
+        client.search_experiments(max_results=1)
+    except MlflowException as error:
+        raise PosaError(f"MLflow at {uri} does not answer (setting POSA_MLFLOW_TRACKING_URI): {error}") from error
+    return client
+
+
+def _experiment(client: mlflow.MlflowClient, uri: str, name: str) -> str:
+    found = client.get_experiment_by_name(name)
+    if found is not None:
+        return str(found.experiment_id)
+    place = None
+    if uri.startswith("sqlite:///"):  # a server has its own place for artifacts
+        place = (Path(uri.removeprefix("sqlite:///")).parent / "artifacts" / name).as_uri()
+    return str(client.create_experiment(name, artifact_location=place))
+
+
+class TrackedRun:
+    """A run that takes everything as often as it is told: what it holds already is not added again."""
+
+    def __init__(self, client: mlflow.MlflowClient, run_id: str) -> None:
+        self.client = client
+        self.run_id = run_id
+        self._steps: dict[str, set[int]] = {}
+
+    def log_params(self, params: Mapping[str, Any]) -> None:
+        """Logs nested parameters under dotted names."""
+        known = self.client.get_run(self.run_id).data.params
+        new = [Param(k, v[:_PARAM_LENGTH]) for k, v in flat(params).items() if k not in known]
+        for start in range(0, len(new), 100):
+            self.client.log_batch(self.run_id, params=new[start : start + 100])
+
+    def log_metrics(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Logs metrics of a step; one that a resumed training repeats stays as it was."""
+        stamp = int(time.time() * 1000)
+        new = [Metric(name, value, stamp, step) for name, value in metrics.items() if self._is_new(name, step)]
+        if new:
+            self.client.log_batch(self.run_id, metrics=new)
+
+    def _is_new(self, name: str, step: int) -> bool:
+        if name not in self._steps:
+            self._steps[name] = {m.step for m in self.client.get_metric_history(self.run_id, name)}
+        if step in self._steps[name]:
+            return False
+        self._steps[name].add(step)
+        return True
+
+    def log_data(self, name: str, version: str, source: Mapping[str, Any], profile: Mapping[str, Any]) -> None:
+        """Logs a data version as the run's training data.
+
+        Args:
+            name: Of the data.
+            version: Content hash; the tag `posa.data_version` holds all of it.
+            source: Where it lies.
+            profile: Its size.
+        """
+        self.client.set_tag(self.run_id, "posa.data_version", version)
+        digest = version[:_DIGEST_LENGTH]
+        inputs = self.client.get_run(self.run_id).inputs
+        if inputs is not None and any(item.dataset.digest == digest for item in inputs.dataset_inputs):
+            return
+        dataset = Dataset(name, digest, "dvc", json.dumps(source), profile=json.dumps(profile))
+        tags = [InputTag("mlflow.data.context", "training")]
+        self.client.log_inputs(self.run_id, [DatasetInput(dataset, tags)])
+
+    def log_table(self, name: str, columns: Mapping[str, list[Any]]) -> None:
+        """Logs a table, JSON below `tables/`, which the run's evaluation view shows."""
+        path = f"tables/{name}.json"
+        if all(item.path != path for item in self.client.list_artifacts(self.run_id, "tables")):
+            self.client.log_table(self.run_id, dict(columns), path)
+
+    def log_folder(self, folder: Path, name: str) -> None:
+        """Logs the files of a folder, where there is one, under `name`."""
+        if folder.is_dir():
+            self.client.log_artifacts(self.run_id, str(folder), name)
+
+    def log_text(self, text: str, name: str) -> None:
+        """Logs a text file; shown as it is in the run's artifacts."""
+        self.client.log_text(self.run_id, text, name)
+
+    def set_tags(self, tags: Mapping[str, str]) -> None:
+        """Sets tags."""
+        for name, value in tags.items():
+            self.client.set_tag(self.run_id, name, value)
+
+
+@contextmanager
+def open_run(uri: str, experiment: str, run_key: str) -> Iterator[TrackedRun]:
+    """The run of a key, with system metrics while the block runs; ended finished, failed, or killed by Ctrl-C.
+
+    A run whose process was killed stays `RUNNING`, and is found and continued by the next call with its key.
+
+    Raises:
+        PosaError: MLflow does not answer.
+    """
+    client = connect(uri)
+    experiment_id = _experiment(client, uri, experiment)
+    found = client.search_runs([experiment_id], f"tags.`{RUN_KEY}` = '{run_key}'", max_results=1)
+    if found:
+        run_id = str(found[0].info.run_id)
+        client.update_run(run_id, status="RUNNING")
+    else:
+        name = f"retrain-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}"
+        run_id = str(client.create_run(experiment_id, tags={RUN_KEY: run_key}, run_name=name).info.run_id)
+    monitor: Any = SystemMetricsMonitor  # MLflow ships it without types
+    monitor = monitor(run_id, sampling_interval=_SAMPLING, resume_logging=True, tracking_uri=uri)
+    monitor.start()
+    status = "FAILED"
+    try:
+        yield TrackedRun(client, run_id)
+        status = "FINISHED"
+    except KeyboardInterrupt:
+        status = "KILLED"
+        raise
+    finally:
+        monitor.finish()
+        client.set_terminated(run_id, status)
