@@ -88,7 +88,7 @@ def train_candidate(retraining: Retraining, data: dict[str, Any]) -> dict[str, A
 
 
 def _is_there(retraining: Retraining, output: dict[str, Any]) -> bool:
-    return (retraining.workspace.home / output["files"] / "model.safetensors").is_file()
+    return (retraining.workspace.home / str(output["files"]) / "model.safetensors").is_file()
 
 
 def find_trained(retraining: Retraining, data: dict[str, Any]) -> dict[str, Any] | None:

@@ -17,7 +17,7 @@ class CollectParams(Closed):
     """Demonstrations by the simulator's scripted expert."""
 
     # Kept episodes, all successful; attempts that fail are thrown away.
-    episodes: int = Field(default=400, gt=0)
+    episodes: int = Field(default=600, gt=0)
     # First scene seed; evaluation seeds are drawn from another range (see evaluation/rollout.py).
     seed: int = Field(default=0, ge=0)
     # Square images of every camera, pixels.
@@ -62,7 +62,7 @@ class ModelParams(Closed):
 class TrainParams(Closed):
     """Optimisation (PosA-VLA, section Training, scaled to the preset)."""
 
-    steps: int = Field(default=2400, gt=0)
+    steps: int = Field(default=2000, gt=0)
     # Steps on the anchor loss alone before the full loss.
     anchor_only_steps: int = Field(default=150, ge=0)
     # Samples of one optimiser step over all workers.
@@ -104,8 +104,8 @@ class EvaluateParams(Closed):
 class GateParams(Closed):
     """What a candidate must show (promotion/gate.py)."""
 
-    # The one-sided lower confidence bound of success must exceed this.
-    success_floor: float = Field(default=0.25, ge=0, lt=1)
+    # The one-sided lower confidence bound of success must exceed this; one below 0 asks for nothing (the tiny preset).
+    success_floor: float = Field(default=0.25, ge=-1, lt=1)
     confidence: float = Field(default=0.95, gt=0.5, lt=1)
     # The lower bound of success(candidate) - success(champion) on paired scenes must exceed minus this.
     margin: float = Field(default=0.15, gt=0, lt=1)

@@ -103,11 +103,10 @@ def approve(
 
     signed = approve_record(envelope, signer)
     write_bytes(record, signed)
-    count, missing = approvals(signed, trust), max(trust.approvals - approvals(signed, trust), 0)
+    count, digest = approvals(signed, trust), record_digest(signed)
+    missing = max(trust.approvals - count, 0)
     if as_json:
-        print_json(
-            {"record": record_digest(signed), "release": release.release, "approvals": count, "missing": missing}
-        )
+        print_json({"record": digest, "release": release.release, "approvals": count, "missing": missing})
     else:
         next_step = "run `posa promote` again to release it" if missing == 0 else f"{missing} more needed"
-        print_table("posa approve", [("record", record_digest(signed)), ("approvals", str(count)), ("next", next_step)])
+        print_table("posa approve", [("record", digest), ("approvals", str(count)), ("next", next_step)])

@@ -58,6 +58,11 @@ def find_version(client: mlflow.MlflowClient, model: str, digest: str) -> str | 
     return str(found[0].version) if found else None
 
 
+def _require_model(client: mlflow.MlflowClient, model: str) -> None:
+    if not client.search_registered_models(f"name = '{model}'", max_results=1):
+        client.create_registered_model(model)
+
+
 def register(run: TrackedRun, model: str, bundle: Bundle, tags: Mapping[str, str]) -> str:
     """Registers a bundle as a version of a model; a bundle that has one keeps it, with the tags of this call.
 
@@ -91,8 +96,11 @@ def register(run: TrackedRun, model: str, bundle: Bundle, tags: Mapping[str, str
                     input_example=example,
                     pip_requirements=_requirements(),
                 )
-            registered = mlflow.register_model(logged.model_uri, model, tags={BUNDLE: bundle.digest, **tags})
-            version = str(registered.version)
+            _require_model(client, model)
+            made = client.create_model_version(
+                model, logged.model_uri, run.run_id, {BUNDLE: bundle.digest, **tags}, model_id=logged.model_id
+            )
+            version = str(made.version)
         for name, value in tags.items():
             client.set_model_version_tag(model, version, name, value)
     except MlflowException as error:
