@@ -76,7 +76,7 @@ def measure(quick: bool) -> dict[str, Any]:
             for label, arrangement in ARRANGEMENTS.items():
                 torch.multiprocessing.spawn(_worker, (name, arrangement, steps), nprocs=arrangement["workers"])
                 rates[label].append(steps / float((folder / "seconds").read_text()))
-                (folder / "rendezvous").unlink()
+                (folder / "rendezvous").unlink(missing_ok=True)
     medians = {label: statistics.median(values) for label, values in rates.items()}
     first = medians[next(iter(ARRANGEMENTS))]
     return {

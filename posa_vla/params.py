@@ -62,7 +62,7 @@ class ModelParams(Closed):
 class TrainParams(Closed):
     """Optimisation (PosA-VLA, section Training, scaled to the preset)."""
 
-    steps: int = Field(default=2000, gt=0)
+    steps: int = Field(default=1500, gt=0)
     # Steps on the anchor loss alone before the full loss.
     anchor_only_steps: int = Field(default=150, ge=0)
     # Samples of one optimiser step over all workers.

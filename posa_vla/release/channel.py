@@ -25,6 +25,7 @@ from posa_vla.release.record import MAX_ENVELOPE
 
 # Where a channel keeps its parts; the metadata file names are TUF's own.
 METADATA, TARGETS = "metadata", "targets"
+_TIMESTAMP = f"{METADATA}/timestamp.json"
 _SCHEME = "objects://channel/"
 _MAX_MANIFEST = 1 << 20
 
@@ -86,7 +87,7 @@ class ChannelClient:
         return Refused(f"{where}: what it holds does not verify: {error}")
 
     def latest(self, target: str) -> bytes | None:
-        """The envelope of a target's newest release; the channel's metadata is read anew.
+        """The envelope of a target's newest release, None before the first; the channel's metadata is read anew.
 
         Raises:
             Refused: The metadata or the record is changed, old or expired.
@@ -105,8 +106,15 @@ class ChannelClient:
             self._updater.refresh()
             sync_tree(self._state)
         except (RepositoryError, DownloadError, OSError) as error:
+            if self._nothing_published():
+                return None
             raise self._refused(error) from error
         return self._take(record_path(target), MAX_ENVELOPE)
+
+    def _nothing_published(self) -> bool:
+        """Whether the channel was made, and neither it nor this client has ever seen a timestamp."""
+        made = self._objects.exists(f"{METADATA}/1.root.json")
+        return made and not (self._state / "timestamp.json").exists() and not self._objects.exists(_TIMESTAMP)
 
     def download_bundle(self, target: str, digest: str, out: Path) -> None:
         """Writes the bundle of a digest to the new folder `out`; each file is checked while it is read.
