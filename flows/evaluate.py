@@ -79,9 +79,10 @@ def evaluate_candidate(retraining: Retraining, candidate: dict[str, Any]) -> dic
         }
 
     def sound(output: dict[str, Any]) -> bool:
-        digests = [output["evidence"], output["champion_evidence"]]
-        there = all(evidence_path(workspace, digest).is_file() for digest in digests if digest is not None)
-        return there and (judged(workspace, target, bundle) or champion_bundle(workspace, target) == output["champion"])
+        digests = [digest for digest in (output["evidence"], output["champion_evidence"]) if digest is not None]
+        return all(_settled(evidence_path(workspace, digest)) for digest in digests) and (
+            judged(workspace, target, bundle) or champion_bundle(workspace, target) == output["champion"]
+        )
 
     inputs = {
         "bundle": bundle,
@@ -92,6 +93,11 @@ def evaluate_candidate(retraining: Retraining, candidate: dict[str, Any]) -> dic
         "code": code_digest(*EVALUATION_CODE),
     }
     return retraining.keep(retraining.ledger.step("evaluate", inputs, work, sound=sound))
+
+
+def _settled(path: Path) -> bool:
+    """Whether evidence is there and running its scenes again would add nothing: a crash of ours proves nothing."""
+    return path.is_file() and all(row.return_code != "crashed" for row in read_evidence(path).rows)
 
 
 def judged(workspace: Workspace, target: str, bundle: str) -> bool:
