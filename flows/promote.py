@@ -86,7 +86,7 @@ def _log_evidence(
             run.log_table(f"evidence-{name}", {column: [row[column] for row in rows] for column in rows[0]})
             run.log_text(evidence_path(workspace, digest).read_text(), f"records/evidence-{name}.json")
     run.log_text(decision_path(workspace, decided["decision"]).read_text(), "records/decision.json")
-    run.log_text("\n".join([decided["verdict"], *decided["reasons"]]) + "\n", "verdict.txt")
+    run.describe("\n".join([f"**{decided['verdict']}**", "", *(f"- {reason}" for reason in decided["reasons"])]))
     run.log_metrics(0, {f"evaluation/{k}": v for k, v in evaluated["summary"].items() if v is not None})
     reports = workspace.home / evaluated["reports"]
     for name in ("videos", "overlays"):
@@ -247,6 +247,8 @@ def release_candidate(
     result = retraining.ledger.step(
         "release", inputs, work, sound=lambda output: output["release"] is not None and path.is_file()
     )
+    if result.status == "reused":
+        refresh_channel(workspace)
     return retraining.keep(result)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from flows.data import find_data
 from flows.evaluate import decide_candidate, evaluate_candidate
-from flows.promote import refresh_channel, register_candidate, release_candidate
+from flows.promote import register_candidate, release_candidate
 from flows.retraining import open_retraining, timed
 from flows.train import find_trained, seal_bundle
 from posa_vla.errors import BadInput
@@ -39,7 +39,6 @@ def run_promotion(workspace: Workspace, params: Params) -> dict[str, Any]:
         released = None
         if decided["verdict"] == "promote":
             released = release_candidate(retraining, data, evaluated, decided, registered)
-            refresh_channel(workspace)
         return {
             "bundle": candidate["digest"],
             "evaluation": evaluated["summary"],

@@ -62,7 +62,9 @@ def _experiment(client: mlflow.MlflowClient, uri: str, name: str) -> str:
     place = None
     if uri.startswith("sqlite:///"):  # a server has its own place for artifacts
         place = (Path(uri.removeprefix("sqlite:///")).parent / "artifacts" / name).as_uri()
-    return str(client.create_experiment(name, artifact_location=place))
+    # Tables would make MLflow take it for an evaluation of language models, and show other pages first.
+    kind = {"mlflow.experimentKind": "custom_model_development"}
+    return str(client.create_experiment(name, artifact_location=place, tags=kind))
 
 
 class TrackedRun:
@@ -127,6 +129,10 @@ class TrackedRun:
     def log_text(self, text: str, name: str) -> None:
         """Logs a text file; shown as it is in the run's artifacts."""
         self.client.log_text(self.run_id, text, name)
+
+    def describe(self, markdown: str) -> None:
+        """Sets the text on the run's first page."""
+        self.client.set_tag(self.run_id, "mlflow.note.content", markdown)
 
     def set_tags(self, tags: Mapping[str, str]) -> None:
         """Sets tags."""

@@ -100,6 +100,62 @@ def test_doctor_finds_the_finished_workspace_sound(finished: tuple[Path, dict[st
     assert report["sound"]
 
 
+def test_the_robot_runs_without_any_platform_package_and_says_what_it_holds(
+    finished: tuple[Path, dict[str, Any]],
+) -> None:
+    home, first = finished
+    place = ["--home", str(home / "robots" / "sim-pick")]
+    code, status, errors = posa(home, "robot", "status", *place)
+    assert code == 0, errors
+    assert status["release"]["number"] == first["release"]
+    assert all(slot["damage"] is None for slot in status["slots"].values())
+
+    run = ["robot", "run", *place, "--channel", str(home / "channel"), "--target", "sim-pick"]
+    run += ["--once", "--episodes", "1", "--max-steps", "5", "--driver"]
+    for driver in ("simulated", "dry-run"):
+        program = (
+            "import sys\nfrom posa_vla.cli.main import main\ntry:\n    main(sys.argv[1:])\nexcept SystemExit as done:\n"
+            "    found = {'ray', 'mlflow', 'prefect', 'dvc'} & set(sys.modules)\n"
+            "    sys.exit(f'imported {found}' if found else done.code)"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", program, *run, driver, "--json"],
+            env=environment(home),
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr
+        report = json.loads(done.stdout)
+        assert report["release"] == status["release"]
+        assert (report["update"], report["episodes"]) == ("unchanged", 1)
+
+
+def test_promoting_what_was_promoted_changes_nothing(finished: tuple[Path, dict[str, Any]]) -> None:
+    home, first = finished
+    log = (home / "promotions" / "sim-pick" / "log.jsonl").read_bytes()
+    code, result, errors = posa(home, "promote", "--preset", "tiny")
+    assert code == 0, errors
+    assert (result["release"], result["model_version"]) == (first["release"], first["model_version"])
+    assert (home / "promotions" / "sim-pick" / "log.jsonl").read_bytes() == log
+    code, result, _ = posa(home, "promote", "--preset", "tiny", "--set", "targets.sim-pick.gate.min_episodes=20")
+    assert code == 3
+    assert result["decision"]["verdict"] == "no decision"
+
+
+def test_a_policy_is_evaluated_alone(finished: tuple[Path, dict[str, Any]]) -> None:
+    home, first = finished
+    entry = json.loads((home / "promotions" / "sim-pick" / "log.jsonl").read_text().splitlines()[0])
+    bundle = home / "bundles" / entry["bundle"]
+    code, result, errors = posa(
+        home, "evaluate", "sim", "--preset", "tiny", "--local", "--policy", str(bundle), "--out", str(home / "alone")
+    )
+    assert code == 0, errors
+    assert result["bundle"] == bundle.name
+    assert result["evaluation"]["episodes"] == first["evaluation"]["episodes"]
+    assert result["evaluation"]["success_rate"] == first["evaluation"]["success_rate"]
+    assert Path(result["out"], "evidence.json").is_file()
+
+
 # Long enough to be killed in its middle.
 LONGER = ["retrain", "--preset", "tiny", "--set", "train.steps=60"]
 
