@@ -10,14 +10,14 @@ slows all of them down.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import statistics
-import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
+
+from posa_vla.console import print_json, print_table
 
 ARRANGEMENTS: dict[str, dict[str, Any]] = {
     "2 workers x 1 thread, bf16": {"workers": 2, "threads": 1, "precision": "bf16"},
@@ -100,11 +100,13 @@ def main() -> None:
     os.environ["OMP_NUM_THREADS"] = "1"
     result = measure(arguments.quick)
     if arguments.json:
-        json.dump(result, sys.stdout, indent=2)
-        sys.stdout.write("\n")
+        print_json(result)
         return
-    for label, row in result["arrangements"].items():
-        print(f"{label:32} {row['steps_per_s']:6.2f} steps/s   x{row['of_the_first']:.2f}")
+    rows = [
+        (label, f"{row['steps_per_s']:.2f} steps/s, {row['of_the_first']:.2f} of the first")
+        for label, row in result["arrangements"].items()
+    ]
+    print_table(f"Training on {result['cores']} cores, batch {result['batch']}", rows)
 
 
 if __name__ == "__main__":
