@@ -19,12 +19,15 @@ from posa_vla.params import CollectParams
 from posa_vla.sim.collect import collect
 from posa_vla.sim.parts import read_part, write_part
 
+# A shell starts its background jobs, and with them these tests, with Ctrl-C ignored: here it shall count.
 PROGRAM = """
+import signal
 import sys
 from pathlib import Path
 from posa_vla.params import CollectParams
 from posa_vla.sim.collect import collect
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     list(collect("sim_arm6", "pick", CollectParams(episodes=400, image_size=32), Path(sys.argv[1]), workers=2))
 """
 
