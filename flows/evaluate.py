@@ -9,6 +9,7 @@ from flows.retraining import Retraining
 from posa_vla.evidence.evidence import Evidence, read_evidence, write_evidence
 from posa_vla.files import write_json
 from posa_vla.promotion.log import PromotionLog
+from posa_vla.release.bundle import Bundle
 from posa_vla.workspace import Workspace, code_digest
 
 # The code that decides how an episode goes, given the policy's files.
@@ -28,20 +29,27 @@ def champion_bundle(workspace: Workspace, target: str) -> str | None:
 
 def evidence_path(workspace: Workspace, digest: str) -> Path:
     """Where an evidence record lies, by its digest."""
-    return workspace.evaluations / "evidence" / f"{digest}.json"
+    return workspace.evidence / f"{digest}.json"
 
 
-def _run_policy(retraining: Retraining, bundle: str, seeds: list[int], out: Path) -> Evidence:
-    retraining.start_ray()  # before Ray is imported: it reads its token mode then
+def _run_policy(retraining: Retraining, bundle: str, seeds: list[int], folder: str) -> Evidence:
+    jobs = retraining.jobs()  # before what imports Ray
 
-    from posa_vla.evaluation.ray_rollout import evaluate_on_ray
+    from posa_vla.evaluation.submit import evaluate_as_job
 
-    target, params = retraining.target, retraining.params
-    folder = retraining.workspace.bundles / bundle
-    evidence = evaluate_on_ray(
-        folder, bundle, target.embodiment, target.task, seeds, params.evaluate, params.collect.image_size, out
+    workspace, target, params = retraining.workspace, retraining.target, retraining.params
+    evidence = evaluate_as_job(
+        jobs,
+        workspace.storage,
+        Bundle(bundle, workspace.bundles / bundle),
+        target.embodiment,
+        target.task,
+        seeds,
+        params.evaluate,
+        params.collect.image_size,
+        folder,
     )
-    write_evidence(evidence_path(retraining.workspace, evidence.digest), evidence)
+    write_evidence(evidence_path(workspace, evidence.digest), evidence)
     return evidence
 
 
@@ -53,7 +61,7 @@ def evaluate_candidate(retraining: Retraining, candidate: dict[str, Any]) -> dic
 
     Returns:
         `bundle`, `evidence`, `champion` and `champion_evidence` (digests, the latter two null for the first
-        candidate), `summary`.
+        candidate), `summary`, `reports` (folder of videos and overlays in the storage).
     """
     from posa_vla.evaluation.metrics import summary
     from posa_vla.evaluation.rollout import scene_seeds
@@ -64,18 +72,18 @@ def evaluate_candidate(retraining: Retraining, candidate: dict[str, Any]) -> dic
     def work(key: str) -> dict[str, Any]:
         champion = champion_bundle(workspace, target)
         seeds = scene_seeds(bundle, retraining.params.evaluate.episodes)
-        out = workspace.evaluations / key
-        evidence = _run_policy(retraining, bundle, seeds, out / "candidate")
+        folder = f"evaluations/{key}"
+        evidence = _run_policy(retraining, bundle, seeds, f"{folder}/{bundle}")
         rival = None
         if champion is not None and champion != bundle:
-            rival = _run_policy(retraining, champion, seeds, out / champion)
+            rival = _run_policy(retraining, champion, seeds, f"{folder}/{champion}")
         return {
             "bundle": bundle,
             "evidence": evidence.digest,
             "champion": None if rival is None else champion,
             "champion_evidence": None if rival is None else rival.digest,
             "summary": summary(evidence),
-            "reports": (out / "candidate").relative_to(workspace.home).as_posix(),
+            "reports": f"{folder}/{bundle}",
         }
 
     def sound(output: dict[str, Any]) -> bool:

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from flows.evaluate import champion_bundle, decision_path, evidence_path, promotion_log
 from flows.retraining import Retraining
-from flows.train import Curves
 from posa_vla.errors import PosaError, Refused
 from posa_vla.evidence.evidence import read_evidence
 from posa_vla.files import sha256_file, sha256_json, write_bytes
+from posa_vla.training.storage import all_metrics
 from posa_vla.workspace import Workspace, code_digest
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def register_candidate(
         from posa_vla.release.bundle import Bundle
 
         run = retraining.tracked(data)
-        for step, metrics in Curves(workspace.training / trained["key"]).rows():
+        for step, metrics in all_metrics(workspace.storage, trained["key"]):
             run.log_metrics(step, metrics)
         _log_evidence(retraining, data, evaluated, decided)
         tags = {
@@ -88,9 +88,9 @@ def _log_evidence(
     run.log_text(decision_path(workspace, decided["decision"]).read_text(), "records/decision.json")
     run.describe("\n".join([f"**{decided['verdict']}**", "", *(f"- {reason}" for reason in decided["reasons"])]))
     run.log_metrics(0, {f"evaluation/{k}": v for k, v in evaluated["summary"].items() if v is not None})
-    reports = workspace.home / evaluated["reports"]
     for name in ("videos", "overlays"):
-        run.log_folder(reports / name, name)
+        for path in workspace.storage.list(f"{evaluated['reports']}/{name}/"):
+            run.log_bytes(workspace.storage.get(path) or b"", f"{name}/{path.rpartition('/')[2]}")
 
 
 def _code_state() -> CodeState:

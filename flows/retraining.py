@@ -17,6 +17,7 @@ from posa_vla.params import Params, TargetParams
 from posa_vla.workspace import Ledger, StepResult, Workspace, code_digest
 
 if TYPE_CHECKING:
+    from posa_vla.ray_jobs import Jobs
     from posa_vla.tracking import TrackedRun
 
 # Room for checkpoints, bundles, MLflow and Ray's session; and on how many places the images lie (parts, store, cache,
@@ -40,7 +41,7 @@ class Retraining:
     steps: list[StepResult] = field(default_factory=list)
     _resources: ExitStack = field(default_factory=ExitStack)
     _tracked: TrackedRun | None = None
-    _ray: bool = False
+    _jobs: Jobs | None = None
 
     @property
     def target(self) -> TargetParams:
@@ -80,14 +81,17 @@ class Retraining:
             }
         )
 
-    def start_ray(self) -> None:
-        """Starts or joins Ray, once, until the retraining ends; a retraining that is done already never needs it."""
-        if self._ray:
-            return
-        from posa_vla.ray_cluster import ray_session
+    def jobs(self) -> Jobs:
+        """Jobs of the Ray cluster; a local one is started at the first call and ends with the retraining."""
+        if self._jobs is None:
+            from posa_vla.ray_cluster import ray_cluster
 
-        self._resources.enter_context(ray_session(self.workspace.settings))
-        self._ray = True
+            cluster = self._resources.enter_context(ray_cluster(self.workspace.settings))
+
+            from posa_vla.ray_jobs import Jobs  # after the cluster: Ray reads its token mode when it is imported
+
+            self._jobs = Jobs(cluster)
+        return self._jobs
 
     def tracked(self, data: dict[str, Any]) -> TrackedRun:
         """The MLflow run of this retraining: found or created at the first call, ended with the retraining.

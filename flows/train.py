@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from flows.retraining import Retraining, timed
 from posa_vla.files import sha256_json
+from posa_vla.object_trees import get_tree, has_tree
 from posa_vla.params import Params
+from posa_vla.training.storage import policy_path
 from posa_vla.workspace import code_digest
 
 # The code that decides what a training gives.
@@ -26,30 +25,6 @@ def training_inputs(data_version: str, params: Params) -> dict[str, Any]:
     }
 
 
-class Curves:
-    """Metrics of a training beside its checkpoints, so that every MLflow run that reuses it shows them."""
-
-    def __init__(self, folder: Path) -> None:
-        self._path = folder / "metrics.jsonl"
-
-    def add(self, step: int, metrics: dict[str, float]) -> None:
-        """Appends one row; a resumed training repeats some steps."""
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        with self._path.open("a") as file:
-            file.write(json.dumps({"step": step, "metrics": metrics}) + "\n")
-
-    def rows(self) -> Iterator[tuple[int, dict[str, float]]]:
-        """Rows in order; a last line that a crash cut short is left out."""
-        if not self._path.exists():
-            return
-        for line in self._path.read_text().splitlines():
-            try:
-                row = json.loads(line)
-            except json.JSONDecodeError:
-                continue
-            yield row["step"], row["metrics"]
-
-
 def train_candidate(retraining: Retraining, data: dict[str, Any]) -> dict[str, Any]:
     """Trains under Ray, with live curves in MLflow; continues from its last checkpoint after a crash.
 
@@ -58,25 +33,27 @@ def train_candidate(retraining: Retraining, data: dict[str, Any]) -> dict[str, A
         data: Output of `version_data`.
 
     Returns:
-        `files`, the folder with the policy's files (relative to the workspace); `seconds` that the training took.
+        `key` of the training; `seconds` that it took.
     """
     workspace, params = retraining.workspace, retraining.params
 
     def work(key: str) -> dict[str, Any]:
         start = time.monotonic()
-        retraining.start_ray()  # before Ray is imported: it reads its token mode then
+        jobs = retraining.jobs()  # before what imports Ray
 
-        from posa_vla.training.ray_trainer import train_on_ray
+        from posa_vla.training.submit import train_as_job
 
-        curves = Curves(workspace.training / key)
-        run = retraining.tracked(data)
-
-        def on_metrics(step: int, metrics: dict[str, float]) -> None:
-            curves.add(step, metrics)
-            run.log_metrics(step, metrics)
-
-        files = train_on_ray(workspace.home / data["folder"], params, key, workspace.training, on_metrics)
-        return {"files": files.relative_to(workspace.home).as_posix(), "seconds": timed(start), "key": key}
+        train_as_job(
+            jobs,
+            workspace.storage,
+            workspace.home / data["folder"],
+            data["version"],
+            params,
+            key,
+            workspace.cache,
+            retraining.tracked(data).log_metrics,
+        )
+        return {"seconds": timed(start), "key": key}
 
     result = retraining.ledger.step(
         "train",
@@ -88,7 +65,7 @@ def train_candidate(retraining: Retraining, data: dict[str, Any]) -> dict[str, A
 
 
 def _is_there(retraining: Retraining, output: dict[str, Any]) -> bool:
-    return (retraining.workspace.home / str(output["files"]) / "model.safetensors").is_file()
+    return has_tree(retraining.workspace.storage, policy_path(output["key"]))
 
 
 def find_trained(retraining: Retraining, data: dict[str, Any]) -> dict[str, Any] | None:
@@ -109,7 +86,8 @@ def seal_bundle(retraining: Retraining, trained: dict[str, Any]) -> dict[str, An
     workspace = retraining.workspace
 
     def work(key: str) -> dict[str, Any]:
-        return {"digest": build_bundle(workspace.home / trained["files"], workspace.bundles).digest}
+        files = get_tree(workspace.storage, policy_path(trained["key"]), workspace.cache)
+        return {"digest": build_bundle(files, workspace.bundles).digest}
 
     inputs = {"training": trained["key"], "code": code_digest("posa_vla.release.bundle")}
     result = retraining.ledger.step(

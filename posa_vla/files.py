@@ -78,6 +78,15 @@ def read_json(path: Path) -> Any:
         raise BadInput(f"{path} is not JSON: {error}") from None
 
 
+def link_or_copy(source: str | Path, target: str | Path) -> str:
+    """A second name for a file that never changes, or a copy where the file system has no links; returns `target`."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
+    return str(target)
+
+
 @contextmanager
 def new_folder(final: Path) -> Iterator[Path]:
     """Yields a temporary folder beside `final` that takes its place, flushed, when the block ends without error.

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import urlparse
 
 from posa_vla.errors import BadInput, PosaError
-from posa_vla.files import safe_join, write_bytes
+from posa_vla.files import link_or_copy, safe_join, sync_folder, write_bytes
 
 _MISSING = {"404", "NoSuchKey", "NotFound"}
 # What a reader holds in memory at once (bytes).
@@ -40,6 +42,18 @@ class Objects(Protocol):
         """Sorted paths that begin with `prefix`."""
         ...
 
+    def put_file(self, path: str, source: Path) -> None:
+        """Makes a file that never changes again an object, without holding it in memory."""
+        ...
+
+    def remove(self, prefix: str) -> None:
+        """Removes every object whose path begins with `prefix`, a folder's name with its slash."""
+        ...
+
+    def place(self, path: str) -> Path | None:
+        """Where on this machine an object or folder lies, or would lie; None for a store elsewhere."""
+        ...
+
 
 class DirectoryObjects:
     """Objects as files below a folder."""
@@ -68,8 +82,32 @@ class DirectoryObjects:
 
     def list(self, prefix: str = "") -> list[str]:
         """See `Objects.list`; files that are being written are not there yet."""
-        files = (p for p in self._folder.rglob("*") if p.is_file() and not p.name.startswith("."))
+        top = self._folder / prefix.rpartition("/")[0]
+        files = (p for p in top.rglob("*") if p.is_file() and not p.name.startswith("."))
         return sorted(p for p in (f.relative_to(self._folder).as_posix() for f in files) if p.startswith(prefix))
+
+    def put_file(self, path: str, source: Path) -> None:
+        """See `Objects.put_file`: a link where the file system has them, a copy elsewhere."""
+        place = self.place(path)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        draft = place.with_name(f".{place.name}.{os.getpid()}")
+        draft.unlink(missing_ok=True)
+        try:
+            link_or_copy(source, draft)
+            os.replace(draft, place)
+        finally:
+            draft.unlink(missing_ok=True)
+        sync_folder(place.parent)
+
+    def remove(self, prefix: str) -> None:
+        """See `Objects.remove`."""
+        if not prefix.endswith("/"):
+            raise ValueError(f"prefix {prefix!r} names no folder: expected a slash at its end")
+        shutil.rmtree(self.place(prefix), ignore_errors=True)
+
+    def place(self, path: str) -> Path:
+        """See `Objects.place`."""
+        return safe_join(self._folder, path)
 
 
 def _pieces(path: Path) -> Iterator[bytes]:
@@ -121,8 +159,15 @@ class S3Objects:
             raise self._failed(path, error) from error
         except BotoCoreError as error:
             raise self._failed(path, error) from error
-        pieces: Iterator[bytes] = answer["Body"].iter_chunks(_PIECE)
-        return pieces
+        return self._pieces(path, answer["Body"])
+
+    def _pieces(self, path: str, body: Any) -> Iterator[bytes]:
+        from botocore.exceptions import BotoCoreError
+
+        try:
+            yield from body.iter_chunks(_PIECE)
+        except (BotoCoreError, OSError) as error:
+            raise self._failed(path, error) from error
 
     def exists(self, path: str) -> bool:
         """See `Objects.exists`."""
@@ -152,6 +197,31 @@ class S3Objects:
         except (BotoCoreError, ClientError) as error:
             raise self._failed(prefix, error) from error
         return sorted(found)
+
+    def put_file(self, path: str, source: Path) -> None:
+        """See `Objects.put_file`; large files go up in parts."""
+        from boto3.exceptions import S3UploadFailedError
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        try:
+            self._client.upload_file(str(source), self._bucket, self._prefix + path)
+        except (BotoCoreError, ClientError, S3UploadFailedError) as error:
+            raise self._failed(path, error) from error
+
+    def remove(self, prefix: str) -> None:
+        """See `Objects.remove`."""
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        if not prefix.endswith("/"):
+            raise ValueError(f"prefix {prefix!r} names no folder: expected a slash at its end")
+        try:
+            for path in self.list(prefix):
+                self._client.delete_object(Bucket=self._bucket, Key=self._prefix + path)
+        except (BotoCoreError, ClientError) as error:
+            raise self._failed(prefix, error) from error
+
+    def place(self, path: str) -> None:
+        """See `Objects.place`."""
 
 
 def open_objects(location: str) -> Objects:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -55,6 +56,19 @@ def parse(schema: type[Model], value: Any, where: str) -> Model:
             else:
                 lines.append(f"{where}: {place}: {problem['msg']}, got {problem['input']!r}"[:400])
         raise BadInput("\n".join(lines)) from None
+
+
+def parse_json(schema: type[Model], data: bytes, where: str) -> Model:
+    """`parse` of JSON text.
+
+    Raises:
+        BadInput: No JSON, or it does not fit.
+    """
+    try:
+        value = json.loads(data)
+    except ValueError as error:
+        raise BadInput(f"{where} is not JSON: {error}") from None
+    return parse(schema, value, where)
 
 
 def read_yaml(path: Path) -> Any:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 from pathlib import Path
 
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -14,7 +16,11 @@ class Settings(BaseSettings):
         home: Everything that is written lies under this folder.
         mlflow_tracking_uri: MLflow server, or empty for SQLite under `home`.
         prefect_api_url: Prefect server, or empty for an ephemeral one in this process.
-        ray_address: Ray cluster, or empty for one on this machine.
+        ray_address: Ray cluster's Jobs API, `http://HOST:8265`, or empty for a cluster on this machine.
+        storage: Where Ray's nodes find data and policies and leave checkpoints and rollouts: `s3://...`, or a directory
+            that they all see; empty for `home`.
+        cache: Folder of this machine for what was taken from a storage elsewhere; empty for one below the temporary
+            directory.
         dvc_remote: Directory or `s3://...`; empty for a directory under `home`.
         channel: Release channel, a directory or `s3://...`; empty for a directory under `home`.
     """
@@ -25,8 +31,15 @@ class Settings(BaseSettings):
     mlflow_tracking_uri: str = ""
     prefect_api_url: str = ""
     ray_address: str = ""
+    storage: str = ""
+    cache: str = ""
     dvc_remote: str = ""
     channel: str = ""
+
+
+def cache_folder(settings: Settings) -> Path:
+    """This machine's cache; a process may die in it at any time, and anybody may delete it."""
+    return Path(settings.cache or Path(tempfile.gettempdir()) / f"posa-cache-{os.getuid()}")
 
 
 def environment(settings: Settings) -> dict[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -121,10 +122,13 @@ class TrackedRun:
         if all(item.path != path for item in self.client.list_artifacts(self.run_id, "tables")):
             self.client.log_table(self.run_id, dict(columns), path)
 
-    def log_folder(self, folder: Path, name: str) -> None:
-        """Logs the files of a folder, where there is one, under `name`."""
-        if folder.is_dir():
-            self.client.log_artifacts(self.run_id, str(folder), name)
+    def log_bytes(self, data: bytes, name: str) -> None:
+        """Logs a file, a video or a picture, under its path among the run's artifacts."""
+        folder, _, file = name.rpartition("/")
+        with tempfile.TemporaryDirectory() as scratch:
+            path = Path(scratch) / file
+            path.write_bytes(data)
+            self.client.log_artifact(self.run_id, str(path), folder or None)
 
     def log_text(self, text: str, name: str) -> None:
         """Logs a text file; shown as it is in the run's artifacts."""
@@ -142,7 +146,7 @@ class TrackedRun:
 
 @contextmanager
 def open_run(uri: str, experiment: str, run_key: str) -> Iterator[TrackedRun]:
-    """The run of a key, with system metrics while the block runs; ended finished, failed, or killed by Ctrl-C.
+    """The run of a key, with system metrics while the block runs; then finished, failed, or killed (interrupted).
 
     A run whose process was killed stays `RUNNING`, and is found and continued by the next call with its key.
 
@@ -161,12 +165,12 @@ def open_run(uri: str, experiment: str, run_key: str) -> Iterator[TrackedRun]:
     monitor: Any = SystemMetricsMonitor  # MLflow ships it without types
     monitor = monitor(run_id, sampling_interval=_SAMPLING, resume_logging=True, tracking_uri=uri)
     monitor.start()
-    status = "FAILED"
+    status = "KILLED"
     try:
         yield TrackedRun(client, run_id)
         status = "FINISHED"
-    except KeyboardInterrupt:
-        status = "KILLED"
+    except Exception:
+        status = "FAILED"
         raise
     finally:
         monitor.finish()

@@ -15,7 +15,8 @@ from typing import Any, Literal
 
 from posa_vla.errors import BadInput, Busy
 from posa_vla.files import sha256_bytes, sha256_file, sha256_json, write_json
-from posa_vla.settings import Settings
+from posa_vla.objects import Objects, open_objects
+from posa_vla.settings import Settings, cache_folder
 
 Status = Literal["done", "reused"]
 
@@ -64,9 +65,14 @@ class Workspace:
         return self.home / "data"
 
     @property
-    def training(self) -> Path:
-        """Checkpoints, one folder a training key."""
-        return self.home / "training"
+    def storage(self) -> Objects:
+        """What Ray's nodes share with the flows: `data/`, `bundles/`, `training/`, `evaluations/`."""
+        return open_objects(self.settings.storage or str(self.home))
+
+    @property
+    def cache(self) -> Path:
+        """Where what was taken from a storage elsewhere is kept on this machine."""
+        return cache_folder(self.settings)
 
     @property
     def bundles(self) -> Path:
@@ -74,9 +80,9 @@ class Workspace:
         return self.home / "bundles"
 
     @property
-    def evaluations(self) -> Path:
-        """Evidence, rows of unfinished evaluations, videos."""
-        return self.home / "evaluations"
+    def evidence(self) -> Path:
+        """Evidence records by digest."""
+        return self.home / "evidence"
 
     @property
     def promotions(self) -> Path:

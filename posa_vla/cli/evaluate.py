@@ -46,17 +46,22 @@ def sim(
     else:
         bundle = build_bundle(policy, out / "bundles")
     loaded = load_policy(bundle.folder, bundle.digest)
+    folder = f"evaluations/{bundle.digest}"
     seeds = scene_seeds(bundle.digest, params.evaluate.episodes)
-    place = (params.chosen.embodiment, params.chosen.task, seeds, params.evaluate, loaded.config.image_size, out)
+    conditions = (params.chosen.embodiment, params.chosen.task, seeds, params.evaluate, loaded.config.image_size)
     if local:
-        evidence = evaluate(loaded, *place)
+        evidence = evaluate(loaded, *conditions, out / folder)
     else:
-        from posa_vla.ray_cluster import ray_session
+        from posa_vla.objects import open_objects
+        from posa_vla.ray_cluster import ray_cluster
 
-        with ray_session(Settings()):  # before Ray is imported: it reads its token mode then
-            from posa_vla.evaluation.ray_rollout import evaluate_on_ray
+        chosen = Settings()
+        storage = open_objects(chosen.storage or str(out))
+        with ray_cluster(chosen) as cluster:
+            from posa_vla.evaluation.submit import evaluate_as_job
+            from posa_vla.ray_jobs import Jobs  # after the cluster: Ray reads its token mode when it is imported
 
-            evidence = evaluate_on_ray(bundle.folder, bundle.digest, *place)
+            evidence = evaluate_as_job(Jobs(cluster), storage, bundle, *conditions, folder)
     write_evidence(out / "evidence.json", evidence)
     figures = summary(evidence)
     if as_json:

@@ -25,15 +25,12 @@ def train(
     from posa_vla.console import print_json, print_table
     from posa_vla.errors import BadInput
     from posa_vla.files import read_json, sha256_file, sha256_json, write_json
-    from posa_vla.settings import Settings
 
     params = read_params(params_file, preset, settings)
     if not (data / "manifest.json").is_file():
         raise BadInput(f"{data} is not prepared data (no manifest.json): make it with `posa data prepare`")
-    inputs = {
-        "data": sha256_file(data / "manifest.json"),
-        "params": params.model_dump(mode="json", include={"model", "train", "prepare"}),
-    }
+    version = sha256_file(data / "manifest.json")
+    inputs = {"data": version, "params": params.model_dump(mode="json", include={"model", "train", "prepare"})}
     key, mark = sha256_json(inputs), out / "training.json"
     if out.exists() and not mark.exists() and (not out.is_dir() or any(out.iterdir())):
         raise BadInput(f"{out} holds something that is no training: choose a new folder")
@@ -51,12 +48,18 @@ def train(
 
         policy = train_here(data.resolve(), params, out.resolve(), on_metrics=on_metrics)
     else:
-        from posa_vla.ray_cluster import ray_session
+        from posa_vla.objects import open_objects
+        from posa_vla.ray_cluster import ray_cluster
+        from posa_vla.settings import Settings, cache_folder
 
-        with ray_session(Settings()):  # before Ray is imported: it reads its token mode then
-            from posa_vla.training.ray_trainer import train_on_ray
+        chosen = Settings()
+        storage = open_objects(chosen.storage or str(out))
+        with ray_cluster(chosen) as cluster:
+            from posa_vla.ray_jobs import Jobs  # after the cluster: Ray reads its token mode when it is imported
+            from posa_vla.training.submit import train_as_job
 
-            policy = train_on_ray(data.resolve(), params, key, out.resolve(), on_metrics)
+            place = (storage, data.resolve(), version, params, key, cache_folder(chosen))
+            policy = train_as_job(Jobs(cluster), *place, on_metrics)
     seconds = round(time.monotonic() - start, 1)
     if as_json:
         print_json({"policy": str(policy), "seconds": seconds, "metrics": last})

@@ -16,6 +16,7 @@ from posa_vla.episodes.embodiment import load_embodiment
 from posa_vla.episodes.store import EpisodeStore
 from posa_vla.errors import BadInput, PosaError
 from posa_vla.files import (
+    link_or_copy,
     new_folder,
     read_json,
     require_free_space,
@@ -63,14 +64,6 @@ def _stages_file() -> Path:
         if place.is_file():
             return place
     raise BadInput(f"dvc.yaml is neither at {places[0]} nor at {places[1]}: install posa-vla again")
-
-
-def _link(source: str, target: str) -> str:
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copy2(source, target)
-    return target
 
 
 class _Clone:
@@ -192,7 +185,7 @@ class _Clone:
 def _place_episodes(store: EpisodeStore, target: Path) -> None:
     """Puts the store's batches below `target` as links: batches never change, so one copy of the bytes serves all."""
     for batch in store.batches():
-        shutil.copytree(store.folder(batch), target / "batches" / batch, copy_function=_link)
+        shutil.copytree(store.folder(batch), target / "batches" / batch, copy_function=link_or_copy)
 
 
 def _place_prepared(workspace: Workspace, clone: _Clone, versions: dict[str, str]) -> None:
@@ -200,7 +193,7 @@ def _place_prepared(workspace: Workspace, clone: _Clone, versions: dict[str, str
     newest = clone.git("rev-parse", "HEAD") if versions else None
     for version, commit in versions.items():
         if commit == newest and (workspace.data / version).is_dir():
-            shutil.copytree(workspace.data / version, clone.folder / "data" / "prepared", copy_function=_link)
+            shutil.copytree(workspace.data / version, clone.folder / "data" / "prepared", copy_function=link_or_copy)
 
 
 def _publish(prepared: Path, final: Path) -> None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
-from pathlib import Path
+import io
 from typing import Any
 
 import numpy as np
@@ -12,6 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from posa_vla.evaluation.rollout import Rollout
+from posa_vla.objects import Objects
 
 Picture = NDArray[np.uint8]
 
@@ -59,48 +58,39 @@ def _frame(rollout: Rollout, step: int) -> Picture:
     return np.concatenate([np.asarray(caption), *rows], axis=0)
 
 
-def write_video(path: Path, rollout: Rollout, fps: int = 10) -> None:
-    """Writes a recorded rollout as H.264 (MPEG-4 where PyAV has no x264); the file appears whole."""
+def video(rollout: Rollout, fps: int = 10) -> bytes:
+    """A recorded rollout as an MP4: H.264, or MPEG-4 where PyAV has no x264."""
     import av
 
-    path.parent.mkdir(parents=True, exist_ok=True)
     codec = "libx264" if "libx264" in av.codecs_available else "mpeg4"
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=".mp4")
-    os.close(handle)
-    try:
-        with av.open(name, "w") as container:
-            stream: Any = container.add_stream(codec, rate=fps)
-            stream.pix_fmt = "yuv420p"
-            stream.height, stream.width = _frame(rollout, 0).shape[:2]
-            for step in range(len(next(iter(rollout.images.values())))):
-                picture = _frame(rollout, step)
-                for packet in stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), "rgb24")):
-                    container.mux(packet)
-            for packet in stream.encode():
+    file = io.BytesIO()
+    with av.open(file, "w", format="mp4") as container:
+        stream: Any = container.add_stream(codec, rate=fps)
+        stream.pix_fmt = "yuv420p"
+        stream.height, stream.width = _frame(rollout, 0).shape[:2]
+        for step in range(len(next(iter(rollout.images.values())))):
+            picture = _frame(rollout, step)
+            for packet in stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), "rgb24")):
                 container.mux(packet)
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+        for packet in stream.encode():
+            container.mux(packet)
+    return file.getvalue()
 
 
-def write_sheet(path: Path, rollout: Rollout, count: int = 4) -> None:
-    """Writes `count` moments of a recorded rollout, evenly spread, as one PNG."""
+def sheet(rollout: Rollout, count: int = 4) -> bytes:
+    """`count` moments of a recorded rollout, evenly spread, as one PNG."""
     steps = len(next(iter(rollout.images.values())))
     moments = np.unique(np.linspace(0, steps - 1, count).round().astype(int))
-    sheet = Image.fromarray(np.concatenate([_frame(rollout, int(step)) for step in moments], axis=1))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}")
-    sheet.save(draft, format="PNG")
-    os.replace(draft, path)
+    file = io.BytesIO()
+    Image.fromarray(np.concatenate([_frame(rollout, int(step)) for step in moments], axis=1)).save(file, format="PNG")
+    return file.getvalue()
 
 
-def keep_rollout(out: Path, rollout: Rollout) -> None:
+def keep_rollout(objects: Objects, folder: str, rollout: Rollout) -> None:
     """Keeps video and overlays of a recorded rollout below an evaluation's folder."""
     if not rollout.images:
         return
     name = f"{'solved' if rollout.row.success else 'failed'}-{rollout.row.scene_seed}"
-    write_video(out / "videos" / f"{name}.mp4", rollout)
+    objects.put(f"{folder}/videos/{name}.mp4", video(rollout))
     if rollout.attention:
-        write_sheet(out / "overlays" / f"{name}.png", rollout)
+        objects.put(f"{folder}/overlays/{name}.png", sheet(rollout))

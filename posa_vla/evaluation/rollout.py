@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 
 from posa_vla.console import progress
 from posa_vla.evidence.evidence import EpisodeRow, Evidence
-from posa_vla.files import read_json, sha256_json, write_json
+from posa_vla.files import canonical_json, sha256_json
+from posa_vla.objects import Objects, open_objects
 from posa_vla.params import EvaluateParams
 from posa_vla.policy.policy import Observation, Policy
-from posa_vla.schema import parse
+from posa_vla.schema import parse_json
 
 _FIRST_SEED, _SEEDS = 2**31, 2**31
 _VERSIONED = ("posa-vla", "torch", "mujoco", "mink", "numpy")
@@ -160,20 +161,33 @@ class Suite:
 
 
 class Rows:
-    """Finished episodes, one file each, so that a killed evaluation continues; another policy's never count."""
+    """Finished episodes, one object each, so that a killed evaluation continues; another policy's never count."""
 
-    def __init__(self, out: Path, digest: str, suite: Suite) -> None:
-        self._folder = out / "rows" / sha256_json({"policy": digest, "suite": suite.describe()})[:16]
+    def __init__(self, objects: Objects, folder: str, digest: str, suite: Suite) -> None:
+        self._objects = objects
+        self._folder = f"{folder}/rows/{sha256_json({'policy': digest, 'suite': suite.describe()})[:16]}"
+
+    def _path(self, seed: int) -> str:
+        return f"{self._folder}/{seed}.json"
 
     def add(self, row: EpisodeRow) -> None:
         """Keeps a valid outcome; an episode without one is run again by the next call."""
         if row.return_code == "ok":
-            write_json(self._folder / f"{row.scene_seed}.json", row.model_dump(mode="json"))
+            self._objects.put(self._path(row.scene_seed), canonical_json(row.model_dump(mode="json")))
+
+    def count(self) -> int:
+        """How many there are."""
+        return len(self._objects.list(f"{self._folder}/"))
 
     def find(self, seeds: Sequence[int]) -> dict[int, EpisodeRow]:
         """Rows that are there already, by seed."""
-        files = ((seed, self._folder / f"{seed}.json") for seed in seeds)
-        return {seed: parse(EpisodeRow, read_json(file), str(file)) for seed, file in files if file.is_file()}
+        there = set(self._objects.list(f"{self._folder}/"))
+        rows = {}
+        for seed in seeds:
+            data = self._objects.get(self._path(seed)) if self._path(seed) in there else None
+            if data is not None:
+                rows[seed] = parse_json(EpisodeRow, data, self._path(seed))
+        return rows
 
 
 def gather(digest: str, suite: Suite, rows: dict[int, EpisodeRow]) -> Evidence:
@@ -220,7 +234,8 @@ def evaluate(
     from posa_vla.evaluation.report import keep_rollout
 
     suite = Suite(embodiment, task, seeds, params, image_size)
-    kept = Rows(out, policy.digest, suite)
+    objects, folder = open_objects(str(out.parent)), out.name
+    kept = Rows(objects, folder, policy.digest, suite)
     rows = kept.find(seeds)
     environment = make(suite)
     with progress("evaluate", len(seeds), done=len(rows), unit="episodes") as advance:
@@ -230,7 +245,7 @@ def evaluate(
             record = number < params.videos
             rollout = run_episode(policy, environment, seed, params, record)
             if record:
-                keep_rollout(out, rollout)
+                keep_rollout(objects, folder, rollout)
             kept.add(rollout.row)
             rows[seed] = rollout.row
             advance(1, f"{sum(row.success for row in rows.values())} solved")

@@ -11,9 +11,13 @@ import pytest
 from untrained import arm_params, untrained_bundle
 
 from posa_vla.evaluation.rollout import evaluate, scene_seeds
+from posa_vla.evidence.evidence import Evidence
 from posa_vla.model.posa_policy import load_policy
-from posa_vla.ray_cluster import ray_session
+from posa_vla.object_trees import put_tree
+from posa_vla.objects import Objects, open_objects
+from posa_vla.ray_cluster import RayCluster, ray_cluster
 from posa_vla.release.bundle import Bundle
+from posa_vla.schema import parse_json
 from posa_vla.settings import Settings
 from posa_vla.sim.gl import require_gl
 
@@ -27,13 +31,31 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[None]:
-    with ray_session(Settings()):
-        yield
+def cluster() -> Iterator[RayCluster]:
+    with ray_cluster(Settings()) as running:
+        yield running
+
+
+def job_spec(bundle: Bundle, objects: Objects, seeds: list[int]) -> dict[str, Any]:
+    put_tree(objects, bundle.folder, f"bundles/{bundle.digest}")
+    return {
+        "storage": objects.location,
+        "digest": bundle.digest,
+        "folder": "evaluation",
+        "embodiment": "sim_arm6",
+        "task": "pick",
+        "seeds": seeds,
+        "params": PARAMS.evaluate.model_dump(mode="json"),
+        "image_size": PARAMS.collect.image_size,
+    }
+
+
+def evidence_of(objects: Objects) -> Evidence:
+    return parse_json(Evidence, objects.get("evaluation/evidence.json") or b"", "evidence")
 
 
 def test_actors_give_what_one_process_gives_although_one_dies(
-    cluster: None, bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cluster: RayCluster, bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from posa_vla.evaluation import ray_rollout
 
@@ -48,20 +70,22 @@ def test_actors_give_what_one_process_gives_although_one_dies(
             return super().run(seed, record)
 
     monkeypatch.setattr(ray_rollout, "RolloutWorker", DiesOnce)
-    place = ("sim_arm6", "pick", seeds, PARAMS.evaluate, PARAMS.collect.image_size)
-    there = ray_rollout.evaluate_on_ray(bundle.folder, bundle.digest, *place, tmp_path / "ray")
+    objects = open_objects(str(tmp_path / "ray"))
+    ray_rollout.evaluate(job_spec(bundle, objects, seeds))
+    there = evidence_of(objects)
     assert marker.exists()
     assert there.complete()
+    place = ("sim_arm6", "pick", seeds, PARAMS.evaluate, PARAMS.collect.image_size)
     here = evaluate(load_policy(bundle.folder, bundle.digest, threads=1), *place, tmp_path / "local")
     assert [r.scene_seed for r in there.rows] == [r.scene_seed for r in here.rows] == seeds
     for mine, theirs in zip(here.rows, there.rows, strict=True):
         assert (mine.success, mine.steps) == (theirs.success, theirs.steps)
         assert mine.path_length == pytest.approx(theirs.path_length, rel=1e-3)
-    assert len(list((tmp_path / "ray" / "videos").glob("*.mp4"))) == 1
+    assert len(objects.list("evaluation/videos/")) == 1
 
 
 def test_a_scene_that_kills_its_actor_twice_has_no_outcome(
-    cluster: None, bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cluster: RayCluster, bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from posa_vla.evaluation import ray_rollout
 
@@ -75,15 +99,25 @@ def test_a_scene_that_kills_its_actor_twice_has_no_outcome(
             return super().run(seed, record)
 
     monkeypatch.setattr(ray_rollout, "RolloutWorker", Dies)
-    evidence = ray_rollout.evaluate_on_ray(
-        bundle.folder,
-        bundle.digest,
-        "sim_arm6",
-        "pick",
-        seeds,
-        PARAMS.evaluate,
-        PARAMS.collect.image_size,
-        tmp_path,
-    )
+    objects = open_objects(str(tmp_path))
+    ray_rollout.evaluate(job_spec(bundle, objects, seeds))
+    evidence = evidence_of(objects)
     assert [row.return_code for row in evidence.rows] == ["crashed", "ok"]
     assert not evidence.complete()
+
+
+def test_a_job_continues_where_rows_are_there_already(cluster: RayCluster, bundle: Bundle, tmp_path: Path) -> None:
+    from posa_vla.evaluation.submit import evaluate_as_job
+    from posa_vla.ray_jobs import Jobs
+
+    seeds = scene_seeds(bundle.digest, 3)
+    objects = open_objects(str(tmp_path))
+    place = ("sim_arm6", "pick", seeds, PARAMS.evaluate, PARAMS.collect.image_size, "evaluation")
+    first = evaluate_as_job(Jobs(cluster), objects, bundle, *place)
+    rows = {path: (tmp_path / path).stat().st_mtime_ns for path in objects.list("evaluation/rows/")}
+    assert len(rows) == 3
+    lost = next(iter(rows))
+    (tmp_path / lost).unlink()
+    again = evaluate_as_job(Jobs(cluster), objects, bundle, *place)
+    assert again == first
+    assert {p for p in rows if (tmp_path / p).stat().st_mtime_ns != rows[p]} == {lost}

@@ -4,23 +4,45 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from s3_server import s3_server
 from training_params import quick_params
 
 from posa_vla.model.posa_policy import load_policy
-from posa_vla.ray_cluster import ray_session
+from posa_vla.object_trees import get_tree, put_tree
+from posa_vla.objects import open_objects
+from posa_vla.params import Params
+from posa_vla.ray_cluster import RayCluster, ray_cluster
 from posa_vla.settings import Settings
+from posa_vla.training.storage import all_metrics, policy_path, training_path
+
+KEY = "k" * 64
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[None]:
-    with ray_session(Settings()):
+def s3() -> Iterator[None]:
+    with s3_server() as url:
+        import boto3
+
+        boto3.client("s3", endpoint_url=url).create_bucket(Bucket="storage")
         yield
 
 
+@pytest.fixture(scope="module")
+def cluster(s3: None) -> Iterator[RayCluster]:
+    with ray_cluster(Settings()) as running:
+        yield running
+
+
+def spec_of(storage: str, params: Params) -> dict[str, Any]:
+    folder = training_path(KEY)
+    return {"storage": storage, "data": "data/v1", "folder": folder, "params": params.model_dump(mode="json")}
+
+
 def test_training_survives_a_worker_that_is_killed(
-    cluster: None, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cluster: RayCluster, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from posa_vla.training import ray_trainer
 
@@ -45,13 +67,32 @@ def test_training_survives_a_worker_that_is_killed(
         worker(config)
 
     monkeypatch.setattr(ray_trainer, "_worker", dies_once)
-    rows: list[tuple[int, dict[str, float]]] = []
-    params = quick_params(workers=2)
-    folder = ray_trainer.train_on_ray(data, params, "k" * 64, tmp_path / "s", lambda s, m: rows.append((s, m)))
+    objects = open_objects(str(tmp_path / "storage"))
+    put_tree(objects, data, "data/v1")
+    spec = spec_of(objects.location, quick_params(workers=2))
+    ray_trainer.train(spec)
     assert marker.exists(), "the worker was killed"
-    assert load_policy(folder, "d").horizon == 8
+    policy = get_tree(objects, policy_path(KEY), tmp_path)
+    assert load_policy(policy, "d").horizon == 8
+    rows = list(all_metrics(objects, KEY))
     assert rows[-1][0] == 12
     assert "validation_action" in rows[-1][1]
+    assert not objects.list(f"{training_path(KEY)}/ray/"), "checkpoints of a finished training are of no use"
 
-    again = ray_trainer.train_on_ray(data, params, "k" * 64, tmp_path / "s", lambda s, m: pytest.fail("trained again"))
+    monkeypatch.setattr(ray_trainer, "_worker", lambda config: pytest.fail("trained again"))
+    ray_trainer.train(spec)
+
+
+def test_a_job_trains_with_nothing_but_the_bucket_between_us(cluster: RayCluster, data: Path, tmp_path: Path) -> None:
+    from posa_vla.ray_jobs import Jobs
+    from posa_vla.training.submit import train_as_job
+
+    rows: list[int] = []
+    place = (open_objects("s3://storage/posa"), data, "v1", quick_params(workers=1), KEY, tmp_path / "cache")
+    jobs = Jobs(cluster)
+    folder = train_as_job(jobs, *place, lambda step, metrics: rows.append(step))
+    assert folder.is_relative_to(tmp_path / "cache")
+    assert load_policy(folder, "d").horizon == 8
+    assert rows[-1] == 12
+    again = train_as_job(jobs, *place, lambda step, metrics: pytest.fail("trained again"))
     assert again == folder

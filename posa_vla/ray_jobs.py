@@ -1,0 +1,191 @@
+"""Work as jobs of a Ray cluster: named by the hash of their inputs, so that whoever asks again finds the same one."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import ray
+import requests
+from ray.exceptions import AuthenticationError
+from ray.job_submission import JobStatus, JobSubmissionClient
+
+from posa_vla.console import log_to_stderr, say
+from posa_vla.errors import BadInput, PosaError
+from posa_vla.ray_cluster import RayCluster
+
+# Seconds: between looks at a job, of one request, for which a cluster may be away, for a stopped job to end.
+_INTERVAL, _TIMEOUT, _PATIENCE, _STOPPING = 1.0, 30.0, 180.0, 30.0
+_ACTIVE = (JobStatus.PENDING, JobStatus.RUNNING)
+# Lines of a failed job's log that its error message shows.
+_LOG_LINES = 15
+
+
+class _Client(JobSubmissionClient):
+    """Ray's client, which alone would wait for ever on a head that has frozen."""
+
+    def _do_request(self, method: str, endpoint: str, **options: Any) -> Any:
+        return super()._do_request(method, endpoint, **{"timeout": _TIMEOUT, **options})
+
+    def ray_version(self) -> str:
+        """Version of the cluster."""
+        return str(self._do_request("GET", "/api/version").json()["ray_version"])
+
+
+class Jobs:
+    """Jobs of one cluster. A job outlives who submitted it; it does not outlive the cluster's head."""
+
+    def __init__(self, cluster: RayCluster, *, patience: float = _PATIENCE) -> None:
+        """Waits for the cluster to answer.
+
+        Args:
+            cluster: Where jobs go.
+            patience: Seconds for which it may be away, now and later.
+
+        Raises:
+            BadInput: It refuses the token, or runs another version of Ray.
+            PosaError: It does not answer.
+        """
+        self._cluster = cluster
+        self._patience = patience
+        self._away: float | None = None
+        client = None
+        while client is None:
+            client = self._ask(lambda: _Client(cluster.url))
+        self._client = client
+        version = self._client.ray_version()
+        if version != ray.__version__:
+            raise BadInput(
+                f"the Ray cluster at {cluster.url} runs version {version}, this is {ray.__version__}: both must be "
+                "the same, use one image for both"
+            )
+
+    def _ask(self, question: Callable[[], Any]) -> Any:
+        """The answer, or None while the cluster is away; a request that it refuses is an error."""
+        try:
+            answer = question()
+        except AuthenticationError:
+            raise BadInput(
+                f"the Ray cluster at {self._cluster.url} refuses the token: set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN "
+                "to the cluster's own"
+            ) from None
+        except (ConnectionError, requests.RequestException) as error:
+            now = time.monotonic()
+            if self._away is None:
+                self._away = now
+            if now - self._away > self._patience:
+                raise PosaError(
+                    f"the Ray cluster at {self._cluster.url} (setting POSA_RAY_ADDRESS) has not answered for "
+                    f"{self._patience:.0f} s: {error}"
+                ) from error
+            time.sleep(_INTERVAL)
+            return None
+        self._away = None
+        return answer
+
+    def _status(self, name: str) -> Any:
+        """A job's status; `absent` where the cluster knows none of this name; None while the cluster is away."""
+
+        def question() -> Any:
+            try:
+                return self._client.get_job_info(name).status
+            except RuntimeError as error:
+                if "404" in str(error):
+                    return "absent"
+                raise PosaError(f"the Ray cluster at {self._cluster.url} cannot tell of job {name}: {error}") from error
+
+        return self._ask(question)
+
+    def run(self, name: str, module: str, spec: dict[str, Any], watch: Callable[[], None]) -> None:
+        """Has a job do some work, and returns when it is done.
+
+        A job of this name that is pending or running is joined; one that ended is followed by another attempt, which
+        the work makes cheap by going on where the last one stopped. Interrupted (Ctrl-C, a cancelled flow), this stops
+        the job; killed, it leaves it running for the next call.
+
+        Args:
+            name: From the hash of the inputs.
+            module: Run as a program with `spec` in JSON as its argument (see `job_main`).
+            spec: JSON values.
+            watch: Called about once a second meanwhile, and once at the end.
+
+        Raises:
+            BadInput: The job met bad input.
+            PosaError: The job failed, or the cluster is gone.
+        """
+        attempt = self._join_or_submit(name, module, spec)
+        status: Any = None
+        try:
+            while True:
+                watch()
+                status = self._status(attempt)
+                if status == "absent":  # the head was restarted
+                    attempt = self._join_or_submit(name, module, spec)
+                elif status is not None and status not in _ACTIVE:
+                    break
+                time.sleep(_INTERVAL)
+        except BaseException as error:
+            if not isinstance(error, Exception):
+                self._stop(attempt)
+            raise
+        watch()
+        if status != JobStatus.SUCCEEDED:
+            self._fail(attempt, status)
+
+    def _join_or_submit(self, name: str, module: str, spec: dict[str, Any]) -> str:
+        number = 1
+        while True:
+            attempt = f"{name}-{number}"
+            status = self._status(attempt)
+            if status in _ACTIVE:
+                return attempt
+            if status == "absent":
+                command = f"python -m {module} {shlex.quote(json.dumps(spec))}"
+                environment = {"env_vars": self._cluster.variables}
+
+                def submit(attempt: str = attempt, command: str = command, environment: Any = environment) -> str:
+                    try:
+                        self._client.submit_job(entrypoint=command, submission_id=attempt, runtime_env=environment)
+                    except RuntimeError as error:
+                        if "already exists" not in str(error):
+                            raise PosaError(f"the Ray cluster refuses job {attempt}: {error}") from error
+                    return attempt
+
+                if self._ask(submit) is not None:
+                    return attempt
+            elif status is not None:
+                number += 1
+
+    def _stop(self, attempt: str) -> None:
+        try:
+            self._client.stop_job(attempt)
+            deadline = time.monotonic() + _STOPPING
+            while self._client.get_job_info(attempt).status in _ACTIVE and time.monotonic() < deadline:
+                time.sleep(0.2)
+        except (ConnectionError, requests.RequestException, RuntimeError) as error:
+            say(f"job {attempt} could not be stopped ({error}): ray job stop {attempt}")
+
+    def _fail(self, attempt: str, status: Any) -> None:
+        try:
+            info, log = self._client.get_job_info(attempt), self._client.get_job_logs(attempt)
+        except (ConnectionError, requests.RequestException, RuntimeError):
+            raise PosaError(f"job {attempt} ended as {status}, and its log cannot be read") from None
+        errors = [line.partition("error: ")[2] for line in log.splitlines() if line.startswith("error: ")]
+        if info.driver_exit_code == BadInput.exit_code and errors:
+            raise BadInput(errors[-1])
+        told = errors[-1] if errors else "\n".join(log.splitlines()[-_LOG_LINES:])
+        raise PosaError(f"job {attempt} ended as {status}: {told or info.message}")
+
+
+def job_main(work: Callable[[dict[str, Any]], None]) -> None:
+    """Body of a job's program: does the work that the command line describes; an error is one line and an exit code."""
+    log_to_stderr()
+    try:
+        work(json.loads(sys.argv[1]))
+    except PosaError as error:
+        say(f"error: {error}")
+        sys.exit(error.exit_code)

@@ -1,0 +1,69 @@
+"""A training as a job of a Ray cluster, followed from here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from posa_vla.console import progress
+from posa_vla.object_trees import get_tree, has_tree, put_tree
+from posa_vla.objects import Objects
+from posa_vla.params import Params
+from posa_vla.ray_jobs import Jobs
+from posa_vla.training.storage import get_metrics, metrics_paths, policy_path, training_path
+
+MetricsCallback = Callable[[int, dict[str, float]], None]
+
+
+def train_as_job(
+    jobs: Jobs,
+    objects: Objects,
+    data: Path,
+    version: str,
+    params: Params,
+    key: str,
+    cache: Path,
+    on_metrics: MetricsCallback,
+) -> Path:
+    """Trains on a cluster; continues by `key` where an earlier job was stopped, and joins one that is running.
+
+    Args:
+        jobs: Of the cluster.
+        objects: Storage that its nodes reach.
+        data: Prepared data folder on this machine.
+        version: Its name in the storage.
+        params: All parameters.
+        key: Content key of this training.
+        cache: Where the policy is kept if the storage is elsewhere.
+        on_metrics: Called in this process with step and means while the training runs.
+
+    Returns:
+        The folder with model.safetensors, config.json, normalisation.json and embodiment.json.
+
+    Raises:
+        PosaError: The training failed, or the cluster is gone.
+    """
+    policy = policy_path(key)
+    if not has_tree(objects, policy):
+        put_tree(objects, data, f"data/{version}")
+        seen: set[str] = set()
+        with progress("train", params.train.steps, unit="step") as advance:
+            shown = 0
+
+            def watch() -> None:
+                nonlocal shown
+                for path in metrics_paths(objects, key):
+                    for step, row in get_metrics(objects, path) if path not in seen else []:
+                        advance(max(step - shown, 0), f"loss {row['loss']:.3f}")
+                        shown = max(step, shown)
+                        on_metrics(step, row)
+                    seen.add(path)
+
+            spec = {
+                "storage": objects.location,
+                "data": f"data/{version}",
+                "folder": training_path(key),
+                "params": params.model_dump(mode="json"),
+            }
+            jobs.run(f"train-{key}", "posa_vla.training.ray_trainer", spec, watch)
+    return get_tree(objects, policy, cache)

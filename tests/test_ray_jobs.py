@@ -1,0 +1,178 @@
+"""Jobs of a Ray cluster: joined by name, stopped with whoever waits, and clear when they fail."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from posa_vla.errors import BadInput, PosaError
+from posa_vla.ray_cluster import RayCluster, ray_cluster
+from posa_vla.settings import Settings
+
+# Notes each start; then does what its spec says.
+PROGRAM = """
+import os
+import time
+from pathlib import Path
+from posa_vla.errors import BadInput, PosaError
+from posa_vla.ray_jobs import job_main
+
+def work(spec):
+    with open(spec["log"], "a") as log:
+        log.write(f"{os.getpid()}\\n")
+    while spec.get("until") and not Path(spec["until"]).exists():
+        time.sleep(0.05)
+    if "fail" in spec:
+        raise {"bad": BadInput, "broken": PosaError, "bug": ZeroDivisionError}[spec["fail"]]("it is " + spec["fail"])
+
+if __name__ == "__main__":
+    job_main(work)
+"""
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RayCluster]:
+    folder = tmp_path_factory.mktemp("programs")
+    (folder / "program.py").write_text(PROGRAM)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(folder))
+        with ray_cluster(Settings()) as running:
+            yield running
+
+
+def starts(log: Path) -> list[str]:
+    return log.read_text().split() if log.exists() else []
+
+
+def test_two_who_ask_at_once_share_one_job(cluster: RayCluster, tmp_path: Path) -> None:
+    from posa_vla.ray_jobs import Jobs
+
+    log, until = tmp_path / "log", tmp_path / "until"
+    spec = {"log": str(log), "until": str(until)}
+
+    def ask() -> None:
+        Jobs(cluster).run("shared", "program", spec, lambda: None)
+
+    other = threading.Thread(target=ask)
+    other.start()
+
+    def watch() -> None:
+        if starts(log):
+            until.touch()
+
+    Jobs(cluster).run("shared", "program", spec, watch)
+    other.join(60)
+    assert not other.is_alive()
+    assert len(starts(log)) == 1
+    Jobs(cluster).run("shared", "program", spec, lambda: None)
+    assert len(starts(log)) == 2, "who asks again has not found the result: another attempt"
+
+
+def test_who_is_interrupted_stops_the_job(cluster: RayCluster, tmp_path: Path) -> None:
+    from posa_vla.ray_jobs import Jobs
+
+    log = tmp_path / "log"
+
+    def watch() -> None:
+        if starts(log):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        Jobs(cluster).run("stopped", "program", {"log": str(log), "until": str(tmp_path / "never")}, watch)
+    assert not Path(f"/proc/{starts(log)[0]}").exists()
+
+
+def test_who_fails_leaves_the_job_to_the_next(cluster: RayCluster, tmp_path: Path) -> None:
+    from posa_vla.ray_jobs import Jobs
+
+    log, until = tmp_path / "log", tmp_path / "until"
+    spec = {"log": str(log), "until": str(until)}
+
+    def watch() -> None:
+        if starts(log):
+            raise PosaError("MLflow is away")
+
+    with pytest.raises(PosaError, match="MLflow"):
+        Jobs(cluster).run("kept", "program", spec, watch)
+    until.touch()
+    Jobs(cluster).run("kept", "program", spec, lambda: None)
+    assert len(starts(log)) == 1
+
+
+@pytest.mark.parametrize(
+    ("fail", "kind", "message"),
+    [
+        ("bad", BadInput, "it is bad"),
+        ("broken", PosaError, "ended as FAILED: it is broken"),
+        ("bug", PosaError, "ZeroDivisionError: it is bug"),
+    ],
+)
+def test_a_failed_job_says_why(
+    cluster: RayCluster, tmp_path: Path, fail: str, kind: type[PosaError], message: str
+) -> None:
+    from posa_vla.ray_jobs import Jobs
+
+    with pytest.raises(kind, match=message) as caught:
+        Jobs(cluster).run(f"fails-{fail}", "program", {"log": str(tmp_path / "log"), "fail": fail}, lambda: None)
+    assert type(caught.value) is kind
+
+
+def test_a_cluster_that_is_away_is_named_with_its_setting(cluster: RayCluster) -> None:
+    from posa_vla.ray_jobs import Jobs
+
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{taken.getsockname()[1]}"
+        with pytest.raises(PosaError, match=f"{url} .setting POSA_RAY_ADDRESS. has not answered for 2 s"):
+            Jobs(RayCluster(url, {}), patience=2)
+
+
+def test_a_wrong_token_is_refused(cluster: RayCluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    import subprocess
+    import sys
+
+    program = (
+        "import sys\nfrom posa_vla.ray_cluster import RayCluster\nfrom posa_vla.ray_jobs import Jobs\n"
+        "from posa_vla.errors import BadInput\n"
+        "try:\n    Jobs(RayCluster(sys.argv[1], {}))\nexcept BadInput as error:\n    print(error)\n"
+    )
+    variables = {**os.environ, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0" * 32}
+    run = subprocess.run([sys.executable, "-c", program, cluster.url], env=variables, capture_output=True, text=True)
+    assert "refuses the token" in run.stdout, run.stderr
+
+
+def test_the_address_of_a_jobs_api_is_asked_for() -> None:
+    with (
+        pytest.raises(BadInput, match="expected the cluster's Jobs API"),
+        ray_cluster(Settings(ray_address="head:6379")),
+    ):
+        pass
+
+
+def test_the_local_cluster_listens_on_loopback_alone(cluster: RayCluster) -> None:
+    sockets = {}
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        for line in Path(table).read_text().splitlines()[1:]:
+            fields = line.split()
+            if fields[3] == "0A":
+                sockets[fields[9]] = fields[1].partition(":")[0]
+    loopback = {"0100007F", "0000000000000000FFFF00000100007F", "0" * 24 + "01000000"}
+    found = 0
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if b"posa-ray-" + str(os.getpid()).encode() not in (process / "cmdline").read_bytes():
+                continue
+            links = [os.readlink(handle) for handle in (process / "fd").iterdir()]
+        except OSError:
+            continue
+        for link in links:
+            inode = link.removeprefix("socket:[").removesuffix("]")
+            if inode in sockets:
+                found += 1
+                assert sockets[inode] in loopback, f"{process} listens on {sockets[inode]}"
+    assert found >= 5
