@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import time
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -55,16 +56,16 @@ def register_candidate(
         version = register(run, target, Bundle(bundle, workspace.bundles / bundle), tags)
         run.set_tags({"posa.bundle": bundle, "posa.model_version": version, "posa.verdict": decided["verdict"]})
         if decided["verdict"] != "promote":
-            promotion_log(workspace, target).append(
-                {
-                    "key": f"{decided['decision']}:{bundle}",
-                    "kind": decided["verdict"],
-                    "bundle": bundle,
-                    "model_version": version,
-                    "decision": decided["decision"],
-                    "reasons": decided["reasons"],
-                }
-            )
+            entry = {
+                "key": f"{decided['decision']}:{bundle}",
+                "kind": decided["verdict"],
+                "bundle": bundle,
+                "model_version": version,
+                "decision": decided["decision"],
+                "reasons": decided["reasons"],
+            }
+            with promotions(workspace, "a registration"):
+                promotion_log(workspace, target).append(entry)
         return {"model_version": version, "run_id": run.run_id}
 
     inputs = {
@@ -111,6 +112,11 @@ def _code_state() -> CodeState:
     except subprocess.CalledProcessError as error:
         raise PosaError(f"git cannot tell which commit {_ROOT} is at: {error.stderr.strip()}") from None
     return CodeState(commit=commit, dirty=bool(changes), lock_sha256=sha256_file(lock) if lock.is_file() else None)
+
+
+def promotions(workspace: Workspace, purpose: str) -> AbstractContextManager[None]:
+    """Holds the channel and the promotion logs; whoever has them is done in seconds."""
+    return workspace.lock(purpose, "promotions.lock", wait=60)
 
 
 def target_trust(retraining: Retraining, publisher: Publisher) -> Trust:
@@ -195,7 +201,7 @@ def release_candidate(
     workspace, target, bundle = retraining.workspace, retraining.params.target, evaluated["bundle"]
     path = records_folder(workspace, target) / f"{decided['decision']}.dsse.json"
 
-    def work(key: str) -> dict[str, Any]:
+    def publish() -> dict[str, Any]:
         from posa_vla.promotion.registry import set_champion
         from posa_vla.release.bundle import Bundle
         from posa_vla.release.publisher import Publisher
@@ -234,6 +240,10 @@ def release_candidate(
         set_champion(workspace.mlflow_uri, target, registered["model_version"])
         return {**output, "release": record.release, "pending": None}
 
+    def work(key: str) -> dict[str, Any]:
+        with promotions(workspace, "a release"):
+            return publish()
+
     inputs = {
         "target": target,
         "decision": decided["decision"],
@@ -256,4 +266,5 @@ def refresh_channel(workspace: Workspace) -> bool:
     """Signs the channel's metadata anew where half its life is over; true if that was so."""
     from posa_vla.release.publisher import Publisher
 
-    return Publisher(workspace.channel, workspace.keys).refresh()
+    with promotions(workspace, "a refresh of the channel"):
+        return Publisher(workspace.channel, workspace.keys).refresh()

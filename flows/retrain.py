@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from prefect import flow, task
+from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
 
@@ -14,8 +14,12 @@ from flows import evaluate as evaluate_steps
 from flows import promote as promote_steps
 from flows import robot as robot_steps
 from flows import train as train_steps
-from flows.retraining import Retraining, timed
+from flows.changes import NO_CHANGES, Changes, Preset, resolve
+from flows.evaluate import champion_bundle
+from flows.retraining import Retraining, open_retraining, timed
 from flows.summary import step_rows, summarise, verdict_markdown
+from posa_vla.console import also_to
+from posa_vla.workspace import Workspace
 
 Output = dict[str, Any]
 
@@ -74,9 +78,30 @@ def robot(retraining: Retraining, released: Output) -> Output:
     return robot_steps.run_on_robot(retraining, released)
 
 
-@flow(name="retrain", validate_parameters=False)
-def retrain_flow(retraining: Retraining) -> Output:
-    """One retraining of one target."""
+@flow(name="retrain")
+def retrain(
+    preset: Preset | None = None,
+    target: str | None = None,
+    changes: Changes = NO_CHANGES,
+    params_file: str = "params.yaml",
+) -> Output:
+    """Demonstrations, data version, training, evaluation, verdict, registration; after "promote" release and robot.
+
+    Whatever was done for the same inputs is reused. "reject" and "no decision" are successful endings.
+
+    Args:
+        preset: Shipped overlay of the parameters: demo (eight minutes on two cores) or tiny (a minute, learns nothing).
+        target: Deployment target, one of `targets` in the parameter file; empty for the file's own choice.
+        changes: Single parameters that shall differ.
+        params_file: Parameter file on the machine that runs the flow.
+    """
+    start = time.monotonic()
+    params = resolve(preset, target, changes, params_file)
+    with also_to(get_run_logger().info), open_retraining(Workspace.open(), params, "a retraining") as retraining:
+        return {**_loop(retraining), "seconds": timed(start)}
+
+
+def _loop(retraining: Retraining) -> Output:
     start = time.monotonic()
     collect(retraining)
     data = version(retraining)
@@ -91,6 +116,9 @@ def retrain_flow(retraining: Retraining) -> Output:
         released = release(retraining, data, evaluated, decided, registered)
         if released["release"] is not None:
             reported = robot(retraining, released)
+        if champion_bundle(retraining.workspace, retraining.params.target) != candidate["digest"]:
+            # Rolled back since: the robot does not run what these steps once released.
+            reported = robot_steps.robot_state(retraining.workspace, retraining.params.target)
     summary = summarise(
         retraining.steps, data, trained, evaluated, decided, registered, released, reported, timed(start)
     )

@@ -1,17 +1,18 @@
-"""Start a retraining: hold the workspace, bring up Prefect's server meanwhile, run the flow."""
+"""Start a retraining from the command line: what is missing first, then Prefect's server, then the flow."""
 
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Any
 
+from flows.changes import Changes, resolve
 from flows.prefect_server import prefect_server
 from flows.retraining import open_retraining, timed
-from posa_vla.params import Params
 from posa_vla.workspace import Workspace
 
 
-def run_retraining(workspace: Workspace, params: Params) -> dict[str, Any]:
+def run_retraining(workspace: Workspace, preset: str | None, changes: Changes, params_file: Path) -> dict[str, Any]:
     """Runs the flow on a workspace that nobody else holds.
 
     Returns:
@@ -22,14 +23,16 @@ def run_retraining(workspace: Workspace, params: Params) -> dict[str, Any]:
         Busy: Another run holds the workspace.
     """
     start = time.monotonic()
-    with open_retraining(workspace, params, "posa retrain") as retraining, prefect_server(workspace.home) as server:
+    params = resolve(preset, None, changes, str(params_file))
+    # What is missing is said at once, not after Prefect has started; the flow takes the same lock again.
+    with open_retraining(workspace, params, "posa retrain"), prefect_server(workspace.home) as server:
         from flows.flow_runs import await_recorded, close_dead_runs
-        from flows.retrain import retrain_flow
+        from flows.retrain import retrain
 
         server.ready()
         if server.embedded:
-            close_dead_runs(retrain_flow.name)
-        state = retrain_flow(retraining, return_state=True)
+            close_dead_runs(retrain.name)
+        state = retrain(preset=preset, changes=changes, params_file=str(params_file), return_state=True)
         await_recorded(state.state_details.flow_run_id)
         summary: dict[str, Any] = state.result()
     return {**summary, "seconds": timed(start)}

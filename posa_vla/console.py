@@ -6,7 +6,8 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol, TextIO
 
@@ -18,6 +19,47 @@ stderr = Console(stderr=True)
 
 # Where the JSON document goes once standard output has been reserved for it.
 _reserved: TextIO | None = None
+
+# Who else hears every line: Prefect's page of a flow run.
+_listeners: list[Callable[[str], None]] = []
+
+
+@contextmanager
+def also_to(listener: Callable[[str], None]) -> Iterator[None]:
+    """Hands every line, and progress in tenths, to `listener` as well while the block runs."""
+    _listeners.append(listener)
+    try:
+        yield
+    finally:
+        _listeners.remove(listener)
+
+
+def _tell(text: str, *, shown: bool) -> None:
+    if not shown:
+        stderr.print(text, highlight=False, markup=False, soft_wrap=True)
+    for listener in _listeners:
+        listener(text)
+
+
+class _Tenths:
+    """A line every tenth of the way."""
+
+    def __init__(self, title: str, total: int, done: int, unit: str, *, shown: bool) -> None:
+        self._title, self._total, self._done, self._unit = title, total, done, unit
+        self._shown = shown
+        self._start, self._count, self._tenth = time.monotonic(), done, -1
+
+    def advance(self, steps: int, note: str) -> None:
+        """Counts; says so where a tenth is passed."""
+        self._count += steps
+        tenth = self._count * 10 // max(self._total, 1)
+        if tenth <= self._tenth:
+            return
+        self._tenth = tenth
+        rate = (self._count - self._done) / max(time.monotonic() - self._start, 1e-9)
+        left = f"{(self._total - self._count) / rate:.0f}" if rate > 0 else "unknown"
+        where = f"{self._title}: {self._count}/{self._total} {self._unit}"
+        _tell(f"{where}, {rate:.1f} {self._unit}/s, {left} s left {note}".rstrip(), shown=self._shown)
 
 
 class Advance(Protocol):
@@ -38,6 +80,7 @@ def progress(title: str, total: int, *, done: int = 0, unit: str = "it") -> Iter
         done: Units that an earlier run finished already.
         unit: Name of one unit.
     """
+    tenths = _Tenths(title, total, done, unit, shown=stderr.is_terminal)
     if stderr.is_terminal:
         columns = (
             TextColumn("{task.description}"),
@@ -57,34 +100,20 @@ def progress(title: str, total: int, *, done: int = 0, unit: str = "it") -> Iter
                 bar.update(task, rate=f"{speed:.1f} {unit}/s" if speed else "")
                 if note:
                     bar.update(task, note=note)
+                tenths.advance(steps, note)
 
             yield advance
         return
 
-    import time
-
-    start, count, shown = time.monotonic(), done, -1
-
     def plain(steps: int = 1, note: str = "") -> None:
-        nonlocal count, shown
-        count += steps
-        tenth = count * 10 // max(total, 1)
-        if tenth > shown:
-            shown = tenth
-            rate = (count - done) / max(time.monotonic() - start, 1e-9)
-            left = (total - count) / rate if rate > 0 else float("inf")
-            stderr.print(
-                f"{title}: {count}/{total} {unit}, {rate:.1f} {unit}/s, {left:.0f} s left {note}".rstrip(),
-                highlight=False,
-                markup=False,
-            )
+        tenths.advance(steps, note)
 
     yield plain
 
 
 def say(text: str) -> None:
     """One line for a person, on standard error."""
-    stderr.print(text, highlight=False, markup=False, soft_wrap=True)
+    _tell(text, shown=False)
 
 
 def reserve_stdout() -> None:

@@ -136,6 +136,17 @@ class Jobs:
         if status != JobStatus.SUCCEEDED:
             self._fail(attempt, status)
 
+    def active(self) -> list[str]:
+        """Names of jobs that are pending or running.
+
+        Raises:
+            PosaError: The cluster does not answer.
+        """
+        jobs = None
+        while jobs is None:
+            jobs = self._ask(self._client.list_jobs)
+        return sorted(job.submission_id for job in jobs if job.submission_id and job.status in _ACTIVE)
+
     def _join_or_submit(self, name: str, module: str, spec: dict[str, Any]) -> str:
         number = 1
         while True:

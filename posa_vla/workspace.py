@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import IO, Any, Literal
 
 from posa_vla.errors import BadInput, Busy
 from posa_vla.files import sha256_bytes, sha256_file, sha256_json, write_json
@@ -19,6 +19,17 @@ from posa_vla.objects import Objects, open_objects
 from posa_vla.settings import Settings, cache_folder
 
 Status = Literal["done", "reused"]
+
+# Locks that this process holds.
+_held: set[Path] = set()
+
+
+def _locked(file: IO[str]) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 @dataclass(frozen=True)
@@ -110,33 +121,55 @@ class Workspace:
         return self.settings.mlflow_tracking_uri or f"sqlite:///{self.home / 'mlflow' / 'mlflow.db'}"
 
     @contextmanager
-    def lock(self, purpose: str) -> Iterator[None]:
+    def lock(self, purpose: str, name: Literal["lock", "promotions.lock"] = "lock", wait: float = 0) -> Iterator[None]:
         """Holds the workspace until the block ends; the kernel frees it when the process dies, however it dies.
+
+        A process that holds it may take it again. What changes channel or promotion log holds `promotions.lock`, for
+        seconds, so that a rollback need not wait for a retraining.
+
+        Args:
+            purpose: What for; the next one is told.
+            name: What is held.
+            wait: Seconds to wait for it.
 
         Raises:
             Busy: Another process holds it; the message names process and purpose.
         """
         self.home.mkdir(parents=True, exist_ok=True)
-        path = self.home / "lock"
+        path, deadline = self.home / name, time.monotonic() + wait
+        if path in _held:
+            yield
+            return
         with path.open("a+") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+            while not _locked(file):
+                if time.monotonic() < deadline:
+                    time.sleep(0.1)
+                    continue
                 file.seek(0)
                 holder = file.read().strip() or "another process"
                 raise Busy(
                     f"workspace {self.home} is held by {holder}: wait for it, stop it, "
                     "or set POSA_HOME to another folder"
-                ) from None
+                )
             file.seek(0)
             file.truncate()
             file.write(f"{purpose}, process {os.getpid()}, since {time.strftime('%H:%M:%S')}")
             file.flush()
+            _held.add(path)
             try:
                 yield
             finally:
+                _held.discard(path)
                 file.seek(0)
                 file.truncate()
+
+    def held(self) -> bool:
+        """Whether another process holds the workspace at this moment."""
+        try:
+            with self.lock("a look at the lock"):
+                return False
+        except Busy:
+            return True
 
 
 def code_digest(*packages: str) -> str:

@@ -39,6 +39,8 @@ COMMANDS = {
     "evaluate": Command("posa_vla.cli.evaluate", extras="platform,sim"),
     "promote": Command("posa_vla.cli.promote", "promote", "platform"),
     "approve": Command("posa_vla.cli.promote", "approve"),
+    "rollback": Command("posa_vla.cli.rollback", "rollback", "platform"),
+    "worker": Command("posa_vla.cli.worker", "worker", "platform"),
     "robot": Command("posa_vla.cli.robot"),
     "demo": Command("posa_vla.cli.demo", extras="platform,sim"),
     "init": Command("posa_vla.cli.init", "init"),

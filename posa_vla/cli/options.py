@@ -16,15 +16,25 @@ Preset = Annotated[str | None, typer.Option("--preset", help="Shipped overlay: d
 Set = Annotated[list[str] | None, typer.Option("--set", help="One parameter, e.g. train.steps=100; repeatable.")]
 
 
+def require_params(path: Path) -> None:
+    """Stops where there is no parameter file.
+
+    Raises:
+        BadInput: So.
+    """
+    from posa_vla.errors import BadInput
+
+    if not path.exists():
+        raise BadInput(f"{path} does not exist: run in a checkout, or make a workspace with `posa init DIR`")
+
+
 def read_params(path: Path, preset: str | None, settings: list[str] | None) -> Params:
     """Reads the parameters that a command was given.
 
     Raises:
         BadInput: No such file, unknown key, unfitting value.
     """
-    from posa_vla.errors import BadInput
     from posa_vla.params import load_params
 
-    if not path.exists():
-        raise BadInput(f"{path} does not exist: run in a checkout, or make a workspace with `posa init DIR`")
+    require_params(path)
     return load_params(path, preset, settings)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from posa_vla.cli.options import AsJson, ParamsFile, Preset, Set, read_params
+from posa_vla.cli.options import AsJson, ParamsFile, Preset, Set, require_params
 
 
 def retrain(
@@ -18,12 +18,14 @@ def retrain(
     What is done already is reused; after a crash the same command continues. "reject" and "no decision" are successful
     endings too: the model is registered, nothing is released, the robot runs what it ran.
     """
+    from flows.changes import Changes
     from flows.start import run_retraining
     from flows.summary import table_rows
     from posa_vla.console import print_json, print_table
     from posa_vla.workspace import Workspace
 
-    summary = run_retraining(Workspace.open(), read_params(params_file, preset, settings))
+    require_params(params_file)
+    summary = run_retraining(Workspace.open(), preset, Changes(settings=settings or []), params_file)
     if as_json:
         print_json(summary)
     else:

@@ -108,6 +108,21 @@ def register(run: TrackedRun, model: str, bundle: Bundle, tags: Mapping[str, str
     return version
 
 
+def champion_version(uri: str, model: str) -> str | None:
+    """Version that the alias `champion` points at, or None.
+
+    Raises:
+        PosaError: MLflow does not answer.
+    """
+    client = connect(uri)
+    try:
+        return str(client.get_model_version_by_alias(model, CHAMPION).version)
+    except MlflowException as error:
+        if error.error_code in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}:
+            return None
+        raise PosaError(f"MLflow cannot tell the alias {CHAMPION!r} of model {model!r}: {error}") from error
+
+
 def set_champion(uri: str, model: str, version: str) -> None:
     """Points the alias `champion` at a version: a view of the promotion log, whose entry is written before.
 

@@ -10,7 +10,7 @@ from posa_vla.object_trees import get_tree, has_tree, put_tree
 from posa_vla.objects import Objects
 from posa_vla.params import Params
 from posa_vla.ray_jobs import Jobs
-from posa_vla.training.storage import get_metrics, metrics_paths, policy_path, training_path
+from posa_vla.training.storage import Row, get_metrics, metrics_paths, policy_path, training_path
 
 MetricsCallback = Callable[[int, dict[str, float]], None]
 
@@ -47,17 +47,24 @@ def train_as_job(
     if not has_tree(objects, policy):
         put_tree(objects, data, f"data/{version}")
         seen: set[str] = set()
-        with progress("train", params.train.steps, unit="step") as advance:
-            shown = 0
+
+        def news() -> list[Row]:
+            paths = [path for path in metrics_paths(objects, key) if path not in seen]
+            seen.update(paths)
+            return [row for path in paths for row in get_metrics(objects, path)]
+
+        shown = 0
+        for step, values in news():  # an earlier call's
+            on_metrics(step, values)
+            shown = max(step, shown)
+        with progress("train", params.train.steps, done=shown, unit="step") as advance:
 
             def watch() -> None:
                 nonlocal shown
-                for path in metrics_paths(objects, key):
-                    for step, row in get_metrics(objects, path) if path not in seen else []:
-                        advance(max(step - shown, 0), f"loss {row['loss']:.3f}")
-                        shown = max(step, shown)
-                        on_metrics(step, row)
-                    seen.add(path)
+                for step, values in news():
+                    advance(max(step - shown, 0), f"loss {values['loss']:.3f}")
+                    shown = max(step, shown)
+                    on_metrics(step, values)
 
             spec = {
                 "storage": objects.location,
