@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from flows.evaluate import champion_bundle
+from flows.champion import champion_bundle
 from posa_vla.evaluation.report import enlarge, overlay
 from posa_vla.evaluation.rollout import Rollout, Suite, run_episode, scene_seeds
 from posa_vla.model.posa_policy import load_policy

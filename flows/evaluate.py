@@ -5,26 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from flows.champion import champion_bundle, settle
 from flows.retraining import Retraining
 from posa_vla.evidence.evidence import Evidence, read_evidence, write_evidence
 from posa_vla.files import write_json
-from posa_vla.promotion.log import PromotionLog
 from posa_vla.release.bundle import Bundle
 from posa_vla.workspace import Workspace, code_digest
 
 # The code that decides how an episode goes, given the policy's files.
 EVALUATION_CODE = ("posa_vla.evaluation", "posa_vla.sim", "posa_vla.geometry", "posa_vla.model", "posa_vla.evidence")
-
-
-def promotion_log(workspace: Workspace, target: str) -> PromotionLog:
-    """The target's promotion log: the truth about who is champion."""
-    return PromotionLog(workspace.promotions / target / "log.jsonl")
-
-
-def champion_bundle(workspace: Workspace, target: str) -> str | None:
-    """Bundle digest of the target's champion, or None before the first promotion."""
-    entry = promotion_log(workspace, target).champion()
-    return None if entry is None else str(entry["bundle"])
 
 
 def evidence_path(workspace: Workspace, digest: str) -> Path:
@@ -57,7 +46,7 @@ def evaluate_candidate(retraining: Retraining, candidate: dict[str, Any]) -> dic
     """Runs the candidate, and the champion of this moment on the same scenes.
 
     The champion is pinned in the output, so that a second call judges against the same one; where another became
-    champion before this candidate was decided on, the evaluation is done anew.
+    champion since, the evaluation is done anew.
 
     Returns:
         `bundle`, `evidence`, `champion` and `champion_evidence` (digests, the latter two null for the first
@@ -68,6 +57,7 @@ def evaluate_candidate(retraining: Retraining, candidate: dict[str, Any]) -> dic
 
     workspace, target = retraining.workspace, retraining.params.target
     bundle = candidate["digest"]
+    settle(workspace, target)
 
     def work(key: str) -> dict[str, Any]:
         champion = champion_bundle(workspace, target)
@@ -88,9 +78,8 @@ def evaluate_candidate(retraining: Retraining, candidate: dict[str, Any]) -> dic
 
     def sound(output: dict[str, Any]) -> bool:
         digests = [digest for digest in (output["evidence"], output["champion_evidence"]) if digest is not None]
-        return all(_settled(evidence_path(workspace, digest)) for digest in digests) and (
-            judged(workspace, target, bundle) or champion_bundle(workspace, target) == output["champion"]
-        )
+        unchanged = champion_bundle(workspace, target) in (output["champion"], bundle)
+        return unchanged and all(_settled(evidence_path(workspace, digest)) for digest in digests)
 
     inputs = {
         "bundle": bundle,
@@ -106,11 +95,6 @@ def evaluate_candidate(retraining: Retraining, candidate: dict[str, Any]) -> dic
 def _settled(path: Path) -> bool:
     """Whether evidence is there and running its scenes again would add nothing: a crash of ours proves nothing."""
     return path.is_file() and all(row.return_code != "crashed" for row in read_evidence(path).rows)
-
-
-def judged(workspace: Workspace, target: str, bundle: str) -> bool:
-    """Whether the log holds a judgement on a bundle."""
-    return any(entry.get("bundle") == bundle for entry in promotion_log(workspace, target).entries())
 
 
 def decision_path(workspace: Workspace, digest: str) -> Path:

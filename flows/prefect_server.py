@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -18,10 +16,10 @@ from pathlib import Path
 
 from posa_vla.errors import PosaError
 from posa_vla.files import read_json, write_json
+from posa_vla.processes import dies_with_parent, free_port
 
 _START_SECONDS = 120.0
 _STOP_SECONDS = 10.0
-_DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG of prctl(2)
 
 
 @dataclass(frozen=True)
@@ -68,18 +66,6 @@ def running_server(home: Path) -> str | None:
     return url if url and healthy(url) else None
 
 
-def _die_with_parent() -> None:
-    """In the child, before its program starts: the kernel ends it with its parent, even after kill -9 (Linux only)."""
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, signal.SIGKILL)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @contextlib.contextmanager
 def prefect_server(home: Path) -> Iterator[Server]:
     """Points Prefect at a server; enter it before Prefect is imported.
@@ -104,7 +90,7 @@ def prefect_server(home: Path) -> Iterator[Server]:
     log_path = home / "logs" / "prefect-server.log"
     log_path.parent.mkdir(parents=True, exist_ok=True)
     (home / "prefect").mkdir(parents=True, exist_ok=True)
-    port = _free_port()
+    port = free_port()
     url = f"http://127.0.0.1:{port}"
     command = [sys.executable, "-m", "uvicorn", "--factory", "prefect.server.api.server:create_app"]
     command += ["--host", "127.0.0.1", "--port", str(port), "--log-level", "error", "--lifespan", "on"]
@@ -115,7 +101,7 @@ def prefect_server(home: Path) -> Iterator[Server]:
             stderr=subprocess.STDOUT,
             env={**os.environ, "PREFECT_UI_ENABLED": "0"},
             start_new_session=True,  # Ctrl-C is for the flow, which then ends the server
-            preexec_fn=_die_with_parent,
+            preexec_fn=dies_with_parent(signal.SIGKILL),
         )
     os.environ["PREFECT_API_URL"] = f"{url}/api"
 

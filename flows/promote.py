@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import subprocess
 import time
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flows.evaluate import champion_bundle, decision_path, evidence_path, promotion_log
+from flows.champion import champion_bundle, promotion_log, promotions, records_folder, withdrawn
+from flows.evaluate import decision_path, evidence_path
 from flows.retraining import Retraining
 from posa_vla.errors import PosaError, Refused
 from posa_vla.evidence.evidence import read_evidence
@@ -84,11 +84,13 @@ def _log_evidence(
     for name, digest in (("candidate", evaluated["evidence"]), ("champion", evaluated["champion_evidence"])):
         if digest is not None:
             rows = [row.model_dump(mode="json") for row in read_evidence(evidence_path(workspace, digest)).rows]
-            run.log_table(f"evidence-{name}", {column: [row[column] for row in rows] for column in rows[0]})
+            run.log_table(
+                f"evidence-{name}-{digest[:12]}", {column: [row[column] for row in rows] for column in rows[0]}
+            )
             run.log_text(evidence_path(workspace, digest).read_text(), f"records/evidence-{name}.json")
     run.log_text(decision_path(workspace, decided["decision"]).read_text(), "records/decision.json")
     run.describe("\n".join([f"**{decided['verdict']}**", "", *(f"- {reason}" for reason in decided["reasons"])]))
-    run.log_metrics(0, {f"evaluation/{k}": v for k, v in evaluated["summary"].items() if v is not None})
+    run.log_figures({f"evaluation/{k}": v for k, v in evaluated["summary"].items() if v is not None})
     for name in ("videos", "overlays"):
         for path in workspace.storage.list(f"{evaluated['reports']}/{name}/"):
             run.log_bytes(workspace.storage.get(path) or b"", f"{name}/{path.rpartition('/')[2]}")
@@ -114,11 +116,6 @@ def _code_state() -> CodeState:
     return CodeState(commit=commit, dirty=bool(changes), lock_sha256=sha256_file(lock) if lock.is_file() else None)
 
 
-def promotions(workspace: Workspace, purpose: str) -> AbstractContextManager[None]:
-    """Holds the channel and the promotion logs; whoever has them is done in seconds."""
-    return workspace.lock(purpose, "promotions.lock", wait=60)
-
-
 def target_trust(retraining: Retraining, publisher: Publisher) -> Trust:
     """What a robot of the target trusts."""
     from posa_vla.release.record import Trust
@@ -134,19 +131,16 @@ def target_trust(retraining: Retraining, publisher: Publisher) -> Trust:
         publishers=[key],
         approvers=sorted(target.approvers.values()),
         approvals=target.approvals,
+        simulated=embodiment.simulated,
     )
 
 
-def records_folder(workspace: Workspace, target: str) -> Path:
-    """The target's release records, `<decision digest>.dsse.json`, released ones and ones that wait for approval."""
-    return workspace.promotions / target / "records"
+def _next_release(workspace: Workspace, target: str, publisher: Publisher) -> int:
+    from posa_vla.release.record import read_record
 
-
-def _next_release(workspace: Workspace, target: str) -> int:
-    from posa_vla.release.record import record_number
-
-    numbers = [record_number(path.read_bytes()) for path in records_folder(workspace, target).glob("*.dsse.json")]
-    return max(numbers, default=0) + 1
+    records = [path.read_bytes() for path in records_folder(workspace, target).glob("*.dsse.json")]
+    shown = publisher.current(target)
+    return max((read_record(envelope).release for envelope in [*records, *([shown] if shown else [])]), default=0) + 1
 
 
 def _record(
@@ -155,13 +149,14 @@ def _record(
     evaluated: dict[str, Any],
     decided: dict[str, Any],
     registered: dict[str, Any],
+    publisher: Publisher,
 ) -> ReleaseRecord:
     from posa_vla.release.record import ReleaseRecord
 
     embodiment, target = retraining.embodiment, retraining.params.target
     return ReleaseRecord(
         target=target,
-        release=_next_release(retraining.workspace, target),
+        release=_next_release(retraining.workspace, target, publisher),
         bundle_digest=evaluated["bundle"],
         embodiment_id=embodiment.id,
         embodiment_digest=embodiment.digest,
@@ -186,8 +181,8 @@ def release_candidate(
 ) -> dict[str, Any]:
     """Signs the release record, and publishes it with the bundle once it has the approvals that the target asks for.
 
-    The record is written once for a decision, so that a killed call goes on with the number it had. Then: channel,
-    promotion log, alias.
+    The record is written once for a decision, so that a killed call goes on with the number it had. Then: promotion
+    log, channel, alias. A candidate that was rolled back from stays withdrawn.
 
     Returns:
         `release`, its number, or null while approvals are missing; `pending`, what is missing, in words, or null;
@@ -210,12 +205,18 @@ def release_candidate(
         champion = champion_bundle(workspace, target)
         if champion not in (evaluated["champion"], bundle):
             raise PosaError("another champion has come since this candidate was evaluated: run the same command again")
+        reason = withdrawn(workspace, target, bundle)
+        if reason is not None:
+            pending = (
+                f"this candidate was rolled back from ({reason}); to have it again: posa rollback --to its release"
+            )
+            return {"release": None, "pending": pending, "record": None, "trust": None}
         publisher = Publisher(workspace.channel, workspace.keys)
         trust = target_trust(retraining, publisher)
         folder = workspace.promotions / target / "trust"
         write_trust(folder, publisher.root_bytes(), trust)
         if not path.exists():
-            record = _record(retraining, data, evaluated, decided, registered)
+            record = _record(retraining, data, evaluated, decided, registered, publisher)
             write_bytes(path, sign_record(record, publisher.record_signer))
         envelope = path.read_bytes()
         record = verify(envelope, trust, require_approvals=False)
@@ -224,7 +225,7 @@ def release_candidate(
         if found < trust.approvals:
             pending = f"release {record.release} waits for {trust.approvals - found} approvals: posa approve {path}"
             return {**output, "release": None, "pending": pending}
-        publisher.publish(target, envelope, Bundle(bundle, workspace.bundles / bundle))
+        # The log first: whatever is killed from here on, `settle` brings the channel to what the log says.
         promotion_log(workspace, target).append(
             {
                 "key": output["record"],
@@ -237,6 +238,7 @@ def release_candidate(
                 "reasons": decided["reasons"],
             }
         )
+        publisher.publish(target, envelope, Bundle(bundle, workspace.bundles / bundle))
         set_champion(workspace.mlflow_uri, target, registered["model_version"])
         return {**output, "release": record.release, "pending": None}
 
@@ -255,7 +257,12 @@ def release_candidate(
         "code": code_digest("posa_vla.release"),
     }
     result = retraining.ledger.step(
-        "release", inputs, work, sound=lambda output: output["release"] is not None and path.is_file()
+        "release",
+        inputs,
+        work,
+        sound=lambda output: (
+            output["release"] is not None and path.is_file() and champion_bundle(workspace, target) == bundle
+        ),
     )
     if result.status == "reused":
         refresh_channel(workspace)

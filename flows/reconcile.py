@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from flows.evaluate import promotion_log
-from flows.promote import promotions, refresh_channel
+from flows.champion import promotion_log, promotions, settle
+from flows.promote import refresh_channel
 from posa_vla.errors import PosaError
 from posa_vla.params import Params
 from posa_vla.schema import Closed
@@ -31,10 +31,11 @@ class Finding(Closed):
 def reconcile_workspace(workspace: Workspace, params: Params) -> list[Finding]:
     """Looks at every target's alias, at the channel's age, and at jobs of the Ray cluster.
 
-    Sets an alias back to the log's champion, signs channel metadata past half its life; jobs are reported, not stopped.
-    A server that is away is a finding, and the rest is looked at nevertheless.
+    Publishes what a killed release left undone, sets an alias back to the log's champion, signs channel metadata past
+    half its life; jobs are reported, not stopped. A server that is away is a finding, and the rest is looked at.
     """
     looks: list[tuple[str, Callable[[], Iterator[Finding]]]] = [
+        ("releases", lambda: _releases(workspace, params)),
         ("aliases", lambda: _aliases(workspace, params)),
         ("release channel", lambda: _channel(workspace)),
         ("Ray jobs", lambda: _jobs(workspace)),
@@ -46,6 +47,13 @@ def reconcile_workspace(workspace: Workspace, params: Params) -> list[Finding]:
         except PosaError as error:
             findings.append(Finding(what=what, found=str(error), sound=False))
     return findings
+
+
+def _releases(workspace: Workspace, params: Params) -> Iterator[Finding]:
+    for target in params.targets:
+        done = "published what the log names" if settle(workspace, target) else ""
+        found = "the channel was behind the log" if done else "log, record and channel agree"
+        yield Finding(what=f"release of {target}", found=found, done=done)
 
 
 def _aliases(workspace: Workspace, params: Params) -> Iterator[Finding]:

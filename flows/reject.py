@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from flows.champion import champion_bundle
 from flows.data import find_data
-from flows.evaluate import champion_bundle, decide_candidate, evaluate_candidate
+from flows.evaluate import decide_candidate, evaluate_candidate
 from flows.retraining import Retraining, open_retraining, timed
 from flows.robot import robot_state
 from posa_vla.errors import BadInput

@@ -15,7 +15,6 @@ from flows import promote as promote_steps
 from flows import robot as robot_steps
 from flows import train as train_steps
 from flows.changes import NO_CHANGES, Changes, Preset, resolve
-from flows.evaluate import champion_bundle
 from flows.retraining import Retraining, open_retraining, timed
 from flows.summary import step_rows, summarise, verdict_markdown
 from posa_vla.console import also_to
@@ -116,9 +115,6 @@ def _loop(retraining: Retraining) -> Output:
         released = release(retraining, data, evaluated, decided, registered)
         if released["release"] is not None:
             reported = robot(retraining, released)
-        if champion_bundle(retraining.workspace, retraining.params.target) != candidate["digest"]:
-            # Rolled back since: the robot does not run what these steps once released.
-            reported = robot_steps.robot_state(retraining.workspace, retraining.params.target)
     summary = summarise(
         retraining.steps, data, trained, evaluated, decided, registered, released, reported, timed(start)
     )

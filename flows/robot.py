@@ -11,6 +11,7 @@ from typing import Any
 
 from flows.retraining import Retraining
 from posa_vla.errors import PosaError
+from posa_vla.robot.slots import Slots
 from posa_vla.workspace import Workspace, code_digest
 
 
@@ -21,8 +22,6 @@ def robot_home(workspace: Workspace, target: str) -> Path:
 
 def robot_state(workspace: Workspace, target: str) -> dict[str, Any]:
     """What the simulated robot runs without having been asked to take anything: `release`, null for nothing."""
-    from posa_vla.robot.slots import Slots
-
     running = Slots(robot_home(workspace, target)).running
     return {"release": None if running is None else running.release, "episodes": 0, "successes": 0}
 
@@ -72,4 +71,9 @@ def run_on_robot(retraining: Retraining, released: dict[str, Any]) -> dict[str, 
         "robot": params.robot.model_dump(mode="json"),
         "code": code_digest("posa_vla.robot"),
     }
-    return retraining.keep(retraining.ledger.step("robot", inputs, work, sound=lambda output: home.is_dir()))
+
+    def sound(output: dict[str, Any]) -> bool:
+        running = Slots(home).running
+        return running is not None and running.record_digest == released["record"]
+
+    return retraining.keep(retraining.ledger.step("robot", inputs, work, sound=sound))

@@ -6,8 +6,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from flows.evaluate import promotion_log
-from flows.promote import promotions, records_folder, target_trust
+from flows.champion import promotion_log, promotions, records_folder, settle
+from flows.promote import target_trust
 from flows.retraining import Retraining
 from posa_vla.errors import BadInput
 from posa_vla.files import write_bytes
@@ -62,6 +62,7 @@ def roll_back(workspace: Workspace, params: Params, to: int | None, reason: str)
         raise BadInput("a rollback needs a reason: it stands in the promotion log")
     retraining, target = Retraining(workspace, params), params.target
     with promotions(workspace, "a rollback"):
+        settle(workspace, target)
         champion, wanted = _chosen(workspace, target, to)
         publisher = Publisher(workspace.channel, workspace.keys)
         trust = target_trust(retraining, publisher)
@@ -82,7 +83,6 @@ def roll_back(workspace: Workspace, params: Params, to: int | None, reason: str)
             pending = f"the rollback to release {record.release} waits for {missing} approvals: posa approve {path}"
             return {**output, "release": None, "pending": pending}
         bundle = Bundle(record.bundle_digest, workspace.bundles / record.bundle_digest)
-        publisher.publish(target, envelope, bundle)
         promotion_log(workspace, target).append(
             {
                 "key": record_digest(envelope),
@@ -95,6 +95,7 @@ def roll_back(workspace: Workspace, params: Params, to: int | None, reason: str)
                 "reasons": [reason],
             }
         )
+        publisher.publish(target, envelope, bundle)
         set_champion(workspace.mlflow_uri, target, record.model_version)
         return {**output, "release": record.release, "pending": None}
 

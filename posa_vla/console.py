@@ -19,6 +19,7 @@ stderr = Console(stderr=True)
 
 # Where the JSON document goes once standard output has been reserved for it.
 _reserved: TextIO | None = None
+_printed = False
 
 # Who else hears every line: Prefect's page of a flow run.
 _listeners: list[Callable[[str], None]] = []
@@ -127,9 +128,16 @@ def reserve_stdout() -> None:
 
 def print_json(value: Any) -> None:
     """The command's one JSON document, on standard output."""
+    global _printed
+    _printed = True
     out = _reserved or sys.stdout
     out.write(json.dumps(value, indent=2, allow_nan=False) + "\n")
     out.flush()
+
+
+def printed_json() -> bool:
+    """Whether `print_json` has been called."""
+    return _printed
 
 
 def print_table(title: str, rows: list[tuple[str, str]]) -> None:

@@ -68,13 +68,17 @@ def get_tree(objects: Objects, path: str, cache: Path) -> Path:
     data = objects.get(_manifest(path))
     if data is None:
         raise PosaError(f"{objects.location} does not hold {path}, or only a part of it")
+    tree = parse_json(Tree, data, f"{objects.location}/{_manifest(path)}")
     place = objects.place(path)
     if place is not None:
+        for name, file in tree.files.items():
+            there = safe_join(place, name)
+            if not there.is_file() or there.stat().st_size != file.size or sha256_file(there) != file.sha256:
+                raise PosaError(f"{there} is not what it was when it was put there: it was changed")
         return place
     folder = cache / sha256_bytes(data)
     if folder.is_dir():
         return folder
-    tree = parse_json(Tree, data, f"{objects.location}/{_manifest(path)}")
     with new_folder(folder) as draft:
         for name, file in tree.files.items():
             _take(objects, f"{path}/{name}", safe_join(draft, name), file)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import importlib.resources
+import re
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from posa_vla.errors import BadInput, did_you_mean
 from posa_vla.schema import Closed, parse, read_yaml
@@ -124,6 +125,16 @@ class TargetParams(Closed):
     # Who may approve: name -> Ed25519 public key in hex, as `posa approve --new-key FILE` prints it.
     approvers: dict[str, str] = Field(default_factory=dict)
     gate: GateParams = GateParams()
+
+    @field_validator("approvers")
+    @classmethod
+    def _are_keys(cls, value: dict[str, str]) -> dict[str, str]:
+        for name, key in value.items():
+            if not re.fullmatch("[0-9a-f]{64}", key):
+                raise ValueError(
+                    f"{name}'s key is none: expected 64 hex digits, as `posa approve --new-key` prints them"
+                )
+        return value
 
 
 class RobotParams(Closed):

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import secrets
 import shutil
+import signal
+import subprocess
 import sys
 import tempfile
+import time
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from posa_vla.errors import BadInput, PosaError
+from posa_vla.processes import dies_with_parent, free_port
 from posa_vla.settings import Settings
 
 # What every Ray worker process gets: one thread each unless told otherwise (threads of several processes that fight
@@ -25,6 +28,18 @@ _WORKERS = {
     "MALLOC_TRIM_THRESHOLD_": "10000000000",
     "MALLOC_MMAP_THRESHOLD_": "10000000000",
 }
+
+
+# What the processes of a local cluster get.
+_CLUSTER = {
+    # Ray lowers its workers' priority, which on a machine that does anything else starves the training.
+    "RAY_worker_niceness": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    # Ray turns 127.0.0.1 into the machine's own address and then listens on all of them, unless it takes the machine
+    # for one that cannot be part of a larger cluster.
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+}
+_START_SECONDS, _STOP_SECONDS = 120.0, 30.0
 
 
 @dataclass(frozen=True)
@@ -67,38 +82,63 @@ def ray_cluster(settings: Settings) -> Iterator[RayCluster]:
             )
         yield RayCluster(settings.ray_address.rstrip("/"), _WORKERS)
         return
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    # Ray lowers its workers' priority, which on a machine that does anything else starves the training.
-    os.environ.setdefault("RAY_worker_niceness", "0")
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    # Ray turns 127.0.0.1 into the machine's own address and then listens on all of them, unless it takes the machine
-    # for one that cannot be part of a larger cluster.
-    os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+    # This process reads them as well, when it imports Ray to talk to the cluster.
     os.environ["RAY_AUTH_MODE"] = "token"
     os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(16))
-    import ray
-
-    folder = _private_folder()
+    folder = Path(_private_folder())
     try:
-        context: Any = ray.init(
-            address="local",
-            _temp_dir=folder,
-            include_dashboard=True,
-            dashboard_host="127.0.0.1",
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            object_store_memory=256 * 2**20,
-        )
-    except (ConnectionError, RuntimeError, TimeoutError, ValueError) as error:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise PosaError(f"Ray does not start on this machine: {error}") from error
-    try:
-        root, binaries = str(Path(__file__).parent.parent), str(Path(sys.executable).parent)
-        paths = {
-            "PYTHONPATH": os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH", "")])),
-            "PATH": os.pathsep.join([binaries, os.environ.get("PATH", os.defpath)]),
-        }
-        yield RayCluster(f"http://{context.address_info['webui_url']}", _WORKERS | paths)
+        with _running(folder) as url:
+            root, binaries = str(Path(__file__).parent.parent), str(Path(sys.executable).parent)
+            paths = {
+                "PYTHONPATH": os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH", "")])),
+                "PATH": os.pathsep.join([binaries, os.environ.get("PATH", os.defpath)]),
+            }
+            yield RayCluster(url, _WORKERS | paths)
     finally:
-        ray.shutdown()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _running(folder: Path) -> Iterator[str]:
+    """A head node of its own on free ports, as a process that ends with this one; yields the Jobs API's address."""
+    port = free_port()
+    command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--disable-usage-stats"]
+    command += ["--temp-dir", str(folder), "--object-store-memory", str(256 * 2**20), "--include-dashboard", "true"]
+    command += ["--dashboard-host", "127.0.0.1", "--dashboard-port", str(port), "--dashboard-agent-listen-port", "0"]
+    command += ["--port", "0", "--ray-client-server-port", str(free_port())]
+    command += ["--min-worker-port", "0", "--max-worker-port", "0"]
+    log_path = folder / "start.log"
+    with log_path.open("wb") as log:
+        child = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, **_CLUSTER},
+            start_new_session=True,  # not killed with us, but told of our end: then it ends all that it started
+            preexec_fn=dies_with_parent(signal.SIGTERM),
+        )
+    url = f"http://127.0.0.1:{port}"
+    try:
+        deadline = time.monotonic() + _START_SECONDS
+        while not _healthy(url):
+            if child.poll() is not None or time.monotonic() > deadline:
+                told = log_path.read_text(errors="replace").splitlines()[-5:]
+                raise PosaError("Ray does not start on this machine:\n" + "\n".join(told))
+            time.sleep(0.2)
+        yield url
+    finally:
+        child.terminate()
+        try:
+            child.wait(timeout=_STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.wait()
+
+
+def _healthy(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(f"{url}/api/gcs_healthz", timeout=2) as answer:
+            return bool(answer.status == 200)
+    except OSError:
+        return False

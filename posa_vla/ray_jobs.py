@@ -148,7 +148,8 @@ class Jobs:
         return sorted(job.submission_id for job in jobs if job.submission_id and job.status in _ACTIVE)
 
     def _join_or_submit(self, name: str, module: str, spec: dict[str, Any]) -> str:
-        number = 1
+        # A cluster that has just started answers, and cannot take a job yet.
+        number, deadline = 1, time.monotonic() + self._patience
         while True:
             attempt = f"{name}-{number}"
             status = self._status(attempt)
@@ -162,11 +163,14 @@ class Jobs:
                     try:
                         self._client.submit_job(entrypoint=command, submission_id=attempt, runtime_env=environment)
                     except RuntimeError as error:
+                        if "try again later" in str(error) and time.monotonic() < deadline:
+                            time.sleep(_INTERVAL)
+                            return ""
                         if "already exists" not in str(error):
                             raise PosaError(f"the Ray cluster refuses job {attempt}: {error}") from error
                     return attempt
 
-                if self._ask(submit) is not None:
+                if self._ask(submit):
                     return attempt
             elif status is not None:
                 number += 1

@@ -15,6 +15,7 @@ import mlflow
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param
 from mlflow.exceptions import MlflowException
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+from sqlalchemy.exc import SQLAlchemyError
 
 from posa_vla.errors import PosaError
 
@@ -51,7 +52,7 @@ def connect(uri: str) -> mlflow.MlflowClient:
     try:
         client = mlflow.MlflowClient(tracking_uri=uri, registry_uri=uri)
         client.search_experiments(max_results=1)
-    except MlflowException as error:
+    except (MlflowException, SQLAlchemyError) as error:
         raise PosaError(f"MLflow at {uri} does not answer (setting POSA_MLFLOW_TRACKING_URI): {error}") from error
     return client
 
@@ -82,6 +83,11 @@ class TrackedRun:
         new = [Param(k, v[:_PARAM_LENGTH]) for k, v in flat(params).items() if k not in known]
         for start in range(0, len(new), 100):
             self.client.log_batch(self.run_id, params=new[start : start + 100])
+
+    def log_figures(self, figures: Mapping[str, float]) -> None:
+        """Logs results; those of a later call are the ones that are shown."""
+        stamp = int(time.time() * 1000)
+        self.client.log_batch(self.run_id, metrics=[Metric(name, value, stamp, 0) for name, value in figures.items()])
 
     def log_metrics(self, step: int, metrics: Mapping[str, float]) -> None:
         """Logs metrics of a step; one that a resumed training repeats stays as it was."""

@@ -50,7 +50,9 @@ def make_record(bundle: str, release: int = 1, **changes: Any) -> ReleaseRecord:
     return ReleaseRecord(**{**values, **changes})
 
 
-def make_trust(*publishers: CryptoSigner, approvers: tuple[CryptoSigner, ...] = (), approvals: int = 0) -> Trust:
+def make_trust(
+    *publishers: CryptoSigner, approvers: tuple[CryptoSigner, ...] = (), approvals: int = 0, simulated: bool = True
+) -> Trust:
     embodiment = make_embodiment()
     return Trust(
         target=TARGET,
@@ -59,6 +61,7 @@ def make_trust(*publishers: CryptoSigner, approvers: tuple[CryptoSigner, ...] = 
         publishers=[public_hex(signer) for signer in publishers],
         approvers=[public_hex(signer) for signer in approvers],
         approvals=approvals,
+        simulated=simulated,
     )
 
 

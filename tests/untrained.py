@@ -43,14 +43,14 @@ def _episode(rng: np.random.Generator, embodiment: Embodiment) -> Episode:
     )
 
 
-def untrained_bundle(folder: Path, params: Params) -> Bundle:
-    """Seals an untrained policy below `folder`."""
+def untrained_bundle(folder: Path, params: Params, seed: int = 0) -> Bundle:
+    """Seals an untrained policy below `folder`; another seed gives another one."""
     embodiment = load_embodiment(params.chosen.embodiment)
     rng = np.random.default_rng(0)
     pack_episodes([_episode(rng, embodiment) for _ in range(4)], embodiment, params.prepare, folder / "data")
     files = folder / "files"
     files.mkdir()
-    initial_policy_files(folder / "data", params, files, seed=0)
+    initial_policy_files(folder / "data", params, files, seed=seed)
     return build_bundle(files, folder / "bundles")
 
 

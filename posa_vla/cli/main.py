@@ -88,7 +88,10 @@ def main(arguments: list[str] | None = None) -> None:
     console.log_to_stderr()
     try:
         os.environ.update(environment(Settings()))
-        sys.exit(_run(arguments))
+        code = _run(arguments)
+        if code and as_json and not console.printed_json():
+            console.print_json({"error": {"message": "said on standard error", "exit_code": code}})
+        sys.exit(code)
     except PosaError as error:
         message, code = str(error), error.exit_code
     except OSError as error:

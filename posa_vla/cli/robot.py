@@ -69,6 +69,7 @@ def run(
     image_size: Annotated[int, typer.Option("--image-size", min=16, help="Side of the camera images, pixels.")] = 64,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Scene of the first episode.")] = _FIRST_SEED,
     once: Annotated[bool, typer.Option("--once", help="One update, one set of episodes; else until Ctrl-C.")] = False,
+    retry: Annotated[bool, typer.Option("--retry", help="Try a release again that was given up as unhealthy.")] = False,
     interval: Annotated[float, typer.Option("--interval", min=0, help="Seconds between updates.")] = 30.0,
     as_json: AsJson = False,
 ) -> None:
@@ -95,6 +96,8 @@ def run(
         )
     agent = Agent(home, ChannelClient(channel, tuf_state(home), root), trust)
     with agent.slots.lock():
+        if retry:
+            agent.slots.forget_attempts()
         try:
             robot.connect()
             runner = Runner(agent, robot, execute=execute, max_steps=max_steps, seed=seed)

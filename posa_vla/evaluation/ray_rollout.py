@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -10,9 +11,10 @@ from posa_vla.evaluation.rollout import Rows, Suite, gather, run_episode
 from posa_vla.evidence.evidence import EpisodeRow
 from posa_vla.files import canonical_json
 from posa_vla.object_trees import get_tree
-from posa_vla.objects import open_objects
+from posa_vla.objects import Objects, open_objects
 from posa_vla.params import EvaluateParams
 from posa_vla.ray_jobs import job_main
+from posa_vla.release.bundle import verify_bundle
 from posa_vla.schema import parse
 from posa_vla.settings import Settings, cache_folder
 
@@ -26,8 +28,7 @@ class RolloutWorker:
         self._objects = open_objects(spec["storage"])
         self._folder: str = spec["folder"]
         self._environment = suite.open()
-        bundle = get_tree(self._objects, f"bundles/{spec['digest']}", cache_folder(Settings()))
-        self._policy = load_policy(bundle, spec["digest"], threads=1)
+        self._policy = load_policy(_bundle(self._objects, spec["digest"]), spec["digest"], threads=1)
         self._suite = suite
 
     def run(self, seed: int, record: bool) -> EpisodeRow:
@@ -38,6 +39,13 @@ class RolloutWorker:
         if record:
             keep_rollout(self._objects, self._folder, rollout)
         return rollout.row
+
+
+def _bundle(objects: Objects, digest: str) -> Path:
+    """The policy on this node, every byte verified."""
+    folder = get_tree(objects, f"bundles/{digest}", cache_folder(Settings()))
+    verify_bundle(folder, digest)
+    return folder
 
 
 def suite_of(spec: dict[str, Any]) -> Suite:
@@ -55,6 +63,9 @@ def evaluate(spec: dict[str, Any]) -> None:
     Args:
         spec: `storage`; `digest` (of the bundle there), `folder` (of this evaluation there), `embodiment`, `task`,
             `seeds`, `params`, `image_size`.
+
+    Raises:
+        PosaError: The bundle is not what its digest says.
     """
     suite, digest, objects = suite_of(spec), spec["digest"], open_objects(spec["storage"])
     kept = Rows(objects, spec["folder"], digest, suite)
@@ -63,6 +74,7 @@ def evaluate(spec: dict[str, Any]) -> None:
     waiting = [seed for seed in suite.seeds if seed not in rows]
     tries = dict.fromkeys(waiting, 0)
     if waiting:
+        _bundle(objects, digest)
         ray.init(log_to_driver=False, ignore_reinit_error=True)
     actor_class: Any = ray.remote(num_cpus=1)(RolloutWorker)
     processors = int(ray.cluster_resources().get("CPU", 1)) if waiting else 0  # type: ignore[no-untyped-call]  # Ray ships it untyped

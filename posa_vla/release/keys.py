@@ -28,6 +28,24 @@ def public_key(hex_bytes: str) -> SSlibKey:
         raise BadInput(f"{hex_bytes!r} is no Ed25519 public key: expected 64 hex digits") from None
 
 
+def canonical_keys(keys: list[str]) -> list[str]:
+    """Public keys in the one spelling that may be compared: lower-case hex.
+
+    Raises:
+        ValueError: One is no key, or is there twice.
+    """
+    found = []
+    for key in keys:
+        try:
+            public_key(key)
+        except BadInput as error:
+            raise ValueError(str(error)) from None
+        found.append(bytes.fromhex(key).hex())
+    if len(set(found)) != len(found):
+        raise ValueError("the same key is there twice: each person has one of their own")
+    return found
+
+
 def public_hex(signer: CryptoSigner) -> str:
     """The signer's public key, 32 raw bytes in hex: what a person copies into `params.yaml`."""
     key: str = signer.public_key.keyval["public"]
@@ -46,6 +64,8 @@ def load_key(path: Path) -> CryptoSigner:
         key = load_pem_private_key(path.read_bytes(), password=None)
     except FileNotFoundError:
         raise BadInput(f"key {path} does not exist") from None
+    except OSError as error:
+        raise BadInput(f"key {path} cannot be read: {error.strerror}") from None
     except (ValueError, TypeError) as error:
         raise BadInput(f"{path} is no Ed25519 private key in PEM: {error}") from None
     if not isinstance(key, Ed25519PrivateKey):

@@ -12,8 +12,8 @@ from tuf.api.metadata import Metadata, MetaFile, Root, Snapshot, TargetFile, Tar
 from tuf.api.serialization.json import JSONSerializer
 
 from posa_vla.errors import PosaError, Refused
-from posa_vla.files import write_bytes
-from posa_vla.objects import open_objects
+from posa_vla.files import sha256_bytes, write_bytes
+from posa_vla.objects import DirectoryObjects, Objects, open_objects
 from posa_vla.release.bundle import MANIFEST, Bundle, verify_bundle
 from posa_vla.release.channel import METADATA, TARGETS, bundle_path, record_path
 from posa_vla.release.keys import load_or_create_keys, public_hex
@@ -31,11 +31,29 @@ def _now() -> datetime:
     return datetime.now(UTC).replace(microsecond=0)
 
 
+_State = tuple[Timestamp, Snapshot, Targets]
+
+
+def _copy(state: _State, source: Objects, target: Objects) -> None:
+    """Copies metadata in the order in which a kill cannot hurt: what makes it count comes last."""
+    timestamp, snapshot, _ = state
+    names = [
+        f"{snapshot.meta['targets.json'].version}.targets.json",
+        f"{timestamp.snapshot_meta.version}.snapshot.json",
+    ]
+    for name in [*names, "timestamp.json"]:
+        data = source.get(f"{METADATA}/{name}")
+        if data is None:
+            raise PosaError(f"{source.location} has lost {name}: restore it")
+        target.put(f"{METADATA}/{name}", data)
+
+
 class Publisher:
     """Signs a channel's metadata with the keys of a workspace.
 
-    What is already on the channel is verified with those keys before anything is built on it: whoever can only write
-    to the channel cannot have files vouched for.
+    What was signed last is kept beside the keys, and put back on a channel that shows less: whoever can only write to
+    the channel can neither have files vouched for nor an old state signed anew. What such a memory does not know is
+    verified with the keys before anything is built on it.
     """
 
     def __init__(self, location: str, keys: Path) -> None:
@@ -51,6 +69,7 @@ class Publisher:
         self._objects = open_objects(location)
         self._signers = load_or_create_keys(keys)
         self._root_file = keys / "root.json"
+        self._memory: Objects = DirectoryObjects(keys / "channels" / sha256_bytes(location.encode())[:16])
         self._root = self._open_root()
 
     def _open_root(self) -> Metadata[Root]:
@@ -93,8 +112,8 @@ class Publisher:
         metadata.sign(self._signers[role])
         return metadata.to_bytes(JSONSerializer(compact=False))
 
-    def _read(self, role: str, name: str) -> Metadata[Any] | None:
-        data = self._objects.get(f"{METADATA}/{name}")
+    def _read(self, objects: Objects, role: str, name: str) -> Metadata[Any] | None:
+        data = objects.get(f"{METADATA}/{name}")
         if data is None:
             return None
         try:
@@ -102,23 +121,33 @@ class Publisher:
             self._root.signed.verify_delegate(role, metadata.signed_bytes, metadata.signatures)
         except (RepositoryError, ValueError) as error:
             raise Refused(
-                f"release channel {self._objects.location}: {name} does not verify with this workspace's keys "
+                f"release channel {objects.location}: {name} does not verify with this workspace's keys "
                 f"({error}): nothing is published on top of it; restore the channel"
             ) from None
         return metadata
 
-    def _current(self) -> tuple[Timestamp, Snapshot, Targets] | None:
-        timestamp = self._read("timestamp", "timestamp.json")
+    def _state(self, objects: Objects) -> _State | None:
+        timestamp = self._read(objects, "timestamp", "timestamp.json")
         if timestamp is None:
             return None
-        snapshot = self._read("snapshot", f"{timestamp.signed.snapshot_meta.version}.snapshot.json")
+        snapshot = self._read(objects, "snapshot", f"{timestamp.signed.snapshot_meta.version}.snapshot.json")
         version = None if snapshot is None else snapshot.signed.meta["targets.json"].version
-        targets = self._read("targets", f"{version}.targets.json")
+        targets = self._read(objects, "targets", f"{version}.targets.json")
         if snapshot is None or targets is None:
             raise PosaError(
-                f"release channel {self._objects.location}: timestamp.json names metadata that is not there: restore it"
+                f"release channel {objects.location}: timestamp.json names metadata that is not there: restore it"
             )
         return timestamp.signed, snapshot.signed, targets.signed
+
+    def _current(self) -> _State | None:
+        """The newer of what is remembered and what the channel shows; both show it afterwards."""
+        mine, theirs = self._state(self._memory), self._state(self._objects)
+        if mine is not None and (theirs is None or theirs[0].version < mine[0].version):
+            _copy(mine, self._memory, self._objects)
+            return mine
+        if theirs is not None and (mine is None or mine[0].version < theirs[0].version):
+            _copy(theirs, self._objects, self._memory)
+        return theirs
 
     def current(self, target: str) -> bytes | None:
         """The envelope of a target's newest release as the channel has it, or None."""
@@ -141,8 +170,8 @@ class Publisher:
     def publish(self, target: str, envelope: bytes, bundle: Bundle) -> None:
         """Makes a record and its bundle what the target's robots may run; twice the same changes nothing.
 
-        Files first, then targets, snapshot and last timestamp: until that one is written, robots see the channel as it
-        was.
+        Files first, then, remembered here and then shown there, targets, snapshot and last timestamp: until that one is
+        on the channel, robots see it as it was.
 
         Raises:
             Refused: The bundle is not what its digest says, or the channel does not verify.
@@ -166,24 +195,25 @@ class Publisher:
 
     def _put_targets(self, targets: Targets) -> MetaFile:
         data = self._sign(Metadata(targets), "targets")
-        self._objects.put(f"{METADATA}/{targets.version}.targets.json", data)
+        self._memory.put(f"{METADATA}/{targets.version}.targets.json", data)
         return MetaFile.from_data(targets.version, data, ["sha256"])
 
-    def _write(self, targets: MetaFile, found: tuple[Timestamp, Snapshot, Targets] | None) -> None:
-        """Writes a snapshot on targets metadata that is there, and then the timestamp that makes it count."""
+    def _write(self, targets: MetaFile, found: _State | None) -> None:
+        """Signs a snapshot on targets metadata that is there, and the timestamp that makes it count; then publishes."""
         snapshot = Snapshot(
             version=1 if found is None else found[1].version + 1,
             expires=_now() + LIFETIMES["snapshot"],
             meta={"targets.json": targets},
         )
         data = self._sign(Metadata(snapshot), "snapshot")
-        self._objects.put(f"{METADATA}/{snapshot.version}.snapshot.json", data)
+        self._memory.put(f"{METADATA}/{snapshot.version}.snapshot.json", data)
         timestamp = Timestamp(
             version=1 if found is None else found[0].version + 1,
             expires=_now() + LIFETIMES["timestamp"],
             snapshot_meta=MetaFile.from_data(snapshot.version, data, ["sha256"]),
         )
-        self._objects.put(f"{METADATA}/timestamp.json", self._sign(Metadata(timestamp), "timestamp"))
+        self._memory.put(f"{METADATA}/timestamp.json", self._sign(Metadata(timestamp), "timestamp"))
+        self._current()
 
     def refresh(self) -> bool:
         """Signs anew what has lived half its life, so that robots keep believing the channel.

@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 from securesystemslib.dsse import Envelope
 from securesystemslib.exceptions import VerificationError
 from securesystemslib.signer import CryptoSigner, Key
 
 from posa_vla.errors import BadInput, Refused
 from posa_vla.files import canonical_json, sha256_bytes
-from posa_vla.release.keys import public_key
+from posa_vla.release.keys import canonical_keys, public_key
 from posa_vla.schema import Closed, parse
 
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
@@ -71,6 +71,7 @@ class Trust(Closed):
         publishers: Public keys (hex); one of them must have signed.
         approvers: Public keys (hex) of people.
         approvals: How many of them must have signed as well.
+        simulated: Whether the robot exists in simulation alone; only then may `approvals` be 0.
     """
 
     schema_version: Literal[1] = 1
@@ -80,16 +81,18 @@ class Trust(Closed):
     publishers: list[str] = Field(min_length=1)
     approvers: list[str] = Field(default_factory=list)
     approvals: int = Field(default=0, ge=0)
+    simulated: bool = False
 
     @field_validator("publishers", "approvers")
     @classmethod
     def _are_keys(cls, value: list[str]) -> list[str]:
-        for key in value:
-            try:
-                public_key(key)
-            except BadInput as error:
-                raise ValueError(str(error)) from None
-        return value
+        return canonical_keys(value)
+
+    @model_validator(mode="after")
+    def _nobody_approves_their_own(self) -> Trust:
+        if set(self.publishers) & set(self.approvers):
+            raise ValueError("a publisher's key is among the approvers: nobody approves what they publish")
+        return self
 
 
 def _envelope(data: bytes) -> Envelope:
@@ -137,9 +140,9 @@ def record_digest(envelope: bytes) -> str:
     return sha256_bytes(_envelope(envelope).payload)
 
 
-def record_number(envelope: bytes) -> int:
-    """Release number that an envelope of one's own claims; its signatures are not looked at."""
-    return _read(_envelope(envelope).payload).release
+def read_record(envelope: bytes) -> ReleaseRecord:
+    """What an envelope of one's own says; its signatures are not looked at."""
+    return _read(_envelope(envelope).payload)
 
 
 def _signers(envelope: Envelope, keys: list[str]) -> int:
@@ -156,8 +159,13 @@ def _signers(envelope: Envelope, keys: list[str]) -> int:
 
 
 def approvals(envelope: bytes, trust: Trust) -> int:
-    """How many approvers of `trust`, other than publishers, have signed."""
-    return _signers(_envelope(envelope), [key for key in trust.approvers if key not in trust.publishers])
+    """How many approvers of `trust` have signed."""
+    return _signers(_envelope(envelope), trust.approvers)
+
+
+def signed_by(envelope: bytes, publisher: str) -> bool:
+    """Whether a publisher's key (hex) has signed an envelope."""
+    return _signers(_envelope(envelope), [publisher]) == 1
 
 
 def verify(envelope: bytes, trust: Trust, *, require_approvals: bool = True) -> ReleaseRecord:
@@ -169,8 +177,8 @@ def verify(envelope: bytes, trust: Trust, *, require_approvals: bool = True) -> 
         require_approvals: False to look at a record that still waits for them.
 
     Raises:
-        Refused: A signature is missing or wrong; the record is of another kind, target or embodiment; a record for a
-            robot that is not simulated stands on no approval.
+        Refused: A signature is missing or wrong; the record is of another kind, target or embodiment; approvals are
+            missing, of which a robot that is not simulated asks for one whatever its trust says.
     """
     opened = _envelope(envelope)
     if _signers(opened, trust.publishers) == 0:
@@ -183,7 +191,7 @@ def verify(envelope: bytes, trust: Trust, *, require_approvals: bool = True) -> 
             f"release record: made for embodiment {record.embodiment_id} ({record.embodiment_digest[:12]}), "
             f"this is {trust.embodiment_id} ({trust.embodiment_digest[:12]})"
         )
-    needed = max(trust.approvals, 0 if record.simulated else 1)
+    needed = max(trust.approvals, 0 if trust.simulated and record.simulated else 1)
     found = approvals(envelope, trust)
     if require_approvals and found < needed:
         raise Refused(f"release record: signed by {found} approvers, this robot asks for {needed}: `posa approve`")

@@ -155,7 +155,8 @@ class Agent:
             )
         if self.slots.attempts(digest) >= _ATTEMPTS:
             raise Refused(
-                f"release {record.release} did not become healthy in {_ATTEMPTS} attempts: publish a newer release"
+                f"release {record.release} did not become healthy in {_ATTEMPTS} attempts: publish a newer one, or "
+                "have it tried again: posa robot run --retry"
             )
         self._fetch(record)
         self._checkpoint("stage")
@@ -163,7 +164,7 @@ class Agent:
         held = Installed(release=record.release, bundle_digest=record.bundle_digest, record_digest=digest)
         self._checkpoint("mark")
         self.slots.mark_pending(slot, held)
-        self._try(slot, held)
+        self._try(slot, held, record.rollback)
         return "installed", ""
 
     def _fetch(self, record: ReleaseRecord) -> None:
@@ -183,7 +184,7 @@ class Agent:
         self._checkpoint("verify")
         verify_bundle(self.slots.incoming, record.bundle_digest)
 
-    def _try(self, slot: SlotName, held: Installed) -> None:
+    def _try(self, slot: SlotName, held: Installed, rollback: bool) -> None:
         """Commits a pending slot that is healthy, empties one that is not."""
         self._checkpoint("health")
         folder, robot = self.slots.folder(slot), self._trust.embodiment_digest
@@ -193,7 +194,7 @@ class Agent:
             self.slots.clear(slot)
             raise Refused(f"release {held.release} is not healthy: {complaint}")
         self._checkpoint("commit")
-        self.slots.commit()
+        self.slots.commit(alone=rollback)
         self._checkpoint("done")
 
     def policy(self) -> RobotPolicy:

@@ -200,10 +200,20 @@ class Slots:
         slots = {**state.slots, slot: held}
         self._write(state.model_copy(update={"slots": slots, "pending": slot, "attempts": tried}))
 
-    def commit(self) -> None:
-        """Makes the pending slot the active one."""
+    def commit(self, *, alone: bool = False) -> None:
+        """Makes the pending slot the active one.
+
+        Args:
+            alone: Forget the other slot in the same write: it holds what a rollback leads away from.
+        """
         state = self.state
-        self._write(state.model_copy(update={"active": state.pending, "pending": None, "attempts": None}))
+        slots = {name: held for name, held in state.slots.items() if name == state.pending or not alone}
+        changes = {"active": state.pending, "pending": None, "attempts": None, "slots": slots}
+        self._write(state.model_copy(update=changes))
+
+    def forget_attempts(self) -> None:
+        """Lets a release that did not become healthy be tried again."""
+        self._write(self.state.model_copy(update={"attempts": None}))
 
     def activate(self, slot: SlotName) -> None:
         """Makes a slot, found sound, the active one."""

@@ -60,6 +60,26 @@ def test_json_stays_the_only_thing_on_standard_output_when_a_command_fails(home:
     assert "demo" in error["message"]
 
 
+def test_usage_errors_are_one_json_document_too(home: Path) -> None:
+    done = posa("retrain", "--presett", "x", "--json", home=home)
+    assert done.returncode == 2
+    assert json.loads(done.stdout)["error"]["exit_code"] == 2
+    assert "--presett" in done.stderr
+
+
+def test_a_folder_instead_of_the_parameters_is_bad_input(home: Path) -> None:
+    done = posa("promote", "--json", "--params", str(home.parent), home=home)
+    assert done.returncode == 2, done.stderr
+    assert "cannot be read" in json.loads(done.stdout)["error"]["message"]
+
+
+def test_an_approver_without_a_key_is_found_before_the_work_starts(home: Path) -> None:
+    done = posa("retrain", "--set", "targets.sim-pick.approvers.ada=nothex", home=home)
+    assert done.returncode == 2
+    assert "ada" in done.stderr
+    assert "64 hex digits" in done.stderr
+
+
 def test_a_held_workspace_says_by_whom(home: Path) -> None:
     with Workspace(home, Workspace.open().settings).lock("the other run"):
         done = posa("retrain", "--preset", "tiny", home=home)

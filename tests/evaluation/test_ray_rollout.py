@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from local_ray import local_ray
+from releases import flip
 from untrained import arm_params, untrained_bundle
 
+from posa_vla.errors import PosaError
 from posa_vla.evaluation.rollout import evaluate, scene_seeds
 from posa_vla.evidence.evidence import Evidence
 from posa_vla.model.posa_policy import load_policy
@@ -28,6 +32,12 @@ PARAMS = arm_params()
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     require_gl()
     return untrained_bundle(tmp_path_factory.mktemp("policy"), PARAMS)
+
+
+@pytest.fixture
+def ray_here() -> Iterator[None]:
+    with local_ray():
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +65,7 @@ def evidence_of(objects: Objects) -> Evidence:
 
 
 def test_actors_give_what_one_process_gives_although_one_dies(
-    cluster: RayCluster, bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ray_here: None, bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from posa_vla.evaluation import ray_rollout
 
@@ -85,7 +95,7 @@ def test_actors_give_what_one_process_gives_although_one_dies(
 
 
 def test_a_scene_that_kills_its_actor_twice_has_no_outcome(
-    cluster: RayCluster, bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ray_here: None, bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from posa_vla.evaluation import ray_rollout
 
@@ -121,3 +131,21 @@ def test_a_job_continues_where_rows_are_there_already(cluster: RayCluster, bundl
     again = evaluate_as_job(Jobs(cluster), objects, bundle, *place)
     assert again == first
     assert {p for p in rows if (tmp_path / p).stat().st_mtime_ns != rows[p]} == {lost}
+
+
+@pytest.mark.fault
+def test_a_policy_of_which_a_byte_has_flipped_gives_no_evidence(
+    cluster: RayCluster, bundle: Bundle, tmp_path: Path
+) -> None:
+    from posa_vla.evaluation.submit import evaluate_as_job
+    from posa_vla.ray_jobs import Jobs
+
+    objects = open_objects(str(tmp_path))
+    place = tmp_path / "bundles" / bundle.digest
+    shutil.copytree(bundle.folder, place)
+    put_tree(objects, place, f"bundles/{bundle.digest}")
+    flip(place / "model.safetensors")
+    conditions = ("sim_arm6", "pick", scene_seeds(bundle.digest, 2), PARAMS.evaluate, PARAMS.collect.image_size)
+    with pytest.raises(PosaError, match="it was changed"):
+        evaluate_as_job(Jobs(cluster), objects, Bundle(bundle.digest, place), *conditions, "evaluation")
+    assert not objects.exists("evaluation/evidence.json")

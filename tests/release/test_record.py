@@ -8,12 +8,14 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 from releases import make_record, make_trust
 from securesystemslib.signer import CryptoSigner
 
 from posa_vla.errors import Refused
 from posa_vla.files import canonical_json
-from posa_vla.release.record import approve_record, record_digest, sign_record, verify
+from posa_vla.release.keys import public_hex
+from posa_vla.release.record import Trust, approve_record, record_digest, sign_record, verify
 
 GOLDEN = Path(__file__).with_name("golden")
 PUBLISHER, APPROVER, STRANGER = (CryptoSigner.generate_ed25519() for _ in range(3))
@@ -78,7 +80,7 @@ def test_the_subject_is_the_bundle_that_is_described() -> None:
 
 
 def test_approvals_count_distinct_approvers_who_did_not_publish() -> None:
-    trust = make_trust(PUBLISHER, approvers=(APPROVER, PUBLISHER), approvals=1)
+    trust = make_trust(PUBLISHER, approvers=(APPROVER,), approvals=1)
     with pytest.raises(Refused, match="signed by 0 approvers"):
         verify(ENVELOPE, trust)
     with pytest.raises(Refused, match="signed by 0 approvers"):
@@ -88,6 +90,19 @@ def test_approvals_count_distinct_approvers_who_did_not_publish() -> None:
     assert record_digest(approved) == record_digest(ENVELOPE)
     with pytest.raises(Refused, match="asks for 2"):
         verify(approve_record(approved, APPROVER), make_trust(PUBLISHER, approvers=(APPROVER,), approvals=2))
+
+
+def test_a_key_is_one_person_however_it_is_spelt() -> None:
+    known = make_trust(PUBLISHER, approvers=(APPROVER,), approvals=1).model_dump()
+    key, own = public_hex(APPROVER), public_hex(PUBLISHER)
+    assert Trust.model_validate({**known, "approvers": [key.upper()]}).approvers == [key]
+    for approvers, words in (
+        ([key, key.upper()], "twice"),
+        ([key, f"{key[:2]} {key[2:]}"], "twice"),
+        ([own.upper()], "nobody"),
+    ):
+        with pytest.raises(ValidationError, match=words):
+            Trust.model_validate({**known, "approvers": approvers})
 
 
 def test_an_approval_is_of_one_record_alone() -> None:
@@ -103,11 +118,12 @@ def test_a_robot_that_is_not_simulated_always_needs_an_approval() -> None:
     real = sign_record(make_record("a" * 64, simulated=False), PUBLISHER)
     with pytest.raises(Refused, match="asks for 1"):
         verify(real, make_trust(PUBLISHER, approvers=(APPROVER,), approvals=0))
+    with pytest.raises(Refused, match="asks for 1"):  # whatever its record claims to be for
+        verify(ENVELOPE, make_trust(PUBLISHER, approvers=(APPROVER,), approvals=0, simulated=False))
 
 
 def test_records_of_schema_version_1_stay_readable() -> None:
     """The files were written by the first version of this code, and are never written again."""
-    from posa_vla.release.record import Trust
     from posa_vla.schema import parse
 
     trust = parse(Trust, json.loads((GOLDEN / "trust-1.json").read_text()), "golden")

@@ -159,6 +159,22 @@ def test_an_older_release_is_refused_unless_it_is_a_signed_rollback(channel: Cha
     assert runs(channel) == 4
 
 
+@pytest.mark.fault
+def test_what_was_rolled_back_from_never_comes_back_by_damage(channel: Channel) -> None:
+    for release in (4, 5):
+        channel.publish(release)
+        make_agent(channel).update()
+    channel.publish(4, rollback=True)
+    agent = make_agent(channel)
+    agent.update()
+    active = agent.slots.state.active
+    assert active is not None
+    flip(agent.slots.folder(active) / "model.safetensors")
+    agent.recover()
+    assert agent.slots.running is None, "the robot stands rather than run release 5"
+    assert make_agent(channel).update().release == 4
+
+
 @pytest.mark.parametrize("changes", [{"target": "other"}, {"embodiment_digest": "0" * 64}, {"simulated": False}])
 def test_a_release_for_another_robot_is_not_even_downloaded(channel: Channel, changes: dict[str, object]) -> None:
     channel.publish(1, **changes)
@@ -204,6 +220,9 @@ def test_an_unhealthy_release_is_reverted_and_left_alone_after_three_tries(
     report = make_agent(channel, checkpoint=seen.append).update()
     assert "3 attempts" in report.reason
     assert "health" not in seen
+    agent = make_agent(channel, load=bad, health_seconds=1.0)
+    agent.slots.forget_attempts()
+    assert words in agent.update().reason, "tried again"
     channel.publish(3)
     assert make_agent(channel).update().release == 3
 

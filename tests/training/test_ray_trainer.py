@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from local_ray import local_ray
 from s3_server import s3_server
 from training_params import quick_params
 
@@ -30,6 +31,12 @@ def s3() -> Iterator[None]:
         yield
 
 
+@pytest.fixture
+def ray_here(s3: None) -> Iterator[None]:
+    with local_ray():
+        yield
+
+
 @pytest.fixture(scope="module")
 def cluster(s3: None) -> Iterator[RayCluster]:
     with ray_cluster(Settings()) as running:
@@ -42,7 +49,7 @@ def spec_of(storage: str, params: Params) -> dict[str, Any]:
 
 
 def test_training_survives_a_worker_that_is_killed(
-    cluster: RayCluster, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ray_here: None, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from posa_vla.training import ray_trainer
 

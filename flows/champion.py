@@ -1,0 +1,99 @@
+"""Who is champion: the promotion log, held against the signed records and against the channel."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+from posa_vla.errors import BadInput
+from posa_vla.promotion.log import PromotionLog
+from posa_vla.workspace import Workspace
+
+
+def promotions(workspace: Workspace, purpose: str) -> AbstractContextManager[None]:
+    """Holds the channel and the promotion logs; whoever has them is done in seconds."""
+    return workspace.lock(purpose, "promotions.lock", wait=60)
+
+
+def promotion_log(workspace: Workspace, target: str) -> PromotionLog:
+    """The target's promotion log: the truth about who is champion."""
+    return PromotionLog(workspace.promotions / target / "log.jsonl")
+
+
+def champion_bundle(workspace: Workspace, target: str) -> str | None:
+    """Bundle digest of the target's champion, or None before the first promotion."""
+    entry = promotion_log(workspace, target).champion()
+    return None if entry is None else str(entry["bundle"])
+
+
+def records_folder(workspace: Workspace, target: str) -> Path:
+    """The target's release records, `<decision digest>.dsse.json`, and `rollbacks/`; some wait for approval."""
+    return workspace.promotions / target / "records"
+
+
+def withdrawn(workspace: Workspace, target: str, bundle: str) -> str | None:
+    """Why a bundle was rolled back from, or None; whoever wants it back says so with another rollback."""
+    reasons: dict[str, str] = {}
+    champion = None
+    for entry in promotion_log(workspace, target).entries():
+        if entry["kind"] not in {"promote", "rollback"}:
+            continue
+        if entry["kind"] == "rollback" and champion is not None:
+            reasons[champion] = "; ".join(entry["reasons"])
+        champion = str(entry["bundle"])
+        reasons.pop(champion, None)
+    return reasons.get(bundle)
+
+
+def _signed_record(workspace: Workspace, target: str, entry: dict[str, Any], publisher: str) -> bytes:
+    """The envelope behind a log entry, which says what its signed record says."""
+    from posa_vla.release.record import read_record, record_digest, signed_by
+
+    for path in sorted(records_folder(workspace, target).rglob("*.dsse.json")):
+        envelope = path.read_bytes()
+        if record_digest(envelope) != entry["record"]:
+            continue
+        record = read_record(envelope)
+        same = (record.bundle_digest, record.release) == (entry["bundle"], entry["release"])
+        if same and signed_by(envelope, publisher):
+            return envelope
+    raise BadInput(
+        f"the promotion log of target {target!r} names release {entry['release']}, and no signed record says the same: "
+        f"restore {workspace.promotions / target} from a backup"
+    )
+
+
+def settle(workspace: Workspace, target: str) -> bool:
+    """Holds log, signed record and channel against each other; puts on the channel what a killed release left undone.
+
+    Returns:
+        Whether anything was published.
+
+    Raises:
+        BadInput: The log was changed or cut: it does not know what the channel holds, or says what no record says.
+    """
+    from posa_vla.release.bundle import Bundle
+    from posa_vla.release.publisher import Publisher
+    from posa_vla.release.record import record_digest
+
+    if not (workspace.keys / "root.json").exists():  # nothing was ever published
+        return False
+    with promotions(workspace, "a look at the champion"):
+        publisher = Publisher(workspace.channel, workspace.keys)
+        log = promotion_log(workspace, target)
+        envelope, champion = publisher.current(target), log.champion()
+        shown = None if envelope is None else record_digest(envelope)
+        if shown is not None and all(entry.get("record") != shown for entry in log.entries()):
+            raise BadInput(
+                f"the channel {workspace.channel} holds a release of target {target!r} that its promotion log does not "
+                f"know: restore {workspace.promotions / target} from a backup; nothing is promoted on top of it"
+            )
+        if champion is None:
+            return False
+        wanted = _signed_record(workspace, target, champion, publisher.publisher_key())
+        if shown == champion["record"]:
+            return False
+        bundle = str(champion["bundle"])
+        publisher.publish(target, wanted, Bundle(bundle, workspace.bundles / bundle))
+        return True
