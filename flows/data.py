@@ -5,20 +5,23 @@ from __future__ import annotations
 import shutil
 from typing import Any
 
+from flows.events import data_ingested
 from flows.retraining import Retraining
 from posa_vla.files import sha256_json
 from posa_vla.workspace import code_digest
 
 
 def collect_demonstrations(retraining: Retraining) -> dict[str, Any]:
-    """Has the scripted expert solve scenes, and appends its episodes to the store as one batch.
+    """Has the scripted expert solve scenes, and appends its episodes to the store as one batch; a new one is announced.
 
     Returns:
         `batch`, the batch's digest.
     """
+    from posa_vla.episodes.lerobot_v3 import DatasetReader
     from posa_vla.episodes.store import EpisodeStore
 
     store = EpisodeStore(retraining.workspace.store)
+    before = store.batches()
     target, collect_params = retraining.target, retraining.params.collect
 
     def work(key: str) -> dict[str, Any]:
@@ -38,6 +41,9 @@ def collect_demonstrations(retraining: Retraining) -> dict[str, Any]:
         "code": code_digest("posa_vla.sim", "posa_vla.episodes", "posa_vla.geometry"),
     }
     result = retraining.ledger.step("collect", inputs, work, sound=lambda out: str(out["batch"]) in store.batches())
+    batch = str(result.output["batch"])
+    if batch not in before:
+        data_ingested(batch, len(DatasetReader(store.folder(batch))), retraining.params.target)
     return retraining.keep(result)
 
 

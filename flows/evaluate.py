@@ -21,7 +21,8 @@ def evidence_path(workspace: Workspace, digest: str) -> Path:
     return workspace.evidence / f"{digest}.json"
 
 
-def _run_policy(retraining: Retraining, bundle: str, seeds: list[int], folder: str) -> Evidence:
+def run_policy(retraining: Retraining, bundle: str, seeds: list[int], folder: str) -> Evidence:
+    """Runs a bundle on scenes, as a job, and keeps its evidence; `folder` is the evaluation's own in the storage."""
     jobs = retraining.jobs()  # before what imports Ray
 
     from posa_vla.evaluation.submit import evaluate_as_job
@@ -63,10 +64,10 @@ def evaluate_candidate(retraining: Retraining, candidate: dict[str, Any]) -> dic
         champion = champion_bundle(workspace, target)
         seeds = scene_seeds(bundle, retraining.params.evaluate.episodes)
         folder = f"evaluations/{key}"
-        evidence = _run_policy(retraining, bundle, seeds, f"{folder}/{bundle}")
+        evidence = run_policy(retraining, bundle, seeds, f"{folder}/{bundle}")
         rival = None
         if champion is not None and champion != bundle:
-            rival = _run_policy(retraining, champion, seeds, f"{folder}/{champion}")
+            rival = run_policy(retraining, champion, seeds, f"{folder}/{champion}")
         return {
             "bundle": bundle,
             "evidence": evidence.digest,

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from flows.champion import champion_bundle, promotion_log, promotions, records_folder, withdrawn
 from flows.evaluate import decision_path, evidence_path
+from flows.events import approval_needed
 from flows.retraining import Retraining
 from posa_vla.errors import PosaError, Refused
 from posa_vla.evidence.evidence import read_evidence
 from posa_vla.files import sha256_file, sha256_json, write_bytes
+from posa_vla.settings import Settings
 from posa_vla.training.storage import all_metrics
 from posa_vla.workspace import Workspace, code_digest
 
@@ -96,11 +98,14 @@ def _log_evidence(
             run.log_bytes(workspace.storage.get(path) or b"", f"{name}/{path.rpartition('/')[2]}")
 
 
-def _code_state() -> CodeState:
-    """Commit and dirtiness of the checkout that the code runs from; unknown where it is an installed package."""
+def _code_state(settings: Settings) -> CodeState:
+    """Commit and dirtiness of the image or checkout that the code runs from; unknown for an installed package."""
     from posa_vla.release.record import CodeState
 
     lock = _ROOT / "requirements.lock"
+    lock_sha256 = sha256_file(lock) if lock.is_file() else None
+    if settings.code_commit:
+        return CodeState(commit=settings.code_commit, dirty=settings.code_dirty, lock_sha256=lock_sha256)
     if not (_ROOT / ".git").exists():
         return CodeState(commit=None, dirty=None, lock_sha256=None)
 
@@ -113,7 +118,7 @@ def _code_state() -> CodeState:
         commit, changes = git("rev-parse", "HEAD"), git("status", "--porcelain", "--untracked-files=no")
     except subprocess.CalledProcessError as error:
         raise PosaError(f"git cannot tell which commit {_ROOT} is at: {error.stderr.strip()}") from None
-    return CodeState(commit=commit, dirty=bool(changes), lock_sha256=sha256_file(lock) if lock.is_file() else None)
+    return CodeState(commit=commit, dirty=bool(changes), lock_sha256=lock_sha256)
 
 
 def target_trust(retraining: Retraining, publisher: Publisher) -> Trust:
@@ -163,7 +168,7 @@ def _record(
         simulated=embodiment.simulated,
         data_version=data["version"],
         params_digest=sha256_json(retraining.params.model_dump(mode="json")),
-        code=_code_state(),
+        code=_code_state(retraining.workspace.settings),
         run_id=registered["run_id"],
         model_version=registered["model_version"],
         evidence=[digest for digest in (evaluated["evidence"], evaluated["champion_evidence"]) if digest is not None],
@@ -266,6 +271,9 @@ def release_candidate(
     )
     if result.status == "reused":
         refresh_channel(workspace)
+    waits = result.output["record"] is not None and result.output["release"] is None
+    if waits:
+        approval_needed(target, result.output["pending"])
     return retraining.keep(result)
 
 

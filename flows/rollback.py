@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from flows.champion import promotion_log, promotions, records_folder, settle
+from flows.events import approval_needed
 from flows.promote import target_trust
 from flows.retraining import Retraining
 from posa_vla.errors import BadInput
@@ -81,6 +82,7 @@ def roll_back(workspace: Workspace, params: Params, to: int | None, reason: str)
         missing = trust.approvals - approvals(envelope, trust)
         if missing > 0:
             pending = f"the rollback to release {record.release} waits for {missing} approvals: posa approve {path}"
+            approval_needed(target, pending)
             return {**output, "release": None, "pending": pending}
         bundle = Bundle(record.bundle_digest, workspace.bundles / record.bundle_digest)
         promotion_log(workspace, target).append(

@@ -8,3 +8,5 @@ trap 'rm -f "$draft"' EXIT
 .venv/bin/uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --no-annotate \
   --custom-compile-command "make lock" ${TORCH_INDEX_URL:+--extra-index-url "$TORCH_INDEX_URL"} -q -o "$draft"
 grep -Ev '^(nvidia-|cuda-|triton)' "$draft" >requirements.lock
+.venv/bin/uv pip compile infra/server.in --constraint requirements.lock --python-version 3.11 --no-annotate \
+  --custom-compile-command "make lock" -q -o infra/server.lock

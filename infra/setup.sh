@@ -73,8 +73,8 @@ install -r requirements.lock
 install --no-deps -e .
 
 if [ "$(uname -s)" = Linux ] && ! has_gl; then
-  apt_install libegl1 libegl-mesa0 libgl1-mesa-dri ||
-    stop "no headless GL library for the simulator: sudo apt-get install libegl1 libegl-mesa0 libgl1-mesa-dri"
+  apt_install libegl1 libegl-mesa0 libgl1-mesa-dri libopengl0 ||
+    stop "no headless GL library for the simulator: sudo apt-get install libegl1 libegl-mesa0 libgl1-mesa-dri libopengl0"
 fi
 printf '%s\n' "$wanted" >"$stamp"
 say "set up. Next: make demo, or .venv/bin/posa --help"

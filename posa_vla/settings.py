@@ -23,6 +23,8 @@ class Settings(BaseSettings):
             directory.
         dvc_remote: Directory or `s3://...`; empty for a directory under `home`.
         channel: Release channel, a directory or `s3://...`; empty for a directory under `home`.
+        code_commit: Commit that an image was built from; empty in a checkout, which knows it itself.
+        code_dirty: Whether the image was built from changed files.
     """
 
     model_config = SettingsConfigDict(env_prefix="POSA_", extra="ignore", frozen=True)
@@ -35,6 +37,8 @@ class Settings(BaseSettings):
     cache: str = ""
     dvc_remote: str = ""
     channel: str = ""
+    code_commit: str = ""
+    code_dirty: bool = False
 
 
 def cache_folder(settings: Settings) -> Path:

@@ -9,31 +9,20 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import typer
 
+from posa_vla.cli.finding import Finding
 from posa_vla.cli.options import AsJson
 
 if TYPE_CHECKING:
     from posa_vla.workspace import Workspace
 
-Status = Literal["sound", "absent", "unsound"]
-
 _PLATFORM = ("ray", "mlflow", "dvc", "prefect")
 _SIMULATORS = ("mujoco", "mink", "gymnasium")
 _LOW_DISK = 2_000_000_000
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing looked at; `absent` is no fault, it is not there yet or not wanted."""
-
-    name: str
-    status: Status
-    detail: str
 
 
 def _python(workspace: Workspace) -> Finding:
@@ -165,6 +154,7 @@ LOOKS: list[tuple[str, Callable[[Workspace], Finding]]] = [
 
 def examine(workspace: Workspace) -> Iterator[Finding]:
     """Looks at one thing after the other; what cannot be looked at is unsound, with the reason."""
+    from posa_vla.cli.doctor_servers import examine_servers
     from posa_vla.errors import PosaError
 
     for name, look in LOOKS:
@@ -172,6 +162,7 @@ def examine(workspace: Workspace) -> Iterator[Finding]:
             yield look(workspace)
         except (PosaError, ImportError, OSError, subprocess.CalledProcessError) as error:
             yield Finding(name, "unsound", str(error))
+    yield from examine_servers(workspace.settings)
 
 
 def doctor(as_json: AsJson = False) -> None:

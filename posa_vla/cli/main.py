@@ -41,6 +41,7 @@ COMMANDS = {
     "approve": Command("posa_vla.cli.promote", "approve"),
     "rollback": Command("posa_vla.cli.rollback", "rollback", "platform"),
     "worker": Command("posa_vla.cli.worker", "worker", "platform"),
+    "bootstrap": Command("posa_vla.cli.bootstrap", extras="platform"),
     "robot": Command("posa_vla.cli.robot"),
     "demo": Command("posa_vla.cli.demo", extras="platform,sim"),
     "init": Command("posa_vla.cli.init", "init"),

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -11,6 +13,7 @@ from posa_vla.cli.options import AsJson
 
 if TYPE_CHECKING:
     from posa_vla.robot.control_loop import EpisodeReport
+    from posa_vla.robot.report import Reporter
     from posa_vla.robot.session import Runner
 
 app = typer.Typer(help="The robot's side: trust, releases, episodes.", no_args_is_help=True)
@@ -71,6 +74,13 @@ def run(
     once: Annotated[bool, typer.Option("--once", help="One update, one set of episodes; else until Ctrl-C.")] = False,
     retry: Annotated[bool, typer.Option("--retry", help="Try a release again that was given up as unhealthy.")] = False,
     interval: Annotated[float, typer.Option("--interval", min=0, help="Seconds between updates.")] = 30.0,
+    socket: Annotated[
+        Path | None, typer.Option("--socket", help="Take requests for episodes on this Unix socket; not with --once.")
+    ] = None,
+    reports: Annotated[
+        str | None, typer.Option("--reports", help="Leave reports here: a directory or s3://bucket/prefix.")
+    ] = None,
+    name: Annotated[str, typer.Option("--name", help="The robot's name in its reports.")] = "robot",
     as_json: AsJson = False,
 ) -> None:
     """Take the channel's newest release if it verifies, and run episodes with what is installed.
@@ -79,12 +89,16 @@ def run(
     """
     from posa_vla.console import progress, say
     from posa_vla.errors import BadInput
+    from posa_vla.objects import open_objects
     from posa_vla.release.channel import ChannelClient
     from posa_vla.robot.agent import Agent
     from posa_vla.robot.provision import trust_of, tuf_state
+    from posa_vla.robot.report import Reporter
     from posa_vla.robot.robot import RobotOptions, open_driver
-    from posa_vla.robot.session import Runner, follow
+    from posa_vla.robot.session import Runner
 
+    if once and socket is not None:
+        raise BadInput("--socket is for a robot that goes on: leave --once or --socket out")
     root, trust = trust_of(home)
     if trust.target != target:
         raise BadInput(f"{home} was provisioned for target {trust.target!r}, got --target {target!r}")
@@ -101,21 +115,53 @@ def run(
         try:
             robot.connect()
             runner = Runner(agent, robot, execute=execute, max_steps=max_steps, seed=seed)
+            place = None if reports is None else open_objects(reports)
+            reporter = Reporter(runner.session, name, target, place, say)
             if not once:
                 try:
-                    follow(runner, episodes, interval, lambda report: say(_line(report)), say)
+                    _follow(runner, episodes, interval, socket, reporter)
                 finally:
                     _print(runner, as_json)
             update = runner.update()
             if update.reason:
                 say(f"update {update.status}: {update.reason}")
             with progress("episodes", episodes, unit="episode") as advance:
-                runner.run(episodes, lambda report: advance(note=_line(report)))
+                runner.run(episodes, lambda episode: advance(note=_line(episode)))
+            reporter.leave()
         finally:
             robot.disconnect()
     _print(runner, as_json)
     if update.status == "refused":
         raise typer.Exit(1)
+
+
+def _follow(runner: Runner, episodes: int, interval: float, socket: Path | None, reporter: Reporter) -> None:
+    from posa_vla.console import say
+    from posa_vla.robot.session import follow
+    from posa_vla.robot.station import Station
+
+    def loop(wait: Callable[[float], None]) -> None:
+        follow(runner, episodes, interval, lambda episode: say(_line(episode)), say, wait, reporter.leave)
+
+    def state() -> dict[str, Any]:
+        return reporter.report().model_dump(mode="json")
+
+    def work(count: int, done: Callable[[EpisodeReport], None]) -> dict[str, Any]:
+        first = len(runner.session.episodes)
+        runner.run(count, done)
+        reporter.leave()
+        rows = [
+            {"success": e.success, "steps": e.steps, "holds": sum(e.holds.values()), "clamped": e.clamped}
+            for e in runner.session.episodes[first:]
+        ]
+        return {**state(), "rows": rows}
+
+    if socket is None:
+        loop(time.sleep)
+        return
+    station = Station(socket, _line, state)
+    with station.open():
+        loop(lambda seconds: station.serve(seconds, work))
 
 
 def _line(report: EpisodeReport) -> str:

@@ -121,10 +121,21 @@ def follow(
     interval: float,
     done: Callable[[EpisodeReport], None],
     say: Callable[[str], None],
+    wait: Callable[[float], None] = time.sleep,
+    told: Callable[[], None] = lambda: None,
 ) -> None:
     """Updates, then runs episodes, at most every `interval` seconds, until interrupted.
 
     What is refused is said once; a robot without a policy that may run stands and asks again.
+
+    Args:
+        runner: The robot and its agent.
+        episodes: After each update.
+        interval: Seconds.
+        done: Handed each episode's report.
+        say: Handed what a person must know.
+        wait: Called with the seconds until the next update.
+        told: Called after each round.
     """
     said = ""
     while True:
@@ -137,4 +148,5 @@ def follow(
         if message and message != said:
             say(message)
         said = message
-        time.sleep(max(0.0, interval - (time.monotonic() - start)))
+        told()
+        wait(max(0.0, interval - (time.monotonic() - start)))

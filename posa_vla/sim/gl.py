@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import sys
 
 from posa_vla.errors import BadInput
 
-_INSTALL = "apt-get install libegl1 libegl-mesa0 libgl1-mesa-dri"
+_INSTALL = "apt-get install libegl1 libegl-mesa0 libgl1-mesa-dri libopengl0"
 _EGL_PLATFORM_DEVICE = 0x313F
+
+
+def _loads(*names: str) -> bool:
+    for name in names:
+        with contextlib.suppress(OSError):
+            ctypes.CDLL(name)
+            return True
+    return False
 
 
 def _egl_works() -> bool:
     """Whether EGL gives a display that needs no screen: the loader may be there without a driver behind it."""
+    # PyOpenGL, through which MuJoCo speaks to EGL, cannot be imported without one of them.
+    if not _loads("libOpenGL.so.0", "libGL.so.1"):
+        return False
     try:
         egl = ctypes.CDLL("libEGL.so.1")
     except OSError:
@@ -44,13 +56,7 @@ def _egl_works() -> bool:
 
 
 def _osmesa_works() -> bool:
-    for name in ("libOSMesa.so.8", "libOSMesa.so.6", "libOSMesa.so"):
-        try:
-            ctypes.CDLL(name)
-        except OSError:
-            continue
-        return True
-    return False
+    return _loads("libOSMesa.so.8", "libOSMesa.so.6", "libOSMesa.so")
 
 
 def require_gl() -> None:

@@ -82,6 +82,23 @@ def _worker(config: dict[str, Any]) -> None:
             ray.train.report({"step": trainer.step})
 
 
+def _place(location: str) -> dict[str, Any]:
+    """Where Ray Train keeps checkpoints.
+
+    Arrow's own S3 makes an empty object of every folder, which stores over a file system refuse.
+    """
+    if not location.startswith("s3://"):
+        return {"storage_path": location}
+    import pyarrow.fs
+    import s3fs
+
+    handler = pyarrow.fs.FSSpecHandler(s3fs.S3FileSystem(use_listings_cache=False))
+    return {
+        "storage_path": location.removeprefix("s3://"),
+        "storage_filesystem": pyarrow.fs.PyFileSystem(handler),
+    }
+
+
 def train(spec: dict[str, Any]) -> None:
     """Trains on the cluster that this process belongs to, going on where an earlier job of this key stopped.
 
@@ -107,7 +124,7 @@ def train(spec: dict[str, Any]) -> None:
         ),
         run_config=RunConfig(
             name="ray",
-            storage_path=f"{objects.location}/{folder}",
+            **_place(f"{objects.location}/{folder}"),
             checkpoint_config=CheckpointConfig(num_to_keep=2),
             failure_config=FailureConfig(max_failures=2),
         ),

@@ -27,7 +27,7 @@ def missing(*arguments: Any) -> None:
 
 def test_without_a_library_it_says_what_to_install(before_mujoco: pytest.MonkeyPatch) -> None:
     before_mujoco.setattr(ctypes, "CDLL", missing)
-    with pytest.raises(BadInput, match="apt-get install libegl1 libegl-mesa0 libgl1-mesa-dri"):
+    with pytest.raises(BadInput, match="apt-get install libegl1 libegl-mesa0 libgl1-mesa-dri libopengl0"):
         gl.require_gl()
     before_mujoco.setenv("MUJOCO_GL", "egl")
     with pytest.raises(BadInput, match="MUJOCO_GL=egl"):
