@@ -1,9 +1,9 @@
 # Everything a newcomer needs; each target sets up first. `make` alone lists them.
-.PHONY: help setup demo test lint lock clean
+.PHONY: help setup demo test lint lock stack stack-test clean
 PRESET ?= demo
 
 help: ## this list
-	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
 
 setup: ## .venv with every pinned package, and the headless GL library
 	@infra/setup.sh
@@ -19,6 +19,15 @@ lint: setup ## style, types (Python 3.11 and 3.12), layers, secrets
 
 lock: setup ## resolves pyproject.toml anew into requirements.lock
 	@infra/lock.sh
+
+stack: ## the servers and a simulated robot as containers on this machine; secrets are written to .env once
+	@infra/make_env.sh
+	@POSA_CODE_COMMIT=$$(git rev-parse HEAD) POSA_CODE_DIRTY=$$([ -z "$$(git status --porcelain -uno)" ] && echo false || echo true) \
+	  docker compose up -d --build
+	@docker compose ps
+
+stack-test: setup ## the stack under a name of its own: up, one retraining, robot, pages, down (LOCAL_IMAGES=1: no registry)
+	@.venv/bin/python infra/stack_test.py
 
 clean: ## removes .venv and caches; .posa/ (data, models, keys) stays
 	@rm -rf .venv dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis
