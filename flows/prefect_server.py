@@ -66,6 +66,13 @@ def running_server(home: Path) -> str | None:
     return url if url and healthy(url) else None
 
 
+def _send_logs() -> None:
+    """Prefect's last lines of log, which it would send at the interpreter's end and retry there for a minute."""
+    from prefect.logging.handlers import APILogHandler
+
+    APILogHandler().flush()
+
+
 @contextlib.contextmanager
 def prefect_server(home: Path) -> Iterator[Server]:
     """Points Prefect at a server; enter it before Prefect is imported.
@@ -115,6 +122,7 @@ def prefect_server(home: Path) -> Iterator[Server]:
     try:
         yield Server(ready, embedded=True)
     finally:
+        _send_logs()
         del os.environ["PREFECT_API_URL"]
         child.terminate()
         try:
