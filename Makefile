@@ -1,5 +1,5 @@
 # Everything a newcomer needs; each target sets up first. `make` alone lists them.
-.PHONY: help setup demo test lint lock stack stack-test clean
+.PHONY: help setup demo test lint lock stack stack-test stack-survival clean
 PRESET ?= demo
 
 help: ## this list
@@ -28,6 +28,9 @@ stack: ## the servers and a simulated robot as containers on this machine; secre
 
 stack-test: setup ## the stack under a name of its own: up, one retraining, robot, pages, down (LOCAL_IMAGES=1: no registry)
 	@.venv/bin/python infra/stack_test.py
+
+stack-survival: setup ## kills every service of such a stack during retrainings, and prints what was seen (half an hour)
+	@.venv/bin/python infra/stack_survival.py
 
 clean: ## removes .venv and caches; .posa/ (data, models, keys) stays
 	@rm -rf .venv dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis

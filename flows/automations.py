@@ -11,6 +11,7 @@ from prefect.client.schemas.objects import StateType
 from prefect.events.actions import ChangeFlowRunState, RunDeployment, SendNotification
 from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
 from prefect.exceptions import ObjectNotFound
+from prefect.settings import get_current_settings
 
 from flows.events import APPROVAL_NEEDED, INGESTED, PROPOSED
 from posa_vla.errors import BadInput
@@ -18,8 +19,8 @@ from posa_vla.errors import BadInput
 PROPOSAL = "propose-retraining/default"
 WEBHOOK = "posa-webhook"
 
-# Three of Prefect's heartbeats, which come every 180 s: one that is late is not a dead run.
-_SILENCE = timedelta(seconds=540)
+# A heartbeat that is late is not a dead run, nor are those that a server lost while it started anew.
+_MISSED_HEARTBEATS, _SHORTEST_SILENCE = 3, timedelta(seconds=180)
 _RUNS = {"prefect.resource.id": "prefect.flow-run.*"}
 _ENDED_BADLY = {"prefect.flow-run.Failed", "prefect.flow-run.Crashed", "prefect.flow-run.TimedOut"}
 
@@ -87,6 +88,7 @@ def _proposal(client: SyncPrefectClient) -> AutomationCore:
 
 
 def _zombies() -> AutomationCore:
+    heartbeat = get_current_settings().flows.heartbeat_frequency or 180
     return AutomationCore(
         name="posa: flow run without a heartbeat",
         description="A run whose process is gone is marked as crashed.",
@@ -98,7 +100,7 @@ def _zombies() -> AutomationCore:
             for_each={"prefect.resource.id"},
             posture=Posture.Proactive,
             threshold=1,
-            within=_SILENCE,
+            within=max(_MISSED_HEARTBEATS * timedelta(seconds=heartbeat), _SHORTEST_SILENCE),
         ),
         actions=[ChangeFlowRunState(state=StateType.CRASHED, message="no heartbeat: its process is gone")],
     )

@@ -70,8 +70,9 @@ def ensure_databases(url: str) -> list[str]:
         asyncio.run(ensure())
     except Exception as error:  # asyncpg's errors have no common base with the network's
         place = urlparse(url)
+        hint = "; its volume keeps the password that it was made with" if "Password" in type(error).__name__ else ""
         raise PosaError(
-            f"Postgres at {place.hostname}:{place.port} (setting POSTGRES_URL): {type(error).__name__}: {error}"
+            f"Postgres at {place.hostname}:{place.port} (setting POSTGRES_URL): {type(error).__name__}: {error}{hint}"
         ) from None
     return sorted(_DATABASES)
 
