@@ -6,7 +6,6 @@ import time
 from typing import Any
 
 from prefect import flow, get_run_logger, task
-from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
 
 from flows import data as data_steps
@@ -14,9 +13,10 @@ from flows import evaluate as evaluate_steps
 from flows import promote as promote_steps
 from flows import robot as robot_steps
 from flows import train as train_steps
+from flows.artifacts import show_retraining
 from flows.changes import NO_CHANGES, Changes, Preset, resolve
 from flows.retraining import Retraining, open_retraining, timed
-from flows.summary import step_rows, summarise, verdict_markdown
+from flows.summary import summarise
 from posa_vla.console import also_to
 from posa_vla.workspace import Workspace
 
@@ -118,6 +118,5 @@ def _loop(retraining: Retraining) -> Output:
     summary = summarise(
         retraining.steps, data, trained, evaluated, decided, registered, released, reported, timed(start)
     )
-    create_table_artifact(step_rows(summary), key="retrain-steps", description="Steps of this retraining")
-    create_markdown_artifact(verdict_markdown(summary), key="retrain-verdict")
+    show_retraining(retraining.workspace, summary, registered["run_id"], evaluated["reports"])
     return summary

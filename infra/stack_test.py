@@ -75,7 +75,7 @@ def pages(stack: Stack, run: str) -> list[tuple[str, str]]:
             mlflow_page(opened, mlflow, "admin", password, f"#/models/{models[0]}", "champion"),
             mlflow_page(opened, mlflow, "admin", password, "#/experiments", models[0]),
             prefect_page(opened, prefect, secret, "deployments", "propose-retraining"),
-            prefect_page(opened, prefect, secret, f"runs/flow-run/{run}", "Completed"),
+            prefect_page(opened, prefect, secret, f"runs/flow-run/{run}?tab=Artifacts", "retrain-attention"),
         ]
     return [
         ("MLflow's API with its secret", ", ".join(models)),

@@ -15,6 +15,7 @@ class Settings(BaseSettings):
     Attributes:
         home: Everything that is written lies under this folder.
         mlflow_tracking_uri: MLflow server, or empty for SQLite under `home`.
+        mlflow_page: Where people open that server, if it has another address for them.
         prefect_api_url: Prefect server, or empty for an ephemeral one in this process.
         ray_address: Ray cluster's Jobs API, `http://HOST:8265`, or empty for a cluster on this machine.
         storage: Where Ray's nodes find data and policies and leave checkpoints and rollouts: `s3://...`, or a directory
@@ -31,6 +32,7 @@ class Settings(BaseSettings):
 
     home: Path = Path(".posa")
     mlflow_tracking_uri: str = ""
+    mlflow_page: str = ""
     prefect_api_url: str = ""
     ray_address: str = ""
     storage: str = ""
