@@ -43,23 +43,33 @@ class Stack:
         files = ["docker-compose.yml"]
         if os.environ.get("LOCAL_IMAGES"):
             files.append("infra/compose.local-images.yml")
-        self._command = ["docker", "compose", "-p", "posa-test", "--env-file", str(self._env)]
-        for name in files:
-            self._command += ["-f", str(ROOT / name)]
+        self._environment = {
+            **os.environ,
+            "COMPOSE_PROJECT_NAME": "posa-test",
+            "COMPOSE_ENV_FILES": str(self._env),
+            "COMPOSE_FILE": ":".join(str(ROOT / name) for name in files),
+        }
 
     def secret(self, name: str) -> str:
         """A value of the environment file."""
         lines = dict(line.split("=", 1) for line in self._env.read_text().splitlines() if "=" in line)
         return lines[name]
 
+    def set_secrets(self, **values: str) -> None:
+        """Changes values of the environment file."""
+        lines = dict(line.split("=", 1) for line in self._env.read_text().splitlines() if "=" in line)
+        self._env.write_text("".join(f"{name}={value}\n" for name, value in {**lines, **values}.items()))
+
+    def run(self, *command: str, check: bool = True) -> str:
+        """Runs a command that is about this stack; returns its standard output."""
+        done = subprocess.run(command, cwd=ROOT, env=self._environment, capture_output=True, text=True)
+        if check and done.returncode:
+            raise SystemExit(f"{' '.join(command[:5])} exited {done.returncode}:\n{done.stderr[-2000:]}")
+        return done.stdout
+
     def compose(self, *arguments: str, check: bool = True) -> str:
         """Runs `docker compose`; returns its standard output."""
-        done = subprocess.run([*self._command, *arguments], capture_output=True, text=True)
-        if check and done.returncode:
-            raise SystemExit(
-                f"docker compose {' '.join(arguments[:3])} exited {done.returncode}:\n{done.stderr[-2000:]}"
-            )
-        return done.stdout
+        return self.run("docker", "compose", *arguments, check=check)
 
     def services(self) -> dict[str, str]:
         """State of each service: `healthy`, `running`, `exited 0`, ..."""
