@@ -16,7 +16,7 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
-from trial_pages import browser, mlflow_page, prefect_page
+from trial_pages import browser, mlflow_page, prefect_pages
 from trial_stack import FINAL, Stack, trial_stack, wait_for
 
 _RETRAIN, _REPORT = 600.0, 120.0
@@ -95,7 +95,11 @@ def rotated(stack: Stack) -> str:
     ask(
         f"http://127.0.0.1:{stack.ports['MLFLOW_PORT']}/api/2.0/mlflow/users/update-password",
         f"admin:{stack.secret('MLFLOW_PASSWORD')}",
-        {"username": "admin", "password": new["MLFLOW_PASSWORD"]},
+        {
+            "username": "admin",
+            "current_password": stack.secret("MLFLOW_PASSWORD"),
+            "password": new["MLFLOW_PASSWORD"],
+        },
     )
     stack.set_secrets(**new)
     stack.compose("up", "-d", "--no-build")
@@ -130,8 +134,7 @@ def pages(stack: Stack, run: str) -> list[tuple[str, str]]:
         seen = [
             mlflow_page(opened, mlflow, "admin", password, f"#/models/{models[0]}", "champion"),
             mlflow_page(opened, mlflow, "admin", password, "#/experiments", models[0]),
-            prefect_page(opened, prefect, secret, "deployments", "propose-retraining"),
-            prefect_page(opened, prefect, secret, f"runs/flow-run/{run}?tab=Artifacts", "retrain-attention"),
+            *prefect_pages(opened, prefect, secret, run),
         ]
     return [
         ("MLflow's API with its secret", ", ".join(models)),

@@ -51,15 +51,20 @@ def mlflow_page(opened: Browser, url: str, user: str, password: str, path: str, 
     return _see(page, "mlflow-" + path.strip("#/").replace("/", "-"), expected)
 
 
-def prefect_page(opened: Browser, url: str, secret: str, path: str, expected: str) -> str:
-    """Logs in as Prefect's page asks for it, opens one, looks for a text, and returns the picture's path."""
-    context = opened.new_context(viewport={"width": 1400, "height": 900})
-    page = context.new_page()
-    page.goto(f"{url}/{path}")
+def prefect_pages(opened: Browser, url: str, secret: str, run: str) -> list[str]:
+    """Logs in as Prefect's page asks for it, looks at deployments and at a retraining; returns the pictures' paths."""
+    page = opened.new_context(viewport={"width": 1400, "height": 900}).new_page()
+    page.goto(f"{url}/deployments")
     field = page.locator("input[type=password]")
     field.wait_for(timeout=_WAIT_MILLISECONDS)
     field.fill(secret)
     field.press("Enter")
     field.wait_for(state="detached", timeout=_WAIT_MILLISECONDS)
-    page.goto(f"{url}/{path}")
-    return _see(page, "prefect-" + path.partition("?")[0].replace("/", "-"), expected)
+    page.goto(f"{url}/deployments")
+    seen = [_see(page, "prefect-deployments", "propose-retraining")]
+    page.goto(f"{url}/runs/flow-run/{run}")
+    page.get_by_text("Artifacts", exact=True).last.click()
+    seen.append(_see(page, "prefect-run", "retrain-attention"))
+    page.get_by_text("retrain-attention").last.click()
+    page.locator("img[src^='data:image/png']").wait_for(timeout=_WAIT_MILLISECONDS)
+    return [*seen, _see(page, "prefect-attention", "retrain-attention")]
