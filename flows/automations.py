@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from uuid import UUID
 
 from prefect.blocks.notifications import CustomWebhookNotificationBlock
@@ -11,16 +10,14 @@ from prefect.client.schemas.objects import StateType
 from prefect.events.actions import ChangeFlowRunState, RunDeployment, SendNotification
 from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
 from prefect.exceptions import ObjectNotFound
-from prefect.settings import get_current_settings
 
 from flows.events import APPROVAL_NEEDED, INGESTED, PROPOSED
+from flows.flow_runs import longest_silence
 from posa_vla.errors import BadInput
 
 PROPOSAL = "propose-retraining/default"
 WEBHOOK = "posa-webhook"
 
-# A heartbeat that is late is not a dead run, nor are those that a server lost while it started anew.
-_MISSED_HEARTBEATS, _SHORTEST_SILENCE = 3, timedelta(seconds=180)
 _RUNS = {"prefect.resource.id": "prefect.flow-run.*"}
 _ENDED_BADLY = {"prefect.flow-run.Failed", "prefect.flow-run.Crashed", "prefect.flow-run.TimedOut"}
 
@@ -88,7 +85,6 @@ def _proposal(client: SyncPrefectClient) -> AutomationCore:
 
 
 def _zombies() -> AutomationCore:
-    heartbeat = get_current_settings().flows.heartbeat_frequency or 180
     return AutomationCore(
         name="posa: flow run without a heartbeat",
         description="A run whose process is gone is marked as crashed.",
@@ -100,7 +96,7 @@ def _zombies() -> AutomationCore:
             for_each={"prefect.resource.id"},
             posture=Posture.Proactive,
             threshold=1,
-            within=max(_MISSED_HEARTBEATS * timedelta(seconds=heartbeat), _SHORTEST_SILENCE),
+            within=longest_silence(),
         ),
         actions=[ChangeFlowRunState(state=StateType.CRASHED, message="no heartbeat: its process is gone")],
     )

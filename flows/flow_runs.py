@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 from prefect.client.orchestration import get_client
@@ -14,8 +15,12 @@ from prefect.client.schemas.filters import (
     FlowRunFilterState,
     FlowRunFilterStateType,
 )
-from prefect.client.schemas.objects import StateType
+from prefect.client.schemas.objects import FlowRun, StateType
+from prefect.settings import get_current_settings
 from prefect.states import Crashed
+
+# A heartbeat that is late is not a dead run, nor are those that a server lost while it started anew.
+_MISSED_HEARTBEATS, _SHORTEST_SILENCE = 3, timedelta(seconds=180)
 
 
 def close_dead_runs(flow_name: str) -> int:
@@ -32,6 +37,38 @@ def close_dead_runs(flow_name: str) -> int:
         for run in dead:
             client.set_flow_run_state(run.id, Crashed(message="its process was killed"), force=True)
     return len(dead)
+
+
+def longest_silence() -> timedelta:
+    """How long a run of a deployment may go without a heartbeat before its process counts as gone."""
+    heartbeat = get_current_settings().flows.heartbeat_frequency or 180
+    return max(_MISSED_HEARTBEATS * timedelta(seconds=heartbeat), _SHORTEST_SILENCE)
+
+
+def close_silent_runs() -> list[FlowRun]:
+    """Marks a deployment's runs that are recorded as running and have long given no sign of life as crashed.
+
+    Returns:
+        They.
+    """
+    since = datetime.now(UTC) - longest_silence()
+    running = FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.RUNNING]))
+    silent = []
+    with get_client(sync_client=True) as client:
+        for run in client.read_flow_runs(flow_run_filter=FlowRunFilter(state=running)):
+            # Prefect's workers send heartbeats; a flow that a person runs in a terminal has none.
+            if run.deployment_id is None or run.state is None or run.state.timestamp > since:
+                continue
+            signs = {
+                "occurred": {"since": since.isoformat()},
+                "event": {"prefix": ["prefect.flow-run."]},
+                "resource": {"id": [f"prefect.flow-run.{run.id}"]},
+            }
+            answer = client.request("POST", "/events/filter", json={"filter": signs, "limit": 1})
+            if not answer.json()["events"]:
+                client.set_flow_run_state(run.id, Crashed(message="no heartbeat: its process is gone"), force=True)
+                silent.append(run)
+    return silent
 
 
 def await_recorded(flow_run_id: UUID | None, timeout: float = 5.0) -> None:

@@ -29,16 +29,18 @@ class Finding(Closed):
 
 
 def reconcile_workspace(workspace: Workspace, params: Params) -> list[Finding]:
-    """Looks at every target's alias, at the channel's age, and at jobs of the Ray cluster.
+    """Looks at every target's alias, at the channel's age, at jobs of the Ray cluster, and at Prefect's running flows.
 
     Publishes what a killed release left undone, sets an alias back to the log's champion, signs channel metadata past
-    half its life; jobs are reported, not stopped. A server that is away is a finding, and the rest is looked at.
+    half its life, closes runs whose process is gone; jobs are reported, not stopped. A server that is away is a
+    finding, and the rest is looked at.
     """
     looks: list[tuple[str, Callable[[], Iterator[Finding]]]] = [
         ("releases", lambda: _releases(workspace, params)),
         ("aliases", lambda: _aliases(workspace, params)),
         ("release channel", lambda: _channel(workspace)),
         ("Ray jobs", lambda: _jobs(workspace)),
+        ("flow runs", lambda: _flow_runs(workspace)),
     ]
     findings = []
     for what, look in looks:
@@ -102,3 +104,20 @@ def _jobs(workspace: Workspace) -> Iterator[Finding]:
             yield Finding(what=f"Ray job {name}", found=text, sound=False)
     if not active:
         yield Finding(what="Ray jobs", found="none is running")
+
+
+def _flow_runs(workspace: Workspace) -> Iterator[Finding]:
+    if not workspace.settings.prefect_api_url:
+        return
+    import httpx
+
+    from flows.flow_runs import close_silent_runs
+
+    try:
+        silent = close_silent_runs()
+    except httpx.HTTPError as error:
+        raise PosaError(f"Prefect (setting POSA_PREFECT_API_URL): {type(error).__name__}: {error}") from None
+    for run in silent:
+        yield Finding(what=f"flow run {run.name}", found="no heartbeat: its process is gone", done="marked as crashed")
+    if not silent:
+        yield Finding(what="flow runs", found="every running one gives signs of life")
