@@ -117,7 +117,7 @@ def retrain(stack: Stack, seed: int, kills: dict[str, list[str]]) -> Trial:
         trial.repeated = sorted(name for name in finished if statuses.get(name) != "reused")
     after = counts(stack)
     trial.versions, trial.releases = after[0] - before[0], after[1] - before[1]
-    wait_for("the robot's report", _REPORT, lambda: (stack.report().get("release") or {}).get("release") == after[1])
+    wait_for("the robot's report", _REPORT, lambda: (stack.report().get("release") or {}).get("number") == after[1])
     trial.seconds = time.monotonic() - start
     return trial
 
