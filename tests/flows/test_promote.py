@@ -1,87 +1,27 @@
-"""Registration, approval and release: what reaches the channel, and what does not."""
+"""Registration, release and rollback: what reaches the channel, and what does not."""
 
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+from candidates import candidate, make_workspace, two_releases
 from releases import flip
-from untrained import arm_params, real_arm, untrained_bundle
+from untrained import arm_params
 
 from flows.champion import champion_bundle, promotion_log, records_folder, settle, withdrawn
-from flows.evaluate import decide_candidate, evidence_path
-from flows.promote import register_candidate, release_candidate
 from flows.reconcile import reconcile_workspace
-from flows.retraining import Retraining, open_retraining
+from flows.retraining import open_retraining
 from flows.rollback import roll_back
 from posa_vla.errors import BadInput, PosaError
-from posa_vla.evidence.evidence import EpisodeRow, Evidence, write_evidence
 from posa_vla.files import canonical_json
-from posa_vla.params import Params
 from posa_vla.promotion.registry import CHAMPION, champion_version, set_champion
-from posa_vla.release.bundle import Bundle
-from posa_vla.release.keys import create_key, public_hex
 from posa_vla.release.publisher import Publisher
 from posa_vla.release.record import read_record
-from posa_vla.settings import Settings
 from posa_vla.tracking import connect
 from posa_vla.workspace import Workspace
-
-ROOT = Path(__file__).parents[2]
-DATA = {"version": "d" * 64, "commit": "c" * 40, "episodes": 9, "frames": 99, "folder": "data"}
-TRAINED = {"key": "t" * 64, "files": "files", "seconds": 1.0}
-
-
-def make_workspace(folder: Path) -> Workspace:
-    return Workspace.open(Settings(home=folder / "home"))
-
-
-@dataclass
-class Candidate:
-    """A bundle in a workspace, with evidence that it solved a number of scenes."""
-
-    retraining: Retraining
-    bundle: Bundle
-
-    def evaluated(self, solved: int, champion: str | None = None) -> dict[str, Any]:
-        rows = [EpisodeRow(scene_seed=i, success=i < solved, steps=20, path_length=0.3) for i in range(30)]
-        evidence = Evidence(
-            policy_digest=self.bundle.digest, suite={}, planned=30, rows=rows, hardware="test", versions={}
-        )
-        write_evidence(evidence_path(self.retraining.workspace, evidence.digest), evidence)
-        summary = {"success_rate": solved / 30, "episodes": 30}
-        return {
-            "bundle": self.bundle.digest,
-            "evidence": evidence.digest,
-            "champion": champion,
-            "champion_evidence": None,
-            "summary": summary,
-            "reports": "evaluations/none",
-        }
-
-    def promote(self, solved: int = 30, champion: str | None = None) -> tuple[dict[str, Any], dict[str, Any] | None]:
-        """Decides, registers, and releases after "promote"; what the flow does."""
-        evaluated = self.evaluated(solved, champion)
-        decided = decide_candidate(self.retraining, evaluated)
-        registered = register_candidate(self.retraining, DATA, TRAINED, evaluated, decided)
-        if decided["verdict"] != "promote":
-            return decided, None
-        return decided, release_candidate(self.retraining, DATA, evaluated, decided, registered)
-
-
-def candidate(retraining: Retraining, params: Params, folder: Path, seed: int = 0) -> Candidate:
-    made = untrained_bundle(folder, params, seed)
-    place = retraining.workspace.bundles / made.digest
-    place.parent.mkdir(parents=True, exist_ok=True)
-    if not place.exists():
-        made.folder.rename(place)
-    return Candidate(retraining, Bundle(made.digest, place))
 
 
 def test_the_verdict_decides_what_is_released(tmp_path: Path) -> None:
@@ -176,19 +116,6 @@ def test_a_log_whose_end_was_cut_or_changed_is_noticed(tmp_path: Path, damage: s
         settle(workspace, "t")
 
 
-def two_releases(tmp_path: Path) -> tuple[Workspace, Params, list[Candidate]]:
-    params, workspace = arm_params(), make_workspace(tmp_path)
-    made: list[Candidate] = []
-    with open_retraining(workspace, params, "test") as retraining:
-        for seed in (0, 1):
-            made.append(candidate(retraining, params, tmp_path / f"policy-{seed}", seed))
-            champion = champion_bundle(workspace, "t")
-            _, released = made[-1].promote(champion=champion)
-            assert released is not None
-            assert released["release"] == seed + 1
-    return workspace, params, made
-
-
 def shown(workspace: Workspace) -> tuple[int, bool, str]:
     envelope = Publisher(workspace.channel, workspace.keys).current("t")
     assert envelope is not None
@@ -258,65 +185,3 @@ def test_reconcile_goes_on_where_something_cannot_be_looked_at(tmp_path: Path) -
     findings = reconcile_workspace(workspace, params)
     assert {finding.what for finding in findings if not finding.sound} == {"releases", "release channel"}
     assert champion_version(workspace.mlflow_uri, "t") == "2"
-
-
-def posa(home: Path, *arguments: str) -> tuple[int, Any, str]:
-    command = [sys.executable, "-m", "posa_vla.cli.main", *arguments, "--json"]
-    env = {**os.environ, "PYTHONPATH": str(ROOT), "POSA_HOME": str(home)}
-    done = subprocess.run(command, capture_output=True, text=True, env=env, stdin=subprocess.DEVNULL)
-    return done.returncode, json.loads(done.stdout) if done.stdout else None, done.stderr
-
-
-def test_a_robot_that_exists_waits_for_an_approver(tmp_path: Path) -> None:
-    arm, workspace = str(real_arm(tmp_path)), make_workspace(tmp_path)
-    key, stranger = tmp_path / "approver.pem", tmp_path / "stranger.pem"
-    code, made_key, _ = posa(workspace.home, "approve", "--new-key", str(key))
-    assert code == 0
-    create_key(stranger)
-    target = {"embodiment": arm, "task": "pick", "approvals": 1, "approvers": {"ada": made_key["public"]}}
-    params = arm_params(arm, targets={"t": target})
-    with open_retraining(workspace, params, "test") as retraining:
-        made = candidate(retraining, params, tmp_path / "policy")
-        _, released = made.promote()
-        assert released is not None
-        assert released["release"] is None
-        record = next(records_folder(workspace, "t").iterdir())
-        assert str(record) in released["pending"]
-        assert champion_bundle(workspace, "t") is None
-        assert Publisher(workspace.channel, workspace.keys).current("t") is None
-
-        for wrong in (stranger, workspace.keys / "publisher.pem"):
-            code, answer, _ = posa(workspace.home, "approve", str(record), "--key", str(wrong), "--yes")
-            assert code == 2, answer
-        assert posa(workspace.home, "approve", str(record), "--key", str(key))[0] == 1  # nobody said yes
-        assert made.promote()[1] == released
-
-        code, answer, errors = posa(workspace.home, "approve", str(record), "--key", str(key), "--yes")
-        assert code == 0, errors
-        assert answer["missing"] == 0
-        assert made.bundle.digest in errors
-        _, released = made.promote()
-        assert released is not None
-        assert (released["release"], released["pending"]) == (1, None)
-        assert champion_bundle(workspace, "t") == made.bundle.digest
-
-
-def test_a_robot_that_exists_cannot_be_released_to_without_approvals(tmp_path: Path) -> None:
-    arm, workspace = str(real_arm(tmp_path)), make_workspace(tmp_path)
-    with pytest.raises(BadInput, match="at least one approval"), open_retraining(workspace, arm_params(arm), "test"):
-        pass
-    target = {"embodiment": arm, "task": "pick", "approvals": 2, "approvers": {"ada": "0" * 64}}
-    params = arm_params(arm, targets={"t": target})
-    with pytest.raises(BadInput, match="names 1 approvers"), open_retraining(workspace, params, "test"):
-        pass
-
-
-def test_who_publishes_does_not_approve(tmp_path: Path) -> None:
-    arm, workspace = str(real_arm(tmp_path)), make_workspace(tmp_path)
-    own = public_hex(Publisher(workspace.channel, workspace.keys).record_signer)
-    target = {"embodiment": arm, "task": "pick", "approvals": 1, "approvers": {"me": own}}
-    params = arm_params(arm, targets={"t": target})
-    with open_retraining(workspace, params, "test") as retraining:
-        made = candidate(retraining, params, tmp_path / "policy")
-        with pytest.raises(PosaError, match="nobody approves what they publish"):
-            made.promote()
