@@ -84,11 +84,17 @@ def ensure_bucket(name: str) -> str:
 
     client: Any = boto3.client("s3")
     try:
-        client.head_bucket(Bucket=name)
+        try:
+            client.head_bucket(Bucket=name)
+        except ClientError as error:
+            if error.response["Error"]["Code"] not in {"404", "NoSuchBucket"}:
+                raise
+            # Amazon's S3 asks for the region's name in the request, except for that of its first one.
+            region = client.meta.region_name
+            place = {"CreateBucketConfiguration": {"LocationConstraint": region}} if region != "us-east-1" else {}
+            client.create_bucket(Bucket=name, **place)
     except ClientError as error:
-        if error.response["Error"]["Code"] not in {"404", "NoSuchBucket"}:
-            raise BadInput(f"S3 bucket {name!r}: {error}; check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY") from None
-        client.create_bucket(Bucket=name)
+        raise BadInput(f"S3 bucket {name!r}: {error}; check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY") from None
     except BotoCoreError as error:
         raise PosaError(f"S3 (setting AWS_ENDPOINT_URL_S3) for bucket {name!r}: {error}") from None
     return name
