@@ -14,14 +14,17 @@ from typing import Any
 
 from trial_stack import FINAL, Stack, trial_stack, wait_for
 
+# Neighbours are killed at the same stage of the same retraining, one after the other.
 SERVICES = (
     "postgres", "redis", "s3", "mlflow", "prefect-server", "prefect-services",
-    "prefect-worker", "ray-head", "ray-worker", "robot-station", "robot-worker",
+    "ray-head", "ray-worker", "robot-station", "robot-worker", "prefect-worker",
 )  # fmt: skip
 # The task during which a service is killed, and how long that task has been going then (s).
 STAGES = {"train": 8.0, "evaluate": 4.0}
 _DOWN_SECONDS = 10.0
 _STAGE, _END, _HEALTHY, _REPORT = 300.0, 600.0, 300.0, 180.0
+# A run whose process is gone is known as such after at most the longest silence and the interval of `reconcile`.
+_CLOSED = 660.0
 # Long enough to be hit in its middle, and a gate that lets every candidate out: each retraining is to end in a release.
 _SETTINGS = ["train.steps=60", "targets.sim-pick.gate.margin=0.99", "targets.sim-pick.gate.confidence=0.51"]
 
@@ -33,7 +36,7 @@ class Trial:
     Attributes:
         kills: Service and stage of each.
         first: How the retraining itself ended.
-        again: How the same form again ended; empty where that was not needed.
+        again: How the same form again ended, each time; empty where that was not needed.
         repeated: Finished steps that the second run did anew.
         versions: Model versions that came.
         releases: Releases that came.
@@ -50,7 +53,7 @@ class Trial:
     @property
     def survived(self) -> bool:
         """One model version, one release, nothing twice."""
-        ended = "Completed" in (self.first, self.again)
+        ended = (self.again or self.first).endswith("Completed")
         return ended and not self.repeated and self.versions == self.releases == 1
 
 
@@ -103,18 +106,23 @@ def retrain(stack: Stack, seed: int, kills: dict[str, list[str]]) -> Trial:
     before = counts(stack)
     form: dict[str, Any] = {"preset": "tiny", "changes": {"training_seed": seed, "settings": _SETTINGS}}
     run = stack.start_run("retrain/default", form)
+    runs = [run]
     for stage, services in kills.items():
         for service in services:
-            trial.kills.append(kill_during(stack, run, stage, service))
-    wait_for("the retraining's end", _END, lambda: stack.run_state(run) in FINAL)
-    trial.first = stack.run_state(run)
-    if trial.first != "Completed":
+            trial.kills.append(kill_during(stack, runs[-1], stage, service))
+            if service == "prefect-worker" and stack.run_state(runs[-1]) not in FINAL:
+                runs.append(stack.start_run("retrain/default", form))  # its process is gone: as a person would
+    wait_for("the retraining's end", _END, lambda: stack.run_state(runs[-1]) in FINAL)
+    if stack.run_state(runs[-1]) != "Completed":
+        runs.append(stack.start_run("retrain/default", form))
+        wait_for("the second run's end", _END, lambda: stack.run_state(runs[-1]) in FINAL)
+    if len(runs) > 1:
+        wait_for("the dead run's end", _CLOSED, lambda: stack.run_state(run) in FINAL)
+        statuses = {row["step"]: row["status"] for row in stack.table(runs[-1], "retrain-steps")}
         finished = {name for name, state in stack.task_states(run).items() if state == "Completed"}
-        run = stack.start_run("retrain/default", form)
-        wait_for("the second run's end", _END, lambda: stack.run_state(run) in FINAL)
-        trial.again = stack.run_state(run)
-        statuses = {row["step"]: row["status"] for row in stack.table(run, "retrain-steps")}
         trial.repeated = sorted(name for name in finished if statuses.get(name) != "reused")
+        trial.again = ", ".join(stack.run_state(later) for later in runs[1:])
+    trial.first = stack.run_state(run)
     after = counts(stack)
     trial.versions, trial.releases = after[0] - before[0], after[1] - before[1]
     wait_for("the robot's report", _REPORT, lambda: (stack.report().get("release") or {}).get("number") == after[1])
