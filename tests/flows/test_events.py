@@ -1,4 +1,4 @@
-"""Who is told, and what proposes a retraining: the decisions alone, and then on a real Prefect server."""
+"""Who is told, what proposes a retraining, and which runs are dead: on a real Prefect server."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Event, Thread
 from typing import Any, TypeVar
-from uuid import UUID, uuid4
 
 import numpy as np
 import pytest
-import yaml
-from factories import make_embodiment, make_episode
+from cheap_place import Place, make_place
+from factories import make_episode
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.client.schemas.filters import FlowFilter, FlowFilterName
 from prefect.client.schemas.objects import FlowRun
+from prefect.events import Event as PrefectEvent
 from prefect.events.worker import EventsWorker
 from prefect.exceptions import Pause
 from prefect.flow_engine import run_flow
@@ -38,25 +38,15 @@ from prefect.states import Completed, Pending, Running, Suspended
 
 from flows.automations import ensure_automations
 from flows.data import collect_demonstrations
-from flows.events import approval_needed, data_ingested
+from flows.flow_runs import close_silent_runs
 from flows.prefect_server import prefect_server
 from flows.proposal import (
     NAME,
-    Answer,
-    StoreState,
-    approved,
-    idempotency_key,
-    other_proposal,
     pause_key,
     propose_retraining,
-    store_state,
 )
-from flows.retraining import Retraining
-from posa_vla.episodes.store import EpisodeStore
 from posa_vla.errors import BadInput
-from posa_vla.files import write_json
-from posa_vla.params import load_params
-from posa_vla.settings import Settings, environment
+from posa_vla.settings import environment
 from posa_vla.workspace import Workspace
 
 T = TypeVar("T")
@@ -72,100 +62,6 @@ def until(look: Callable[[], T | None], seconds: float = 20) -> T:
             return found
         Event().wait(0.1)
     raise AssertionError(f"nothing within {seconds} s")
-
-
-@dataclass
-class Place:
-    """A workspace with a parameter file of a target whose episodes cost nothing."""
-
-    workspace: Workspace
-    params_file: str
-
-    @property
-    def retraining(self) -> Retraining:
-        return Retraining(self.workspace, load_params(Path(self.params_file), None, []))
-
-    def append(self, count: int, *, seed: int, success: bool = True) -> str:
-        rng = np.random.default_rng(seed)
-        episodes = [make_episode(rng, success=success) for _ in range(count)]
-        return EpisodeStore(self.workspace.store).append(episodes, make_embodiment())
-
-    def state(self) -> StoreState:
-        return store_state(self.workspace, self.retraining.params)
-
-
-def make_place(folder: Path) -> Place:
-    embodiment = folder / "test_arm.yaml"
-    embodiment.write_text(yaml.safe_dump(make_embodiment().model_dump(mode="json")))
-    params = {"target": "t", "targets": {"t": {"embodiment": str(embodiment), "task": "pick", "approvals": 0}}}
-    (folder / "params.yaml").write_text(yaml.safe_dump({"schema_version": 1, **params}))
-    return Place(Workspace.open(Settings(home=folder / "home")), str(folder / "params.yaml"))
-
-
-def test_new_episodes_are_the_successful_ones_since_the_newest_version(tmp_path: Path) -> None:
-    place = make_place(tmp_path)
-    place.append(3, seed=1)
-    place.append(2, seed=2, success=False)
-    assert (place.state().usable, place.state().versioned, place.state().new) == (3, 0, 3)
-
-    def version(name: str, episodes: int, source: str, embodiment: str = "test_arm") -> None:
-        splits = {"train": {"episodes": episodes - 1}, "validation": {"episodes": 1}}
-        manifest = {"embodiment": {"id": embodiment}, "splits": splits, "source_digest": source}
-        write_json(place.workspace.data / name / "manifest.json", manifest)
-
-    version("1", 2, "an earlier store")
-    version("2", 9, "another robot's store", "other_arm")
-    assert place.state().new == 1
-    version("3", 2, place.state().digest)
-    assert place.state().new == 0  # the third was kept out by validation: it is not waited for
-    place.append(4, seed=3)
-    assert place.state().new == 5
-
-
-def test_one_state_of_the_store_is_one_retraining() -> None:
-    state = StoreState("a" * 64, 5, 0)
-    assert idempotency_key("t", state) == idempotency_key("t", StoreState("a" * 64, 9, 3))
-    assert idempotency_key("t", state) != idempotency_key("t", StoreState("b" * 64, 5, 0))
-    assert idempotency_key("t", state) != idempotency_key("u", state)
-
-
-def test_nobody_approves_without_a_name() -> None:
-    assert approved(Answer(approve=True, decided_by="Ada"))
-    assert not approved(Answer(approve=False, decided_by="Ada"))
-    with pytest.raises(BadInput, match="approved by nobody"):
-        approved(Answer(approve=True, decided_by=" "))
-    with pytest.raises(ValueError, match="decided_by"):
-        Answer.model_validate({"approve": True})
-
-
-def test_proposals_do_not_pile_up() -> None:
-    noon = datetime(2026, 1, 1, 12, tzinfo=UTC)
-
-    def run(state: Any, minute: int = 0, **parameters: Any) -> FlowRun:
-        start = noon + timedelta(minutes=minute)
-        return FlowRun(id=uuid4(), flow_id=UUID(int=1), state=state, parameters=parameters, start_time=start)
-
-    mine = run(Running(), 1, target="t")
-    waiting = run(Suspended(pause_key=pause_key("t")))
-    assert other_proposal(mine, [mine, waiting], "t") is waiting
-    assert other_proposal(mine, [run(Suspended(pause_key=pause_key("u"))), run(Completed())], "t") is None
-    earlier, later = run(Running(), 0, target="t"), run(Running(), 2, target="t")
-    assert other_proposal(mine, [later, earlier], "t") is earlier
-    assert other_proposal(mine, [later], "t") is None
-    assert other_proposal(earlier, [mine, later], "t") is None
-
-
-def test_without_a_server_nothing_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("PREFECT_API_URL", raising=False)
-    assert not data_ingested("b", 1, "t")
-
-
-def test_a_server_that_is_away_does_not_fail_the_work(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:9/api")
-    assert not approval_needed("t", "one approval")
-    assert "Prefect was not told of posa.approval.needed, and the work goes on" in capsys.readouterr().err
 
 
 @dataclass
@@ -338,3 +234,30 @@ def test_an_unanswered_proposal_expires_and_somebody_is_told(place: Place, hook:
     with get_client(sync_client=True) as client:
         client.set_flow_run_state(run.id, Suspended(timeout_seconds=0, pause_key=pause_key("t")), force=True)
     assert until(hook.find(f"{NAME}: Failed", run.name, "paused and never resumed"))
+
+
+def test_a_run_whose_process_is_gone_is_closed(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    gone, alive, young = (_propose(place, target=f"silent-{n}") for n in range(3))
+    with get_client(sync_client=True) as client:
+
+        def begin(run: FlowRun) -> None:
+            client.set_flow_run_state(run.id, Running(), force=True)
+
+        def told_of(run: FlowRun) -> bool:
+            wanted = {"resource": {"id": [f"prefect.flow-run.{run.id}"]}, "event": {"name": [heartbeat]}}
+            return bool(client.request("POST", "/events/filter", json={"filter": wanted}).json()["events"])
+
+        heartbeat = "prefect.flow-run.heartbeat"
+        begin(gone)
+        begin(alive)
+        begun = datetime.now(UTC)
+        begin(young)
+        sign = PrefectEvent(event=heartbeat, resource={"prefect.resource.id": f"prefect.flow-run.{alive.id}"})
+        client.request("POST", "/events", json=[sign.model_dump(mode="json")])
+        until(lambda: told_of(alive))
+        monkeypatch.setattr("flows.flow_runs.longest_silence", lambda: datetime.now(UTC) - begun)
+        assert gone.id in [run.id for run in close_silent_runs()]
+        states = [client.read_flow_run(run.id).state_name for run in (gone, alive, young)]
+        assert states == ["Crashed", "Running", "Running"]
+        for run in (alive, young):
+            client.set_flow_run_state(run.id, Completed(), force=True)
