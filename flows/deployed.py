@@ -7,6 +7,7 @@ from typing import Any
 from prefect import flow, get_run_logger
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
+from flows import retention as retention_steps
 from flows.changes import NO_CHANGES, Changes, Preset, resolve
 from flows.promotion import run_promotion
 from flows.reconcile import reconcile_workspace
@@ -70,4 +71,20 @@ def reconcile(params_file: str = "params.yaml") -> list[Output]:
         findings = reconcile_workspace(Workspace.open(), resolve(None, None, NO_CHANGES, params_file))
     rows = [finding.model_dump(mode="json") for finding in findings]
     create_table_artifact(rows, key="reconcile", description="What disagreed, and what was done about it")
+    return rows
+
+
+@flow(name="clean-up")
+def clean_up(dry_run: bool = True, params_file: str = "params.yaml") -> list[Output]:
+    """Removes trainings, evaluations and bundles that are old and that nothing needs.
+
+    Args:
+        dry_run: Only shows what would go.
+        params_file: Parameter file on the machine that runs the flow; its `retention` says how old.
+    """
+    with also_to(get_run_logger().info):
+        retention = resolve(None, None, NO_CHANGES, params_file).retention
+        items = retention_steps.clean_up(Workspace.open(), retention, dry_run=dry_run)
+    rows = [item.model_dump(mode="json") for item in items]
+    create_table_artifact(rows, key="clean-up", description="What would go" if dry_run else "What went")
     return rows

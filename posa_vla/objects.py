@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import urlparse
@@ -13,8 +14,25 @@ from posa_vla.errors import BadInput, PosaError
 from posa_vla.files import link_or_copy, safe_join, sync_folder, write_bytes
 
 _MISSING = {"404", "NoSuchKey", "NotFound"}
+# What the name of a folder that is being removed begins with.
+REMOVED = ".removed-"
 # What a reader holds in memory at once (bytes).
 _PIECE = 1 << 20
+
+
+@dataclass(frozen=True)
+class Stored:
+    """An object as the store lists it.
+
+    Attributes:
+        path: Relative, POSIX.
+        size: Bytes.
+        modified: When it was last written (POSIX seconds, the store's clock).
+    """
+
+    path: str
+    size: int
+    modified: float
 
 
 class Objects(Protocol):
@@ -40,6 +58,14 @@ class Objects(Protocol):
 
     def list(self, prefix: str = "") -> list[str]:
         """Sorted paths that begin with `prefix`."""
+        ...
+
+    def stored(self, prefix: str = "") -> Iterator[Stored]:
+        """The same objects as `list`, in any order, with sizes and times."""
+        ...
+
+    def delete(self, path: str) -> None:
+        """Removes one object; nothing where there is none."""
         ...
 
     def put_file(self, path: str, source: Path) -> None:
@@ -82,9 +108,19 @@ class DirectoryObjects:
 
     def list(self, prefix: str = "") -> list[str]:
         """See `Objects.list`; files that are being written are not there yet."""
-        top = self._folder / prefix.rpartition("/")[0]
-        files = (p for p in top.rglob("*") if p.is_file() and not p.name.startswith("."))
-        return sorted(p for p in (f.relative_to(self._folder).as_posix() for f in files) if p.startswith(prefix))
+        return sorted(found.path for found in self.stored(prefix))
+
+    def stored(self, prefix: str = "") -> Iterator[Stored]:
+        """See `Objects.stored`."""
+        for file in (self._folder / prefix.rpartition("/")[0]).rglob("*"):
+            path = file.relative_to(self._folder).as_posix()
+            if path.startswith(prefix) and file.is_file() and not file.name.startswith("."):
+                found = file.stat()
+                yield Stored(path, found.st_size, found.st_mtime)
+
+    def delete(self, path: str) -> None:
+        """See `Objects.delete`."""
+        self.place(path).unlink(missing_ok=True)
 
     def put_file(self, path: str, source: Path) -> None:
         """See `Objects.put_file`: a link where the file system has them, a copy elsewhere."""
@@ -103,7 +139,14 @@ class DirectoryObjects:
         """See `Objects.remove`."""
         if not prefix.endswith("/"):
             raise ValueError(f"prefix {prefix!r} names no folder: expected a slash at its end")
-        shutil.rmtree(self.place(prefix), ignore_errors=True)
+        place = self.place(prefix)
+        if not place.is_dir():
+            return
+        # Gone as a whole: a kill in between leaves nothing that looks like the folder.
+        gone = place.with_name(f"{REMOVED}{place.name}")
+        shutil.rmtree(gone, ignore_errors=True)
+        os.replace(place, gone)
+        shutil.rmtree(gone, ignore_errors=True)
 
     def place(self, path: str) -> Path:
         """See `Objects.place`."""
@@ -185,18 +228,29 @@ class S3Objects:
 
     def list(self, prefix: str = "") -> list[str]:
         """See `Objects.list`."""
+        return sorted(found.path for found in self.stored(prefix))
+
+    def stored(self, prefix: str = "") -> Iterator[Stored]:
+        """See `Objects.stored`."""
         from botocore.exceptions import BotoCoreError, ClientError
 
         pages = self._client.get_paginator("list_objects_v2")
         try:
-            found = [
-                item["Key"][len(self._prefix) :]
-                for page in pages.paginate(Bucket=self._bucket, Prefix=self._prefix + prefix)
-                for item in page.get("Contents", [])
-            ]
+            for page in pages.paginate(Bucket=self._bucket, Prefix=self._prefix + prefix):
+                for item in page.get("Contents", []):
+                    path = item["Key"][len(self._prefix) :]
+                    yield Stored(path, item["Size"], item["LastModified"].timestamp())
         except (BotoCoreError, ClientError) as error:
             raise self._failed(prefix, error) from error
-        return sorted(found)
+
+    def delete(self, path: str) -> None:
+        """See `Objects.delete`."""
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        try:
+            self._client.delete_object(Bucket=self._bucket, Key=self._prefix + path)
+        except (BotoCoreError, ClientError) as error:
+            raise self._failed(path, error) from error
 
     def put_file(self, path: str, source: Path) -> None:
         """See `Objects.put_file`; large files go up in parts."""
@@ -210,15 +264,10 @@ class S3Objects:
 
     def remove(self, prefix: str) -> None:
         """See `Objects.remove`."""
-        from botocore.exceptions import BotoCoreError, ClientError
-
         if not prefix.endswith("/"):
             raise ValueError(f"prefix {prefix!r} names no folder: expected a slash at its end")
-        try:
-            for path in self.list(prefix):
-                self._client.delete_object(Bucket=self._bucket, Key=self._prefix + path)
-        except (BotoCoreError, ClientError) as error:
-            raise self._failed(prefix, error) from error
+        for path in self.list(prefix):
+            self.delete(path)
 
     def place(self, path: str) -> None:
         """See `Objects.place`."""

@@ -144,6 +144,17 @@ class RobotParams(Closed):
     episodes: int = Field(default=5, gt=0)
 
 
+class RetentionParams(Closed):
+    """How long `posa gc` keeps what nothing needs any more (days since it was last written)."""
+
+    # Checkpoints, metrics and policies of trainings whose bundle is not registered.
+    trainings: int = Field(default=30, gt=0)
+    # Videos, overlays and rows of evaluations; their evidence stays, and MLflow has its copy.
+    evaluations: int = Field(default=30, gt=0)
+    # Bundles that were never registered.
+    bundles: int = Field(default=90, gt=0)
+
+
 class Params(Closed):
     """All of `params.yaml`."""
 
@@ -157,6 +168,8 @@ class Params(Closed):
     train: TrainParams = TrainParams()
     evaluate: EvaluateParams = EvaluateParams()
     robot: RobotParams = RobotParams()
+    # In no key and no record of a run: what is kept for how long changes nothing that a run computes.
+    retention: RetentionParams = Field(default=RetentionParams(), exclude=True)
 
     @property
     def chosen(self) -> TargetParams:

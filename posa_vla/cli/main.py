@@ -40,6 +40,7 @@ COMMANDS = {
     "promote": Command("posa_vla.cli.promote", "promote", "platform"),
     "approve": Command("posa_vla.cli.promote", "approve"),
     "rollback": Command("posa_vla.cli.rollback", "rollback", "platform"),
+    "gc": Command("posa_vla.cli.gc", "gc", "platform"),
     "worker": Command("posa_vla.cli.worker", "worker", "platform"),
     "bootstrap": Command("posa_vla.cli.bootstrap", extras="platform"),
     "robot": Command("posa_vla.cli.robot"),

@@ -58,6 +58,24 @@ def find_version(client: mlflow.MlflowClient, model: str, digest: str) -> str | 
     return str(found[0].version) if found else None
 
 
+def registered_bundles(uri: str) -> set[str]:
+    """Digests of the bundles that any version of any registered model was made of.
+
+    Raises:
+        PosaError: MLflow is away.
+    """
+    client, token, found = connect(uri), None, set()
+    while True:
+        try:
+            page = client.search_model_versions(max_results=1000, page_token=token)
+        except MlflowException as error:
+            raise PosaError(f"MLflow could not list its models: {error}") from error
+        found |= {version.tags[BUNDLE] for version in page if BUNDLE in version.tags}
+        token = page.token
+        if not token:
+            return found
+
+
 def _require_model(client: mlflow.MlflowClient, model: str) -> None:
     if not client.search_registered_models(f"name = '{model}'", max_results=1):
         client.create_registered_model(model)

@@ -40,3 +40,10 @@ def all_metrics(objects: Objects, key: str) -> Iterator[Row]:
     """Rows of a training, in the order of their steps; a resumed training may repeat some."""
     for path in metrics_paths(objects, key):
         yield from get_metrics(objects, path)
+
+
+def forget_training(objects: Objects, key: str) -> None:
+    """Removes a training; what makes it count goes first, so that after a kill it is done anew and never half used."""
+    objects.remove(f"trees/{training_path(key)}/")
+    objects.delete(f"{training_path(key)}/ray/checkpoint_manager_snapshot.json")
+    objects.remove(f"{training_path(key)}/")

@@ -1,0 +1,154 @@
+"""What nobody needs any more, store by store, and its removal. Results that Prefect keeps are Prefect's own."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Iterable, Iterator
+from typing import Literal
+
+from flows.champion import promotions
+from posa_vla.objects import REMOVED, Objects
+from posa_vla.params import RetentionParams
+from posa_vla.promotion.log import PromotionLog
+from posa_vla.schema import Closed
+from posa_vla.training.storage import forget_training
+from posa_vla.workspace import Workspace
+
+Store = Literal["trainings", "evaluations", "bundles"]
+_FOLDERS: dict[Store, str] = {"trainings": "training", "evaluations": "evaluations", "bundles": "bundles"}
+_DAY = 86_400.0
+
+
+class Item(Closed):
+    """One thing in a store.
+
+    Attributes:
+        store: Which.
+        name: Its key or digest.
+        size: Bytes.
+        age: Days since anything in it was written.
+        kept: Why it stays; empty for what goes.
+    """
+
+    store: Store
+    name: str
+    size: int
+    age: float
+    kept: str
+
+
+def clean_up(workspace: Workspace, retention: RetentionParams, *, dry_run: bool) -> list[Item]:
+    """Removes what is old and what no registered model, record, release, approval or running flow needs.
+
+    Whatever is removed and wanted again is computed anew by the step that made it. Episodes, data versions, evidence,
+    decisions, records and logs are never touched.
+
+    Args:
+        workspace: Held until the end, so that no flow is running meanwhile.
+        retention: Days.
+        dry_run: Only looks.
+
+    Returns:
+        Everything that was looked at.
+
+    Raises:
+        Busy: A run holds the workspace.
+        PosaError: MLflow or the storage is away: nothing is removed without knowing what is registered.
+    """
+    with workspace.lock("a clean-up"), promotions(workspace, "a clean-up"):
+        items = list(_judged(workspace, retention))
+        if not dry_run:
+            _sweep(workspace)
+            for item in items:
+                if not item.kept:
+                    _remove(workspace, item)
+    return items
+
+
+def _judged(workspace: Workspace, retention: RetentionParams) -> Iterator[Item]:
+    bundles = needed_bundles(workspace)
+    sealed = dict(_sealed(workspace))
+    stores: list[Objects] = [workspace.storage]
+    if workspace.storage.place("bundles") != workspace.bundles:
+        stores.append(_local(workspace))
+    limits: dict[Store, int] = {
+        "trainings": retention.trainings,
+        "evaluations": retention.evaluations,
+        "bundles": retention.bundles,
+    }
+    for store, days in limits.items():
+        for name, (size, modified) in sorted(_found(stores, _FOLDERS[store]).items()):
+            age = (time.time() - modified) / _DAY
+            kept = ""
+            if store == "bundles" or (store == "trainings" and name in sealed):
+                kept = bundles.get(name if store == "bundles" else sealed[name], "")
+            if not kept and age < days:
+                kept = f"younger than {days} days"
+            yield Item(store=store, name=name, size=size, age=round(age, 1), kept=kept)
+
+
+def _local(workspace: Workspace) -> Objects:
+    from posa_vla.objects import DirectoryObjects
+
+    return DirectoryObjects(workspace.home)
+
+
+def _found(stores: Iterable[Objects], folder: str) -> dict[str, tuple[int, float]]:
+    """Size and time of what lies below a folder, by the first part of its path."""
+    found: dict[str, tuple[int, float]] = {}
+    for store in stores:
+        for stored in store.stored(f"{folder}/"):
+            name = stored.path.split("/")[1]
+            if name.startswith(REMOVED):
+                continue
+            size, modified = found.get(name, (0, 0.0))
+            found[name] = (size + stored.size, max(modified, stored.modified))
+    return found
+
+
+def needed_bundles(workspace: Workspace) -> dict[str, str]:
+    """Why a bundle is needed, by its digest.
+
+    Raises:
+        BadInput: A promotion log or record is damaged.
+        PosaError: MLflow is away.
+    """
+    from posa_vla.promotion.registry import registered_bundles
+    from posa_vla.release.record import read_record
+
+    needed: dict[str, str] = {}
+    if workspace.settings.mlflow_tracking_uri or (workspace.home / "mlflow" / "mlflow.db").exists():
+        needed |= dict.fromkeys(registered_bundles(workspace.mlflow_uri), "a registered model")
+    for log in sorted(workspace.promotions.glob("*/log.jsonl")):
+        for entry in PromotionLog(log).entries():
+            needed[str(entry["bundle"])] = f"model version {entry['model_version']} of {log.parent.name}"
+    for path in sorted(workspace.promotions.glob("*/records/**/*.dsse.json")):
+        record = read_record(path.read_bytes())
+        needed[record.bundle_digest] = f"release {record.release} of {record.target}, out or waiting for approval"
+    return needed
+
+
+def _sealed(workspace: Workspace) -> Iterator[tuple[str, str]]:
+    for path in (workspace.home / "ledger" / "bundle").glob("*.json"):
+        record = json.loads(path.read_bytes())
+        yield str(record["inputs"]["training"]), str(record["output"]["digest"])
+
+
+def _remove(workspace: Workspace, item: Item) -> None:
+    if item.store == "trainings":
+        forget_training(workspace.storage, item.name)
+        return
+    if item.store == "bundles":
+        workspace.storage.delete(f"trees/bundles/{item.name}.json")  # first: by what follows it is found again
+    for store in (workspace.storage, _local(workspace)):
+        store.remove(f"{_FOLDERS[item.store]}/{item.name}/")
+
+
+def _sweep(workspace: Workspace) -> None:
+    """Takes away what a removal that was killed has left."""
+    for folder in (*_FOLDERS.values(), f"trees/{_FOLDERS['trainings']}"):
+        for place in (workspace.home / folder, workspace.storage.place(folder)):
+            for left in place.glob(f"{REMOVED}*") if place is not None else ():
+                shutil.rmtree(left, ignore_errors=True)
