@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
+from uuid import UUID
 
 from posa_vla.errors import BadInput, PosaError
 from posa_vla.params import load_params
@@ -121,6 +122,8 @@ def ensure_trust(workspace: Workspace, folder: Path) -> list[str]:
 def ensure_prefect(workspace: Workspace) -> dict[str, list[str]]:
     """Work pools, the block for results, the deployments of `prefect.yaml`, and the automations.
 
+    A schedule that somebody has switched on or off stays so, as long as it says the same.
+
     Raises:
         BadInput: No Prefect server is configured.
         PosaError: It is away, or refuses a deployment.
@@ -140,9 +143,30 @@ def ensure_prefect(workspace: Workspace) -> dict[str, list[str]]:
                 client.create_work_pool(WorkPoolCreate(name=pool, type="process"))
     # Where the results go; the endpoint and the keys are boto3's, from the environment.
     RemoteFileSystem(basepath=f"s3://{_RESULTS}/").save(_RESULTS, overwrite=True)
+    before = _switches()
     command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode != 0:
         raise PosaError(f"prefect deploy exited {done.returncode}: {(done.stderr or done.stdout).strip()[-1500:]}")
+    with get_client(sync_client=True) as client:
+        for key, (deployment, schedule, active) in _switches().items():
+            if key in before and before[key][2] != active:  # somebody has switched it
+                client.update_deployment_schedule(deployment, schedule, active=before[key][2])
     automations = ensure_automations(os.environ.get("POSA_NOTIFY_WEBHOOK", ""))
     return {"pools": list(_POOLS), "blocks": [f"remote-file-system/{_RESULTS}"], "automations": automations}
+
+
+def _switches() -> dict[str, tuple[UUID, UUID, bool]]:
+    """Deployment, schedule and whether it is on, by what the schedule says."""
+    from prefect.client.orchestration import get_client
+
+    with get_client(sync_client=True) as client:
+        return {
+            f"{deployment.flow_id} {deployment.name} {found.schedule.model_dump_json(exclude={'anchor_date'})}": (
+                deployment.id,
+                found.id,
+                found.active,
+            )
+            for deployment in client.read_deployments(limit=200)
+            for found in deployment.schedules
+        }

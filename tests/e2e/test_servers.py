@@ -82,14 +82,15 @@ class Servers:
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout)
 
-    def prefect(self, path: str, body: object = None) -> Any:
+    def prefect(self, path: str, body: object = None, method: str | None = None) -> Any:
         request = urllib.request.Request(
             f"{self.environment['POSA_PREFECT_API_URL']}/{path}",
             None if body is None else json.dumps(body).encode(),
             {"Authorization": f"Basic {b64encode(AUTH.encode()).decode()}", "Content-Type": "application/json"},
+            method=method,
         )
         with urllib.request.urlopen(request, timeout=10) as answer:
-            return json.load(answer)
+            return json.loads(answer.read() or b"null")
 
     def run(self, deployment: str, seconds: float, **parameters: object) -> str:
         """Starts a deployment as its form does, waits for the end, and returns the run's id."""
@@ -101,6 +102,12 @@ class Servers:
         state = self.prefect(f"flow_runs/{run}")["state"]
         assert state["type"] == "COMPLETED", f"{state['message']}\n{log.read_text()[-3000:]}"
         return run
+
+    def switch(self, deployment: str, *, on: bool) -> None:
+        """Switches a deployment's schedules, as people do on Prefect's page."""
+        found = self.prefect(f"deployments/name/{deployment}")
+        for row in found["schedules"]:
+            self.prefect(f"deployments/{found['id']}/schedules/{row['id']}", {"active": on}, method="PATCH")
 
     def artifacts(self, run: str) -> dict[str, Any]:
         wanted = {"flow_runs": {"id": {"any_": [run]}}}
@@ -161,7 +168,10 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
         where = ["--host", "127.0.0.1", "--port", str(mlflow), "--workers", "1"]
         start("mlflow", environment, "mlflow", "server", *where, *store)
         until("Prefect", lambda: found.prefect("health"), 90, folder / "prefect.log")
-        assert found.posa("bootstrap", "prefect") == found.posa("bootstrap", "prefect")
+        first = found.posa("bootstrap", "prefect")
+        found.switch("reconcile/default", on=False)
+        assert found.posa("bootstrap", "prefect") == first
+        assert [row["active"] for row in found.prefect("deployments/name/reconcile/default")["schedules"]] == [False]
         until("MLflow", lambda: urllib.request.urlopen(f"http://127.0.0.1:{mlflow}/health"), 90, folder / "mlflow.log")
         start("worker", environment, "posa_vla.cli.main", "worker")
         yield found
