@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,8 @@ def ray_here(s3: None) -> Iterator[None]:
 def cluster(s3: None) -> Iterator[RayCluster]:
     with ray_cluster(Settings()) as running:
         yield running
+        end = time.monotonic()
+    assert time.monotonic() - end < 20, "Ray waits for the actor that a training leaves"
 
 
 def spec_of(storage: str, params: Params) -> dict[str, Any]:
