@@ -44,15 +44,21 @@ def crossings(opening: NDArray[Any], low: float = CLOSED_BELOW, high: float = OP
 def gripper_events(episode: Episode, embodiment: Embodiment) -> NDArray[np.int64]:
     """Frames at which the gripper starts to open or close.
 
-    The commanded opening decides where the embodiment's action has a channel `gripper`, scaled by its limits: a
-    gripper that closes on a thick object may never measure below the threshold, its command does. Else it is the
-    measured opening, scaled by its range within the episode.
+    The embodiment's rule decides where it has one. Else the commanded opening, where the action has a channel
+    `gripper` with limits: a gripper that closes on a thick object may never measure below the threshold, its command
+    does. Else it is the measured opening, scaled by its range within the episode.
     """
-    names = [channel.name for channel in embodiment.action]
-    if "gripper" in names:
-        column = names.index("gripper")
-        channel = embodiment.action[column]
-        return crossings((episode.action[:, column] - channel.low) / (channel.high - channel.low))
+    rule = embodiment.gripper
+    if rule is not None:
+        channels, rows = (
+            (embodiment.state, episode.state) if rule.vector == "state" else (embodiment.action, episode.action)
+        )
+        column = [channel.name for channel in channels].index(rule.channel)
+        opening = (rows[:, column] - rule.closed) / (rule.open - rule.closed)
+        return crossings(opening, rule.closed_below, rule.open_above)
+    for column, channel in enumerate(embodiment.action):
+        if channel.name == "gripper" and channel.low is not None and channel.high is not None:
+            return crossings((episode.action[:, column] - channel.low) / (channel.high - channel.low))
     if episode.gripper is None:
         return np.zeros(0, np.int64)
     low, high = float(episode.gripper.min()), float(episode.gripper.max())

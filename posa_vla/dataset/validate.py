@@ -71,9 +71,9 @@ Remark = tuple[str, int | None, str]
 
 
 def _limits(name: str, values: NDArray[np.float32], channels: list[Channel]) -> Iterator[Remark]:
-    low = np.array([channel.low for channel in channels])
-    high = np.array([channel.high for channel in channels])
-    excess = np.maximum(low - values, values - high) / (high - low)
+    low, high = (np.array(bound) for bound in zip(*(channel.limits for channel in channels), strict=True))
+    with np.errstate(invalid="ignore"):  # no limits: minus infinity over infinity
+        excess = np.nan_to_num(np.maximum(low - values, values - high) / (high - low), nan=0.0)
     for column in np.flatnonzero(excess.max(axis=0) > LIMIT_TOLERANCE):
         frame = int(excess[:, column].argmax())
         channel = channels[column]
@@ -82,7 +82,7 @@ def _limits(name: str, values: NDArray[np.float32], channels: list[Channel]) -> 
             rule,
             frame,
             f"{name} {channel.name} is {values[frame, column]:.4g} {channel.unit}, "
-            f"limits {channel.low:g} to {channel.high:g}",
+            f"limits {low[column]:g} to {high[column]:g}",
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.resources
+import math
 from pathlib import Path
 from typing import Literal
 
@@ -15,19 +16,38 @@ from posa_vla.files import sha256_json
 from posa_vla.schema import Closed, parse, read_yaml
 
 
+def _absent(value: object) -> bool:
+    return value is None
+
+
 class Channel(Closed):
-    """One number of the state or action vector."""
+    """One number of the state or action vector.
+
+    `low` and `high` are its limits, in its unit; a channel whose limits nobody has declared has neither.
+    """
 
     name: str
     unit: str
-    low: float
-    high: float
+    low: float | None = None
+    high: float | None = None
 
     @model_validator(mode="after")
     def _ordered(self) -> Channel:
-        if not self.low < self.high:
+        if (self.low is None) != (self.high is None):
+            raise ValueError(f"low and high come together, got {self.low} and {self.high}")
+        if self.low is not None and self.high is not None and not self.low < self.high:
             raise ValueError(f"low must be below high, got {self.low} and {self.high}")
         return self
+
+    @property
+    def limits(self) -> tuple[float, float]:
+        """(low, high); infinite where nothing was declared."""
+        return (-math.inf if self.low is None else self.low, math.inf if self.high is None else self.high)
+
+    @property
+    def middle(self) -> float:
+        """Between the limits; 0 where nothing was declared."""
+        return 0.0 if self.low is None or self.high is None else (self.low + self.high) / 2
 
 
 class CameraSpec(Closed):
@@ -57,6 +77,43 @@ class SimulatedArm(Closed):
     gripper_range: tuple[float, float]
 
 
+class Kinematics(Closed):
+    """Where the end-effector is, from recorded joints: MuJoCo computes the forward kinematics of an MJCF.
+
+    `mjcf` is relative to the embodiment file. `joints` names the MJCF joint of each state channel that is a joint's
+    position (rad, or m for a sliding one); joints that are not named stay at the model's default. `site` is the
+    end-effector, `base` the body whose frame is the base frame (the world's by default).
+    """
+
+    mjcf: str
+    joints: dict[str, str] = Field(min_length=1)
+    site: str
+    base: str = "world"
+
+
+class GripperRule(Closed):
+    """What of the recording is the gripper, and when it has opened or closed.
+
+    `channel` of `vector` is scaled so that `closed` is 0 and `open` is 1. An event is a crossing with hysteresis: from
+    above `open_above` to below `closed_below`, or back.
+    """
+
+    vector: Literal["state", "action"] = "action"
+    channel: str
+    closed: float
+    open: float
+    closed_below: float = Field(default=0.4, gt=0, lt=1)
+    open_above: float = Field(default=0.6, gt=0, lt=1)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> GripperRule:
+        if self.closed == self.open:
+            raise ValueError(f"closed and open must differ, both are {self.open}")
+        if not self.closed_below < self.open_above:
+            raise ValueError(f"closed_below must be below open_above, got {self.closed_below} and {self.open_above}")
+        return self
+
+
 class Embodiment(Closed):
     """A robot as declared by its file; the digest of this declaration is part of every release.
 
@@ -68,6 +125,8 @@ class Embodiment(Closed):
         action: Channels of `action`, in order, in the frame of `action_frame`.
         control_hz: Rate at which actions are applied.
         arm: Simulation model, where there is one.
+        kinematics: How the end-effector pose follows from the state, where it is not recorded.
+        gripper: Which channel is the gripper; by default an action channel named `gripper`, else the measured opening.
     """
 
     schema_version: Literal[1] = 1
@@ -79,6 +138,24 @@ class Embodiment(Closed):
     action_frame: str
     control_hz: float = Field(gt=0)
     arm: SimulatedArm | None = None
+    # Left out where absent: a declaration that says nothing of them keeps the digest that it always had.
+    kinematics: Kinematics | None = Field(default=None, exclude_if=_absent)
+    gripper: GripperRule | None = Field(default=None, exclude_if=_absent)
+
+    @model_validator(mode="after")
+    def _names_known(self) -> Embodiment:
+        for what, channels in (("state", self.state), ("action", self.action)):
+            names = [channel.name for channel in channels]
+            if len(set(names)) != len(names):
+                twice = sorted({name for name in names if names.count(name) > 1})
+                raise ValueError(f"{what} names {', '.join(twice)} twice")
+        wanted = [("state", name) for name in (self.kinematics.joints if self.kinematics else ())]
+        wanted += [(self.gripper.vector, self.gripper.channel)] if self.gripper else []
+        for vector, name in wanted:
+            names = [channel.name for channel in (self.state if vector == "state" else self.action)]
+            if name not in names:
+                raise ValueError(f"{vector} has no channel {name!r}; {did_you_mean(name, names)}")
+        return self
 
     @property
     def digest(self) -> str:
@@ -86,11 +163,23 @@ class Embodiment(Closed):
         return sha256_json(self.model_dump(mode="json"))
 
     def action_limits(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """(low, high), each float32 (A,), physical units."""
-        return (
-            np.array([c.low for c in self.action], np.float32),
-            np.array([c.high for c in self.action], np.float32),
-        )
+        """(low, high), each float32 (A,), physical units; infinite where the embodiment declares none."""
+        low, high = zip(*(channel.limits for channel in self.action), strict=True)
+        return np.array(low, np.float32), np.array(high, np.float32)
+
+    def require_limits(self, purpose: str) -> None:
+        """Stops where something would move without knowing its limits.
+
+        Raises:
+            BadInput: A channel of state or action has no declared limits.
+        """
+        for what, channels in (("state", self.state), ("action", self.action)):
+            without = [channel.name for channel in channels if channel.low is None]
+            if without:
+                raise BadInput(
+                    f"{purpose} needs limits: embodiment {self.id} declares none for {what} {', '.join(without[:4])}"
+                    f"{' and others' if len(without) > 4 else ''}; add low and high in its file"
+                )
 
 
 def shipped_embodiments() -> dict[str, Path]:

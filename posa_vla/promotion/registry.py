@@ -38,7 +38,7 @@ def _example(bundle: Bundle) -> tuple[pd.DataFrame, ModelSignature]:
     config, embodiment = policy.config, policy.embodiment
     picture = io.BytesIO()
     Image.fromarray(np.full((config.image_size, config.image_size, 3), 128, np.uint8)).save(picture, format="PNG")
-    state = [(channel.low + channel.high) / 2 for channel in embodiment.state]
+    state = [channel.middle for channel in embodiment.state]
     columns: dict[str, list[Any]] = {f"image_{role}": [picture.getvalue()] for role in config.cameras}
     example = pd.DataFrame({**columns, "state": [state], "instruction": ["pick up the red cube"]})
     inputs = Schema(

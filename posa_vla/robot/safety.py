@@ -28,7 +28,12 @@ class Envelope:
     """
 
     def __init__(self, embodiment: Embodiment, cameras: Sequence[str] | None = None) -> None:
-        """Takes the limits of `embodiment`; `cameras` are the roles that the policy looks through (all if None)."""
+        """Takes the limits of `embodiment`; `cameras` are the roles that the policy looks through (all if None).
+
+        Raises:
+            BadInput: The embodiment declares no limits: nothing moves without them.
+        """
+        embodiment.require_limits("the safety envelope")
         self._low, self._high = embodiment.action_limits()
         self._states = len(embodiment.state)
         self._cameras = tuple(embodiment.cameras if cameras is None else cameras)

@@ -45,7 +45,8 @@ class Simulation:
         self._ik = InverseKinematics(read_arm(file).compile(), self.arm)
         self._index_model()
         self._substeps = max(1, round(1 / self.embodiment.control_hz / self.model.opt.timestep))
-        limits = {c.name: (c.low, c.high) for c in self.embodiment.state}
+        self.embodiment.require_limits("the simulator")
+        limits = {c.name: c.limits for c in self.embodiment.state}
         self._workspace = np.array([limits[name] for name in _POSITION])
 
     def _index_model(self) -> None:
