@@ -33,6 +33,8 @@ class CollectParams(Closed):
 class PrepareParams(Closed):
     """From validated episodes to training shards."""
 
+    # Side of the square images that the model sees, pixels; recorded ones are fitted into it, black beside them.
+    image_size: int = Field(default=64, ge=16, le=512)
     # Share of episodes held out for the validation loss, by scene.
     validation_fraction: float = Field(default=0.05, ge=0, lt=1)
     # Anchor label widths as a fraction of the image's shorter side (PosA-VLA Eq. 3).

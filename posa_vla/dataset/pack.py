@@ -14,6 +14,7 @@ from posa_vla.dataset.split import SPLITS, split_of
 from posa_vla.dataset.tensor_file import TensorFileWriter
 from posa_vla.episodes.embodiment import Embodiment
 from posa_vla.episodes.episode import Episode
+from posa_vla.episodes.images import Fit, fit_images
 from posa_vla.errors import BadInput
 from posa_vla.files import new_folder, write_json
 from posa_vla.params import PrepareParams
@@ -30,18 +31,6 @@ def _statistics(rows: NDArray[np.float32]) -> dict[str, list[float]]:
     }
 
 
-def _image_size(episode: Episode, embodiment: Embodiment) -> int:
-    if set(episode.cameras) != set(embodiment.cameras):
-        raise BadInput(
-            f"episode has cameras {sorted(episode.cameras)}, embodiment {embodiment.id} declares "
-            f"{sorted(embodiment.cameras)}: collect with the declared cameras"
-        )
-    sizes = {camera.images.shape[1:3] for camera in episode.cameras.values()}
-    if len(sizes) != 1 or len(set(next(iter(sizes)))) != 1:
-        raise BadInput(f"images are {sorted(sizes)} (height, width), expected one square size for all cameras")
-    return int(next(iter(sizes))[0])
-
-
 def _declare(writer: TensorFileWriter, embodiment: Embodiment, size: int) -> None:
     for role in embodiment.cameras:
         writer.declare(f"images.{role}", np.uint8, (size, size, 3))
@@ -53,12 +42,17 @@ def _declare(writer: TensorFileWriter, embodiment: Embodiment, size: int) -> Non
         writer.declare(name, np.int64, ())
 
 
-def _append(writer: TensorFileWriter, episode: Episode, embodiment: Embodiment, number: int, caption: int) -> None:
+def _append(
+    writer: TensorFileWriter, episode: Episode, embodiment: Embodiment, size: int, number: int, caption: int
+) -> None:
     frames = len(episode)
     labels = anchor_labels(episode, embodiment)
     for role in embodiment.cameras:
-        writer.append(f"images.{role}", episode.cameras[role].images)
-        writer.append(f"anchor_points.{role}", labels[role].points)
+        images = episode.cameras[role].images
+        fit = Fit.of(images.shape[1], images.shape[2], size)
+        points = np.where(labels[role].valid[..., None], fit.points(labels[role].points), 0).astype(np.float32)
+        writer.append(f"images.{role}", fit_images(images, size))
+        writer.append(f"anchor_points.{role}", points)
         writer.append(f"anchor_valid.{role}", labels[role].valid)
     writer.append("state", episode.state)
     writer.append("action", episode.action)
@@ -79,9 +73,9 @@ def pack_episodes(
     """Writes the training shards of a sequence of episodes in one pass, one episode in memory at a time.
 
     Args:
-        episodes: All of one embodiment, control rate and image size.
+        episodes: All of one embodiment and control rate; images of any size are fitted into squares.
         embodiment: Its declaration; stored in the manifest.
-        params: Split.
+        params: Image size and split.
         out: Folder that appears whole: manifest.json, normalisation.json, train.safetensors, validation.safetensors.
         source_digest: Digest of the episodes' store, for the manifest.
 
@@ -91,7 +85,7 @@ def pack_episodes(
     Raises:
         BadInput: There is no training episode, or episodes do not fit each other or the embodiment.
     """
-    size, fps = 0, 0.0
+    fps = 0.0
     captions: dict[str, int] = {}
     counts = {split: {"episodes": 0, "frames": 0} for split in SPLITS}
     with new_folder(out) as folder:
@@ -101,17 +95,21 @@ def pack_episodes(
             if episode.embodiment != embodiment.id:
                 raise BadInput(f"episode {number} is of embodiment {episode.embodiment!r}, expected {embodiment.id!r}")
             if number == 0:
-                size, fps = _image_size(episode, embodiment), episode.fps
+                fps = episode.fps
                 for writer in writers.values():
-                    _declare(writer, embodiment, size)
-            if _image_size(episode, embodiment) != size or episode.fps != fps:
+                    _declare(writer, embodiment, params.image_size)
+            if set(episode.cameras) != set(embodiment.cameras):
                 raise BadInput(
-                    f"episode {number} has {_image_size(episode, embodiment)} px at {episode.fps} Hz, the ones before "
-                    f"{size} px at {fps} Hz: prepare them apart"
+                    f"episode {number} has cameras {sorted(episode.cameras)}, embodiment {embodiment.id} declares "
+                    f"{sorted(embodiment.cameras)}: collect with the declared cameras"
+                )
+            if episode.fps != fps:
+                raise BadInput(
+                    f"episode {number} runs at {episode.fps} Hz, the ones before at {fps} Hz: prepare them apart"
                 )
             split = split_of(episode, params.validation_fraction)
             caption = captions.setdefault(episode.instruction, len(captions))
-            _append(writers[split], episode, embodiment, number, caption)
+            _append(writers[split], episode, embodiment, params.image_size, number, caption)
             counts[split]["episodes"] += 1
             counts[split]["frames"] += len(episode)
         if not counts["train"]["episodes"]:
@@ -125,7 +123,7 @@ def pack_episodes(
         manifest = {
             "schema_version": 1,
             "embodiment": embodiment.model_dump(mode="json"),
-            "image_size": size,
+            "image_size": params.image_size,
             "cameras": list(embodiment.cameras),
             "captions": list(captions),
             "state_dim": len(embodiment.state),

@@ -80,7 +80,9 @@ def prepare(
             f"({len(report['quarantined'])} quarantined): see the report's findings, or collect more"
         )
     # Twice: the rows of each tensor, then the shard made of them.
-    require_free_space(out, 2 * sum(_image_bytes(reader, records) for reader, records in chosen), "preparing the data")
+    require_free_space(
+        out, 2 * sum(_bytes(reader, records, params) for reader, records in chosen), "preparing the data"
+    )
 
     with progress("prepare", episodes, unit="episode") as advance:
 
@@ -93,7 +95,5 @@ def prepare(
         return pack_episodes(read(), embodiment, params, out, source_digest=store.digest())
 
 
-def _image_bytes(reader: DatasetReader, records: list[EpisodeRecord]) -> int:
-    shapes = [feature["shape"] for feature in reader.features.values() if feature["dtype"] == "image"]
-    pixels: int = sum(h * w * c for h, w, c in shapes)
-    return sum(record.length for record in records) * pixels
+def _bytes(reader: DatasetReader, records: list[EpisodeRecord], params: PrepareParams) -> int:
+    return sum(record.length for record in records) * len(reader.embodiment.cameras) * 3 * params.image_size**2

@@ -10,32 +10,38 @@ from numpy.typing import NDArray
 
 from posa_vla.episodes.embodiment import Embodiment
 from posa_vla.episodes.episode import Episode
+from posa_vla.episodes.images import StoredImages
 from posa_vla.errors import BadInput
 from posa_vla.files import canonical_json, sha256_json
 
 
-def episode_arrays(episode: Episode) -> dict[str, NDArray[Any]]:
+def _parts(episode: Episode) -> dict[str, NDArray[Any] | StoredImages]:
     """All arrays of an episode that are there, by name."""
-    arrays: dict[str, NDArray[Any] | None] = {
+    parts: dict[str, NDArray[Any] | StoredImages | None] = {
         "state": episode.state,
         "action": episode.action,
         "end_effector": episode.end_effector,
         "gripper": episode.gripper,
+        "timestamps": episode.timestamps,
     }
     for role, camera in episode.cameras.items():
-        arrays[f"images.{role}"] = camera.images
-        arrays[f"intrinsics.{role}"] = camera.intrinsics
-        arrays[f"pose.{role}"] = camera.pose
-    return {name: array for name, array in sorted(arrays.items()) if array is not None}
+        parts[f"images.{role}"] = camera.images
+        parts[f"intrinsics.{role}"] = camera.intrinsics
+        parts[f"pose.{role}"] = camera.pose
+    parts |= {f"extra.{name}": array for name, array in episode.extra.items()}
+    return {name: part for name, part in sorted(parts.items()) if part is not None}
 
 
 def episode_digest(episode: Episode) -> str:
     """Hex SHA-256 of everything in an episode.
 
+    Images in memory count by their pixels. Stored ones count by their encoded bytes, for two decoders may differ in
+    the last bit.
+
     Raises:
-        BadInput: Its scene is not made of JSON values.
+        BadInput: Its scene is not made of JSON values, or stored images cannot be read.
     """
-    arrays = episode_arrays(episode)
+    parts = _parts(episode)
     header = {
         "embodiment": episode.embodiment,
         "instruction": episode.instruction,
@@ -43,14 +49,21 @@ def episode_digest(episode: Episode) -> str:
         "success": episode.success,
         "fps": episode.fps,
         "scene": episode.scene,
-        "arrays": {name: [array.dtype.name, list(array.shape)] for name, array in arrays.items()},
+        "arrays": {
+            name: ["encoded" if isinstance(part, StoredImages) else part.dtype.name, list(part.shape)]
+            for name, part in parts.items()
+        },
     }
     try:
         digest = hashlib.sha256(canonical_json(header))
     except (TypeError, ValueError) as error:
         raise BadInput(f"the episode's scene holds something that is not JSON ({error}): {episode.scene}") from None
-    for array in arrays.values():
-        digest.update(np.ascontiguousarray(array).data)
+    for part in parts.values():
+        if isinstance(part, StoredImages):
+            for data in part.payloads():
+                digest.update(len(data).to_bytes(8) + data)
+        else:
+            digest.update(np.ascontiguousarray(part).data)
     return digest.hexdigest()
 
 

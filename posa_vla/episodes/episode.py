@@ -8,6 +8,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from posa_vla.episodes.images import Images
 from posa_vla.errors import BadInput
 
 Source = Literal["sim", "teleop", "deployment"]
@@ -18,13 +19,13 @@ class CameraTrack:
     """One camera over an episode of T frames.
 
     Attributes:
-        images: uint8 (T, H, W, 3), RGB.
+        images: uint8 (T, H, W, 3), RGB: an array, or images that are decoded one by one when they are looked at.
         intrinsics: float64 (T, 4) fx, fy, cx, cy in pixels of these images, or None where not calibrated.
         pose: float64 (T, 7) camera in the base frame: position (m), quaternion `wxyz`, OpenCV axes (x right, y down,
             z forward), or None where not calibrated.
     """
 
-    images: NDArray[np.uint8]
+    images: Images
     intrinsics: NDArray[np.float64] | None = None
     pose: NDArray[np.float64] | None = None
 
@@ -45,6 +46,9 @@ class Episode:
         end_effector: float64 (T, 7) end-effector pose in the base frame (position m, quaternion `wxyz`), or None.
         gripper: float32 (T,) measured opening, 0 closed to 1 open, or None.
         scene: Whatever fixes the scene again (task, seed, object list); JSON values only.
+        timestamps: float64 (T,) when each frame was recorded (s since the first), or None where they are exactly
+            `fps` apart.
+        extra: Whatever else was recorded, by its LeRobot feature name: float32, float64 or int64 (T, channels).
     """
 
     embodiment: str
@@ -58,6 +62,8 @@ class Episode:
     end_effector: NDArray[np.float64] | None = None
     gripper: NDArray[np.float32] | None = None
     scene: dict[str, Any] = field(default_factory=dict)
+    timestamps: NDArray[np.float64] | None = None
+    extra: dict[str, NDArray[Any]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.state)
@@ -76,6 +82,7 @@ class Episode:
             ("action", self.action, None, np.float32),
             ("end_effector", self.end_effector, (frames, 7), np.float64),
             ("gripper", self.gripper, (frames,), np.float32),
+            ("timestamps", self.timestamps, (frames,), np.float64),
         ]
         for role, camera in self.cameras.items():
             wanted.append((f"cameras[{role}].intrinsics", camera.intrinsics, (frames, 4), np.float64))

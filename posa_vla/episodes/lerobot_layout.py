@@ -1,7 +1,8 @@
 """LeRobot dataset v3.0: which files, which features, which columns.
 
-The layout is the one that lerobot 0.4 writes, images as PNG bytes in the data tables. What v3.0 has no place for
-(the embodiment's declaration; success, source and scene of each episode) lies in `meta/posa.json`.
+The layout is the one that lerobot 0.4 writes: images as PNG or JPEG bytes in the data tables, or as video files. For
+what v3.0 has no place (the embodiment's declaration; success, source and scene of each episode) there is
+`meta/posa.json`.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import pyarrow as pa
 
 from posa_vla.episodes.embodiment import Embodiment
 from posa_vla.episodes.episode import Episode
+from posa_vla.episodes.video import StoredVideo
 from posa_vla.errors import BadInput
 
 CODEBASE_VERSION = "v3.0"
@@ -35,6 +37,10 @@ INDEX_COLUMNS = {
     "index": "int64",
     "task_index": "int64",
 }
+# Features of an episode that are part of the contract; all others are its `extra`.
+KNOWN = {"observation.state", "action", "observation.end_effector", "observation.gripper", *INDEX_COLUMNS}
+CAMERA = "observation.camera."
+NUMBERS = {"float32": pa.float32(), "float64": pa.float64(), "int64": pa.int64()}
 IMAGE_TYPE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 
 
@@ -58,10 +64,13 @@ def features_of(episode: Episode, embodiment: Embodiment) -> dict[str, dict[str,
         camera = episode.cameras[role]
         shape = list(camera.images.shape[1:])
         features[IMAGES + role] = {"dtype": "image", "shape": shape, "names": ["height", "width", "channels"]}
+        if isinstance(camera.images, StoredVideo):
+            size = {"video.height": shape[0], "video.width": shape[1], "video.channels": 3, "video.fps": episode.fps}
+            features[IMAGES + role] |= {"dtype": "video", "info": size | {"video.is_depth_map": False}}
         if camera.intrinsics is not None:
-            features[f"observation.camera.{role}.intrinsics"] = _vector("float64", ["fx", "fy", "cx", "cy"])
+            features[f"{CAMERA}{role}.intrinsics"] = _vector("float64", ["fx", "fy", "cx", "cy"])
         if camera.pose is not None:
-            features[f"observation.camera.{role}.pose"] = _vector("float64", POSE_NAMES)
+            features[f"{CAMERA}{role}.pose"] = _vector("float64", POSE_NAMES)
     for name, array, channels in (
         ("observation.state", episode.state, embodiment.state),
         ("action", episode.action, embodiment.action),
@@ -76,6 +85,8 @@ def features_of(episode: Episode, embodiment: Embodiment) -> dict[str, dict[str,
         features["observation.end_effector"] = _vector("float64", POSE_NAMES)
     if episode.gripper is not None:
         features["observation.gripper"] = _vector("float32", ["opening"])
+    for name, values in episode.extra.items():
+        features[name] = _vector(values.dtype.name, [str(number) for number in range(values.shape[1])])
     for name, dtype in INDEX_COLUMNS.items():
         features[name] = {"dtype": dtype, "shape": [1], "names": None}
     # info.json is written with sorted keys: columns stand in its order.
@@ -87,7 +98,7 @@ def _column(feature: dict[str, Any]) -> tuple[pa.DataType, dict[str, Any]]:
     if feature["dtype"] == "image":
         return IMAGE_TYPE, {"_type": "Image"}
     value = {"dtype": feature["dtype"], "_type": "Value"}
-    scalar = {"float32": pa.float32(), "float64": pa.float64(), "int64": pa.int64()}[feature["dtype"]]
+    scalar = NUMBERS[feature["dtype"]]
     if feature["shape"] == [1]:
         return scalar, value
     length = feature["shape"][0]
@@ -95,8 +106,8 @@ def _column(feature: dict[str, Any]) -> tuple[pa.DataType, dict[str, Any]]:
 
 
 def data_schema(features: dict[str, dict[str, Any]]) -> pa.Schema:
-    """Schema of the data tables."""
-    columns = {name: _column(feature) for name, feature in features.items()}
+    """Schema of the data tables; video lies in files of its own."""
+    columns = {name: _column(feature) for name, feature in features.items() if feature["dtype"] != "video"}
     metadata = {"info": {"features": {name: described for name, (_, described) in columns.items()}}}
     fields = [pa.field(name, kind) for name, (kind, _) in columns.items()]
     return pa.schema(fields, {"huggingface": json.dumps(metadata)})

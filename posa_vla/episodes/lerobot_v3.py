@@ -16,14 +16,17 @@ from pydantic import Field
 from posa_vla.episodes import lerobot_layout as layout
 from posa_vla.episodes.embodiment import Embodiment
 from posa_vla.episodes.episode import CameraTrack, Episode, Source
+from posa_vla.episodes.images import Images
 from posa_vla.episodes.lerobot_writer import write_dataset
-from posa_vla.episodes.png import decode_png
+from posa_vla.episodes.stills import StoredStills, decode_still
+from posa_vla.episodes.video import StoredVideo
 from posa_vla.errors import BadInput
 from posa_vla.files import read_json, safe_join
 from posa_vla.schema import Closed, parse
 
 __all__ = ["DatasetReader", "EpisodeRecord", "read_episodes", "write_dataset"]
 
+_OF_CAMERAS = (layout.IMAGES, layout.CAMERA)
 # What pyarrow raises on a damaged file: names that are not UTF-8 are plain ValueErrors.
 _DAMAGED = (pa.ArrowException, OSError, ValueError, MemoryError)
 
@@ -38,9 +41,14 @@ class PosaEpisode(Closed):
 
 
 class PosaMeta(Closed):
-    """`meta/posa.json`."""
+    """`meta/posa.json`.
+
+    `hashed` says what of still images the episodes' digests are made of: pixels of images that were recorded here,
+    bytes of images that came encoded.
+    """
 
     schema_version: Literal[1]
+    hashed: Literal["pixels", "bytes"] = "pixels"
     digest: str = Field(pattern=r"^[0-9a-f]{64}$")
     embodiment: Embodiment
     episodes: list[PosaEpisode]
@@ -57,6 +65,7 @@ class EpisodeRecord:
         path: Data file, relative to the dataset.
         row_group: The row group of that file that is this episode.
         extra: Digest, success, source, scene.
+        videos: Feature -> file relative to the dataset, start and end of the episode in it (s).
     """
 
     number: int
@@ -65,6 +74,7 @@ class EpisodeRecord:
     path: str
     row_group: int
     extra: PosaEpisode
+    videos: dict[str, tuple[str, float, float]]
 
 
 def _read_table(path: Path) -> pa.Table:
@@ -107,7 +117,7 @@ class DatasetReader:
                 "LeRobot's own tools first"
             )
         posa = parse(PosaMeta, read_json(folder / layout.POSA_PATH), str(folder / layout.POSA_PATH))
-        self.embodiment, self.digest = posa.embodiment, posa.digest
+        self.embodiment, self.digest, self._hashed = posa.embodiment, posa.digest, posa.hashed
         try:
             self.fps = float(info["fps"])
             self.features: dict[str, dict[str, Any]] = dict(info["features"])
@@ -139,7 +149,8 @@ class DatasetReader:
             )
             follows = bool(records) and records[-1].path == path
             group = records[-1].row_group + 1 if follows else 0
-            records.append(EpisodeRecord(number, length, str(row["tasks"][0]), path, group, extra))
+            videos = {key: _stretch(row, key, info) for key, f in self.features.items() if f["dtype"] == "video"}
+            records.append(EpisodeRecord(number, length, str(row["tasks"][0]), path, group, extra, videos))
             frames += length
         if frames != int(info["total_frames"]):
             raise BadInput(f"{self.folder}: info.json counts {info['total_frames']} frames, the episodes {frames}")
@@ -209,7 +220,10 @@ class DatasetReader:
         state, action = _array(table, "observation.state"), _array(table, "action")
         assert state is not None  # for the type checker: columns agree with the features, which have both
         assert action is not None
-        gripper = _array(table, "observation.gripper")
+        gripper, times = _array(table, "observation.gripper"), table["timestamp"].to_numpy()
+        regular = np.array_equal(times, (np.arange(record.length) / self.fps).astype(np.float32))
+        others = [n for n in table.column_names if n not in layout.KNOWN and not n.startswith(_OF_CAMERAS)]
+        extra = {name: _array(table, name) for name in others}
         episode = Episode(
             embodiment=self.embodiment.id,
             instruction=record.instruction,
@@ -222,6 +236,8 @@ class DatasetReader:
             end_effector=_array(table, "observation.end_effector"),
             gripper=None if gripper is None else gripper.reshape(-1),
             scene=record.extra.scene,
+            timestamps=None if regular else times.astype(np.float64),
+            extra={name: values for name, values in extra.items() if values is not None},
         )
         episode.check()
         # Raises where there are more or fewer channels than the embodiment declares.
@@ -229,21 +245,38 @@ class DatasetReader:
         return episode
 
     def _camera(self, role: str, record: EpisodeRecord, table: pa.Table) -> CameraTrack:
-        name = layout.IMAGES + role
-        if name not in table.column_names:
-            raise BadInput(f"{self.folder}: no images of camera {role!r}, which the embodiment declares")
+        return CameraTrack(
+            self._images(layout.IMAGES + role, record, table),
+            _array(table, f"{layout.CAMERA}{role}.intrinsics"),
+            _array(table, f"{layout.CAMERA}{role}.pose"),
+        )
+
+    def _images(self, name: str, record: EpisodeRecord, table: pa.Table) -> Images:
+        if name not in self.features:
+            raise BadInput(f"{self.folder}: no feature {name}, and the embodiment declares that camera")
         height, width, _ = self.features[name]["shape"]
+        if name in record.videos:
+            path, start, end = record.videos[name]
+            place = safe_join(self.folder, path)
+            return StoredVideo(place, start, end, record.length, self.fps, (height, width))
+        if self._hashed == "bytes":
+            place = safe_join(self.folder, record.path)
+            rows, group = range(record.length), [record.row_group]
+            return StoredStills(self.folder, place, name, rows, (height, width), group)
         images = np.empty((record.length, height, width, 3), np.uint8)
         for frame, stored in enumerate(table[name].combine_chunks().field("bytes")):
             try:
-                images[frame] = decode_png(stored.as_py() or b"", height, width)
+                images[frame] = decode_still(stored.as_py() or b"", height, width)
             except BadInput as error:
-                raise BadInput(f"{self.folder}: episode {record.number}, frame {frame}, {role}: {error}") from None
-        return CameraTrack(
-            images,
-            _array(table, f"observation.camera.{role}.intrinsics"),
-            _array(table, f"observation.camera.{role}.pose"),
-        )
+                raise BadInput(f"{self.folder}: episode {record.number}, frame {frame}, {name}: {error}") from None
+        return images
+
+
+def _stretch(row: dict[str, Any], key: str, info: dict[str, Any]) -> tuple[str, float, float]:
+    """File, start and end (s) of an episode's video."""
+    chunk, number = (int(row[f"videos/{key}/{name}"]) for name in ("chunk_index", "file_index"))
+    path = str(info["video_path"]).format(video_key=key, chunk_index=chunk, file_index=number)
+    return path, float(row[f"videos/{key}/from_timestamp"]), float(row[f"videos/{key}/to_timestamp"])
 
 
 def _array(table: pa.Table, name: str) -> NDArray[Any] | None:

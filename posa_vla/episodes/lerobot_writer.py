@@ -15,7 +15,9 @@ from posa_vla.episodes import lerobot_layout as layout
 from posa_vla.episodes.content import batch_digest, episode_digest
 from posa_vla.episodes.embodiment import Embodiment
 from posa_vla.episodes.episode import Episode
-from posa_vla.episodes.png import encode_png
+from posa_vla.episodes.images import StoredImages
+from posa_vla.episodes.stills import encode_png
+from posa_vla.episodes.video import StoredVideo, VideoFiles
 from posa_vla.errors import BadInput
 from posa_vla.files import new_folder, write_json
 
@@ -88,10 +90,11 @@ def _vectors(episode: Episode) -> dict[str, NDArray[Any] | None]:
         "action": episode.action,
         "observation.end_effector": episode.end_effector,
         "observation.gripper": episode.gripper,
+        **episode.extra,
     }
     for role, camera in episode.cameras.items():
-        vectors[f"observation.camera.{role}.intrinsics"] = camera.intrinsics
-        vectors[f"observation.camera.{role}.pose"] = camera.pose
+        vectors[f"{layout.CAMERA}{role}.intrinsics"] = camera.intrinsics
+        vectors[f"{layout.CAMERA}{role}.pose"] = camera.pose
     return vectors
 
 
@@ -100,7 +103,7 @@ def _table(episode: Episode, schema: pa.Schema, number: int, start: int, task: i
     steps = np.arange(frames)
     columns: dict[str, NDArray[Any] | None] = {
         **_vectors(episode),
-        "timestamp": (steps / episode.fps).astype(np.float32),
+        "timestamp": (steps / episode.fps if episode.timestamps is None else episode.timestamps).astype(np.float32),
         "frame_index": steps,
         "episode_index": np.full(frames, number),
         "index": start + steps,
@@ -110,8 +113,9 @@ def _table(episode: Episode, schema: pa.Schema, number: int, start: int, task: i
     for field in schema:
         if pa.types.is_struct(field.type):
             images = episode.cameras[field.name.removeprefix(layout.IMAGES)].images
-            pngs = pa.array([encode_png(image) for image in images], pa.binary())
-            arrays.append(pa.StructArray.from_arrays([pngs, pa.nulls(frames, pa.string())], ["bytes", "path"]))
+            stored = images.payloads() if isinstance(images, StoredImages) else (encode_png(i) for i in images)
+            encoded = pa.array(list(stored), pa.binary())
+            arrays.append(pa.StructArray.from_arrays([encoded, pa.nulls(frames, pa.string())], ["bytes", "path"]))
             continue
         values = columns[field.name]
         assert values is not None  # for the type checker: the schema was compared with this episode's features
@@ -139,7 +143,9 @@ class _Statistics:
                 self._add(name, rows, (rows.shape[1],))
         chosen = np.linspace(0, len(episode) - 1, min(len(episode), STATISTICS_IMAGES)).astype(int)
         for role, camera in episode.cameras.items():
-            self._add(layout.IMAGES + role, camera.images[chosen].reshape(-1, 3) / 255, (3, 1, 1))
+            # Decoding takes long: one image of each episode has to do.
+            images = camera.images.middle() if isinstance(camera.images, StoredImages) else camera.images[chosen]
+            self._add(layout.IMAGES + role, images.reshape(-1, 3) / 255, (3, 1, 1))
 
     def summary(self) -> dict[str, Any]:
         return {name: moments.summary(self._shapes[name]) for name, moments in self._moments.items()}
@@ -154,6 +160,8 @@ class _Draft:
         self._fps = 0.0
         self._schema: pa.Schema = None
         self._files: _DataFiles | None = None
+        self._videos: dict[str, VideoFiles] = {}
+        self._by_bytes = False
         self._tasks: dict[str, int] = {}
         self._rows: list[dict[str, Any]] = []
         self._extra: list[dict[str, Any]] = []
@@ -172,6 +180,7 @@ class _Draft:
         if self._files is None:
             self._features, self._fps, self._schema = features, episode.fps, layout.data_schema(features)
             self._files = _DataFiles(self._folder, self._schema, self._data_file_mb * 1_000_000)
+            self._by_bytes = any(isinstance(camera.images, StoredImages) for camera in episode.cameras.values())
         unlike = [n for n in features.keys() | self._features.keys() if features.get(n) != self._features.get(n)]
         if unlike or episode.fps != self._fps:
             raise BadInput(
@@ -184,9 +193,11 @@ class _Draft:
         files = self._fit(episode)
         number, frames = len(self._rows), len(episode)
         task = self._tasks.setdefault(episode.instruction, len(self._tasks))
+        videos = self._append_videos(episode)
         chunk, file = files.append(_table(episode, self._schema, number, self._frames, task))
         self._rows.append(
             {
+                **videos,
                 "episode_index": number,
                 "tasks": [episode.instruction],
                 "length": frames,
@@ -209,15 +220,38 @@ class _Draft:
         self._statistics.add(episode)
         self._frames += frames
 
+    def _append_videos(self, episode: Episode) -> dict[str, Any]:
+        """Copies the episode's stretches of video; returns where they lie, as columns of its row."""
+        row: dict[str, Any] = {}
+        for role, camera in episode.cameras.items():
+            if isinstance(camera.images, StoredVideo):
+                key = layout.IMAGES + role
+                if key not in self._videos:
+                    # One chunk folder holds more files than a batch ever has (layout.VIDEO_FILE_MB each).
+                    path = self._folder / "videos" / key / "chunk-000" / "file-{number:03d}.mp4"
+                    self._videos[key] = VideoFiles(path, layout.VIDEO_FILE_MB * 1_000_000)
+                number, start, end = self._videos[key].append(camera.images)
+                place = {"chunk_index": 0, "file_index": number, "from_timestamp": start, "to_timestamp": end}
+                row |= {f"videos/{key}/{name}": value for name, value in place.items()}
+        return row
+
+    def close(self) -> None:
+        """Closes the files, whatever has been written."""
+        if self._files is not None:
+            self._files.close()
+        for files in self._videos.values():
+            files.close()
+
     def finish(self) -> str:
         """Closes the data files and writes what describes them; returns the batch's digest."""
         if self._files is None:
             raise BadInput("there are no episodes to write, expected at least one")
-        self._files.close()
+        self.close()
         write_json(self._folder / layout.STATS_PATH, self._statistics.summary())
         write_json(self._folder / layout.INFO_PATH, self._info())
         digest = batch_digest(self._embodiment, [row["digest"] for row in self._extra])
-        posa = {"schema_version": 1, "digest": digest, "embodiment": self._embodiment.model_dump(mode="json")}
+        hashed = {"hashed": "bytes"} if self._by_bytes else {}
+        posa = hashed | {"schema_version": 1, "digest": digest, "embodiment": self._embodiment.model_dump(mode="json")}
         write_json(self._folder / layout.POSA_PATH, {**posa, "episodes": self._extra})
         pq.write_table(layout.tasks_table(list(self._tasks)), self._folder / layout.TASKS_PATH)
         path = self._folder / layout.EPISODES_PATH
@@ -239,7 +273,7 @@ class _Draft:
             "fps": int(self._fps) if float(self._fps).is_integer() else self._fps,
             "splits": {"train": f"0:{len(self._rows)}"},
             "data_path": layout.DATA_PATH,
-            "video_path": None,
+            "video_path": layout.VIDEO_PATH if self._videos else None,
             "features": self._features,
         }
 
@@ -263,6 +297,9 @@ def write_dataset(
     """
     with new_folder(folder) as hidden:
         draft = _Draft(hidden, embodiment, data_file_mb)
-        for episode in episodes:
-            draft.add(episode)
-        return draft.finish()
+        try:
+            for episode in episodes:
+                draft.add(episode)
+            return draft.finish()
+        finally:
+            draft.close()

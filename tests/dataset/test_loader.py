@@ -26,7 +26,7 @@ def episodes():
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory, episodes):
     out = tmp_path_factory.mktemp("loader") / "packed"
-    pack_episodes(episodes, make_embodiment(), PrepareParams(validation_fraction=0), out)
+    pack_episodes(episodes, make_embodiment(), PrepareParams(validation_fraction=0, image_size=16), out)
     return out
 
 

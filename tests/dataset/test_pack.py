@@ -20,7 +20,7 @@ from posa_vla.files import read_json, sha256_tree
 from posa_vla.params import PrepareParams
 
 EMBODIMENT = make_embodiment()
-PARAMS = PrepareParams(validation_fraction=0.3)
+PARAMS = PrepareParams(validation_fraction=0.3, image_size=16)
 
 
 def some_episodes(count: int = 8, size: int = 16):
@@ -79,16 +79,17 @@ def test_the_same_episodes_give_the_same_bytes(tmp_path):
 
 
 def test_nothing_held_out_is_an_empty_shard(tmp_path):
-    pack_episodes(some_episodes(2), EMBODIMENT, PrepareParams(validation_fraction=0), tmp_path / "packed")
+    pack_episodes(
+        some_episodes(2), EMBODIMENT, PrepareParams(validation_fraction=0, image_size=16), tmp_path / "packed"
+    )
     assert tensors(tmp_path / "packed/validation.safetensors")["images.head"].shape == (0, 16, 16, 3)
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda e: replace(e, fps=5.0), "5.0 Hz, the ones before 16 px at 10.0 Hz"),
+        (lambda e: replace(e, fps=5.0), "at 5.0 Hz, the ones before at 10.0 Hz"),
         (lambda e: replace(e, embodiment="other"), "'other', expected 'test_arm'"),
-        (lambda e: make_episode(np.random.default_rng(1), size=8), "8 px"),
         (lambda e: replace(e, cameras={"head": e.cameras["head"]}), "declares"),
         (lambda e: replace(e, state=e.state[:, :1]), "state has rows"),
     ],
@@ -96,8 +97,33 @@ def test_nothing_held_out_is_an_empty_shard(tmp_path):
 def test_an_episode_unlike_the_others_is_bad_input_and_nothing_is_left(tmp_path, change, message):
     first, second = some_episodes(2)
     with pytest.raises(BadInput, match=message):
-        pack_episodes([first, change(second)], EMBODIMENT, PrepareParams(validation_fraction=0), tmp_path / "packed")
+        pack_episodes(
+            [first, change(second)],
+            EMBODIMENT,
+            PrepareParams(validation_fraction=0, image_size=16),
+            tmp_path / "packed",
+        )
     assert list(tmp_path.iterdir()) == []
+
+
+def test_images_of_any_size_are_fitted_into_the_square_and_the_anchors_with_them(tmp_path):
+    wide, square = make_episode(np.random.default_rng(0), size=32), make_episode(np.random.default_rng(1), size=16)
+    head = wide.cameras["head"]
+    track = replace(head, images=np.ascontiguousarray(head.images[:, 8:24]))  # 32 wide, 16 high
+    wide = replace(wide, cameras={**wide.cameras, "head": track})
+    params = PrepareParams(validation_fraction=0, image_size=16)
+    pack_episodes([wide, square], EMBODIMENT, params, tmp_path / "packed")
+    packed = tensors(tmp_path / "packed/train.safetensors")
+    images = packed["images.head"][: len(wide)]
+    assert not images[:, :4].any()
+    assert not images[:, 12:].any()
+    halved = track.images.reshape(len(wide), 8, 2, 16, 2, 3).mean(axis=(2, 4))
+    assert np.abs(images[:, 4:12] - halved).max() <= 1
+    labels = anchor_labels(wide, EMBODIMENT)["head"]
+    assert labels.valid.any()
+    expected = labels.points / 2 + np.where(labels.valid[..., None], [0.0, 4.0], 0.0)
+    np.testing.assert_allclose(packed["anchor_points.head"][: len(wide)], expected, atol=1e-4)
+    np.testing.assert_array_equal(packed["images.head"][len(wide) :], square.cameras["head"].images)
 
 
 def test_no_training_episode_is_bad_input(tmp_path):

@@ -109,7 +109,10 @@ def replaced(table: pa.Table, name: str, values: pa.Array) -> pa.Table:
 @pytest.mark.parametrize(
     ("change", "rules"),
     [
-        (lambda t: replaced(t, "timestamp", pa.array(np.arange(len(t)) / 9.0, pa.float32())), {"timestamps"}),
+        (
+            lambda t: replaced(t, "timestamp", pa.array(np.arange(len(t)) / 9.0, pa.float32())),
+            {"timestamps", "content"},
+        ),
         (lambda t: replaced(t, "observation.gripper", pa.array(np.full(len(t), 0.5), pa.float32())), {"content"}),
         (lambda t: replaced(t, "observation.gripper", pa.array([None] * len(t), pa.float32())), {"episode-readable"}),
         (
