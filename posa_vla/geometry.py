@@ -46,6 +46,36 @@ def matrix_to_quaternion(matrix: Floats) -> NDArray[np.float64]:
     return q if q[0] >= 0 else -q
 
 
+def _multiply(a: Floats, b: Floats) -> NDArray[np.float64]:
+    """Products of quaternions (..., 4) `wxyz`."""
+    aw, ax, ay, az = np.moveaxis(np.asarray(a, np.float64), -1, 0)
+    bw, bx, by, bz = np.moveaxis(np.asarray(b, np.float64), -1, 0)
+    return np.stack(
+        [
+            aw * bw - ax * bx - ay * by - az * bz,
+            aw * bx + ax * bw + ay * bz - az * by,
+            aw * by - ax * bz + ay * bw + az * bx,
+            aw * bz + ax * by - ay * bx + az * bw,
+        ],
+        axis=-1,
+    )
+
+
+def compose(first: Floats, second: Floats) -> NDArray[np.float64]:
+    """Poses (..., 7) of what has pose `second` in the frame whose pose is `first`: position (m), quaternion `wxyz`."""
+    first, second = np.asarray(first, np.float64), np.asarray(second, np.float64)
+    turned = np.einsum("...ij,...j->...i", quaternion_to_matrix(first[..., 3:]), second[..., :3])
+    return np.concatenate([first[..., :3] + turned, _multiply(first[..., 3:], second[..., 3:])], axis=-1)
+
+
+def invert(pose: Floats) -> NDArray[np.float64]:
+    """The inverse of poses (..., 7) with quaternions of length 1."""
+    pose = np.asarray(pose, np.float64)
+    conjugate = pose[..., 3:] * np.array([1.0, -1.0, -1.0, -1.0])
+    back = np.einsum("...ij,...j->...i", quaternion_to_matrix(conjugate), -pose[..., :3])
+    return np.concatenate([back, conjugate], axis=-1)
+
+
 @dataclass(frozen=True)
 class Projection:
     """Points in an image.

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from posa_vla.geometry import matrix_to_quaternion, project, quaternion_to_matrix
+from posa_vla.geometry import compose, invert, matrix_to_quaternion, project, quaternion_to_matrix
 
 numbers = st.floats(-1, 1, allow_subnormal=False)
 quaternions = (
@@ -71,3 +71,25 @@ def test_a_moving_camera_is_projected_with_each_frames_pose():
     poses[:, 0] = [0, 0.1, 0.2]
     seen = project(np.tile([0.2, 0, 1.0], (3, 1)), np.tile(CAMERA, (3, 1)), poses, 64, 48)
     np.testing.assert_allclose(seen.pixels[:, 0], [42, 37, 32])
+
+
+poses = st.tuples(
+    st.lists(st.floats(-2, 2), min_size=3, max_size=3),
+    st.lists(st.floats(-1, 1), min_size=4, max_size=4).filter(lambda q: np.linalg.norm(q) > 0.1),
+).map(lambda parts: np.concatenate([parts[0], np.array(parts[1]) / np.linalg.norm(parts[1])]))
+
+
+def as_matrix(pose):
+    matrix = np.eye(4)
+    matrix[:3, :3], matrix[:3, 3] = quaternion_to_matrix(pose[3:]), pose[:3]
+    return matrix
+
+
+@given(poses, poses)
+def test_poses_compose_as_their_matrices_do(first, second):
+    np.testing.assert_allclose(as_matrix(compose(first, second)), as_matrix(first) @ as_matrix(second), atol=1e-9)
+
+
+@given(poses)
+def test_a_pose_and_its_inverse_cancel(pose):
+    np.testing.assert_allclose(as_matrix(compose(invert(pose), pose)), np.eye(4), atol=1e-9)

@@ -8,6 +8,7 @@ what v3.0 has no place (the embodiment's declaration; success, source and scene 
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pyarrow as pa
@@ -42,6 +43,22 @@ KNOWN = {"observation.state", "action", "observation.end_effector", "observation
 CAMERA = "observation.camera."
 NUMBERS = {"float32": pa.float32(), "float64": pa.float64(), "int64": pa.int64()}
 IMAGE_TYPE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+
+
+def fill_path(pattern: str, **values: int | str) -> str:
+    """A path pattern of info.json with its values: `{name}` and `{name:03d}`, nothing else of Python's formatting.
+
+    Raises:
+        BadInput: It names another value.
+    """
+
+    def value(found: re.Match[str]) -> str:
+        name, width = found[1], found[2]
+        if name not in values:
+            raise BadInput(f"path {pattern!r} of info.json has {{{name}}}, expected {', '.join(sorted(values))}")
+        return str(values[name]).zfill(int(width or 0))
+
+    return re.sub(r"\{(\w+)(?::0?(\d{1,2})d)?\}", value, pattern)
 
 
 def _vector(dtype: str, names: list[str]) -> dict[str, Any]:

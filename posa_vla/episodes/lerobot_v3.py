@@ -144,9 +144,8 @@ class DatasetReader:
                     f"{self.folder}: episode {number} claims frames {place[0]} to {place[1]} and length {length}, "
                     f"expected it to start at {frames}; delete the dataset and record it again"
                 )
-            path = str(info["data_path"]).format(
-                chunk_index=int(row["data/chunk_index"]), file_index=int(row["data/file_index"])
-            )
+            chunk, file = int(row["data/chunk_index"]), int(row["data/file_index"])
+            path = layout.fill_path(str(info["data_path"]), chunk_index=chunk, file_index=file)
             follows = bool(records) and records[-1].path == path
             group = records[-1].row_group + 1 if follows else 0
             videos = {key: _stretch(row, key, info) for key, f in self.features.items() if f["dtype"] == "video"}
@@ -275,7 +274,7 @@ class DatasetReader:
 def _stretch(row: dict[str, Any], key: str, info: dict[str, Any]) -> tuple[str, float, float]:
     """File, start and end (s) of an episode's video."""
     chunk, number = (int(row[f"videos/{key}/{name}"]) for name in ("chunk_index", "file_index"))
-    path = str(info["video_path"]).format(video_key=key, chunk_index=chunk, file_index=number)
+    path = layout.fill_path(str(info["video_path"]), video_key=key, chunk_index=chunk, file_index=number)
     return path, float(row[f"videos/{key}/from_timestamp"]), float(row[f"videos/{key}/to_timestamp"])
 
 

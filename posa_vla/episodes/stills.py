@@ -85,6 +85,19 @@ def decode_still(data: bytes, height: int, width: int) -> NDArray[np.uint8]:
         raise BadInput(f"image cannot be decoded: {error}") from None
 
 
+def still_size(data: bytes) -> tuple[int, int]:
+    """Height and width (pixels) that PNG or JPEG bytes claim.
+
+    Raises:
+        BadInput: They are neither.
+    """
+    try:
+        with Image.open(io.BytesIO(data), formats=["PNG", "JPEG"]) as image:
+            return image.size[1], image.size[0]
+    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, struct.error) as error:
+        raise BadInput(f"image cannot be read: {error}") from None
+
+
 # Rows of a column that are in memory at once.
 _ROWS = 32
 

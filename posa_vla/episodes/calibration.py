@@ -1,0 +1,115 @@
+"""The calibration file: intrinsics of each camera, and where it is, in the base frame or on the hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, model_validator
+
+from posa_vla.episodes.episode import CameraTrack
+from posa_vla.episodes.images import Images
+from posa_vla.errors import BadInput, did_you_mean
+from posa_vla.geometry import compose
+from posa_vla.schema import Closed, parse, read_yaml
+
+# Images may be a scaled version of what was calibrated; further apart than this they were cut as well.
+_ASPECT = 0.01
+
+
+class Pose(Closed):
+    """A rigid transform: `position` (m), `quaternion` `wxyz`."""
+
+    position: tuple[float, float, float]
+    quaternion: tuple[float, float, float, float]
+
+    @model_validator(mode="after")
+    def _is_rotation(self) -> Pose:
+        norm = float(np.linalg.norm(self.quaternion))
+        if not 0.99 < norm < 1.01:
+            raise ValueError(f"quaternion has length {norm:.3f}, expected 1 (order w, x, y, z)")
+        return self
+
+    def array(self) -> NDArray[np.float64]:
+        """float64 (7,): position, quaternion of length 1."""
+        quaternion = np.array(self.quaternion) / np.linalg.norm(self.quaternion)
+        return np.concatenate([np.array(self.position), quaternion])
+
+
+class Intrinsics(Closed):
+    """Pinhole intrinsics in pixels of an image of `width` x `height`; lens distortion must have been removed."""
+
+    fx: float = Field(gt=0)
+    fy: float = Field(gt=0)
+    cx: float
+    cy: float
+    width: int = Field(gt=0)
+    height: int = Field(gt=0)
+
+
+class CameraCalibration(Closed):
+    """One camera, OpenCV axes (x right, y down, z forward).
+
+    `base_from_camera` is a fixed camera's pose in the base frame (extrinsics); `end_effector_from_camera` the pose of
+    one that is mounted on the hand (hand-eye).
+    """
+
+    intrinsics: Intrinsics
+    base_from_camera: Pose | None = None
+    end_effector_from_camera: Pose | None = None
+
+    @model_validator(mode="after")
+    def _one_place(self) -> CameraCalibration:
+        if self.base_from_camera is not None and self.end_effector_from_camera is not None:
+            raise ValueError("give base_from_camera (a fixed camera) or end_effector_from_camera (one on the hand)")
+        return self
+
+
+class Calibration(Closed):
+    """A calibration file: cameras by role."""
+
+    schema_version: Literal[1] = 1
+    cameras: dict[str, CameraCalibration]
+
+
+def load_calibration(path: Path, roles: list[str]) -> Calibration:
+    """Reads a calibration file for cameras of some roles.
+
+    Raises:
+        BadInput: It does not exist, does not fit the schema, or names a camera that there is not.
+    """
+    calibration = parse(Calibration, read_yaml(path), str(path))
+    for role in calibration.cameras:
+        if role not in roles:
+            raise BadInput(f"{path}: camera {role!r} is none of the recording's; {did_you_mean(role, roles)}")
+    return calibration
+
+
+def calibrate(images: Images, camera: CameraCalibration, end_effector: NDArray[np.float64] | None) -> CameraTrack:
+    """Images with what the calibration says of their camera.
+
+    Args:
+        images: uint8 (T, H, W, 3).
+        camera: Its calibration.
+        end_effector: float64 (T, 7) in the base frame, or None; without it a camera on the hand has no pose.
+
+    Raises:
+        BadInput: The images have another shape than what was calibrated.
+    """
+    frames, height, width, _ = images.shape
+    given = camera.intrinsics
+    across, down = width / given.width, height / given.height
+    if abs(across / down - 1) > _ASPECT:
+        raise BadInput(
+            f"the calibration is for images of {given.width} x {given.height}, these are {width} x {height}: "
+            "expected the same shape, scaled or not"
+        )
+    intrinsics = np.array([given.fx * across, given.fy * down, given.cx * across, given.cy * down])
+    pose = None
+    if camera.base_from_camera is not None:
+        pose = np.tile(camera.base_from_camera.array(), (frames, 1))
+    elif camera.end_effector_from_camera is not None and end_effector is not None:
+        pose = compose(end_effector, camera.end_effector_from_camera.array())
+    return CameraTrack(images, np.tile(intrinsics, (frames, 1)), pose)

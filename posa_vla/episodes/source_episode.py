@@ -1,0 +1,267 @@
+"""One episode of a foreign dataset, read into the Episode contract."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from posa_vla.episodes.calibration import Calibration, calibrate
+from posa_vla.episodes.embodiment import Embodiment
+from posa_vla.episodes.episode import CameraTrack, Episode, Source
+from posa_vla.episodes.images import Images
+from posa_vla.episodes.kinematics import ForwardKinematics
+from posa_vla.episodes.lerobot_source import SourceDataset, SourceEpisode, inside, read_table
+from posa_vla.episodes.mapping import FeatureMap
+from posa_vla.episodes.stills import StoredStills, still_size
+from posa_vla.episodes.video import StoredVideo, video_size
+from posa_vla.errors import BadInput
+
+# Recorded times that are this close to regular ones are regular (s); LeRobot's own tolerance.
+_REGULAR = 1e-4
+_SUCCESS = ("next.success", "success", "observation.success")
+
+
+class BadEpisode(BadInput):
+    """An episode that cannot be read; `rule` says which rule of the validation it breaks."""
+
+    def __init__(self, rule: str, message: str) -> None:
+        super().__init__(message)
+        self.rule = rule
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Rows of one episode in a table."""
+
+    rows: range
+    groups: list[int]
+
+
+class SourceReader:
+    """Reads a dataset's episodes; only the one that is asked for is in memory, its images not even then."""
+
+    def __init__(
+        self,
+        source: SourceDataset,
+        features: FeatureMap,
+        embodiment: Embodiment,
+        *,
+        calibration: Calibration | None = None,
+        kinematics: ForwardKinematics | None = None,
+        origin: Source = "teleop",
+    ) -> None:
+        """Sets up what all episodes share.
+
+        Args:
+            source: The dataset.
+            features: What its features are.
+            embodiment: Whose episodes these are.
+            calibration: Of its cameras; what is not in it is not calibrated.
+            kinematics: Computes the end-effector's pose where it was not recorded.
+            origin: Where the episodes come from.
+
+        Raises:
+            BadInput: The dataset runs at another rate than the embodiment.
+        """
+        if abs(embodiment.control_hz - source.fps) > 1e-6:
+            raise BadInput(
+                f"{source.folder} has {source.fps:g} frames/s, embodiment {embodiment.id} is controlled at "
+                f"{embodiment.control_hz:g} Hz: declare control_hz: {source.fps:g}, or resample the dataset"
+            )
+        self.source, self.features, self.embodiment = source, features, embodiment
+        self._calibration, self._kinematics, self._origin = calibration, kinematics, origin
+        # Episodes come in order: one table's places, and a few files' sizes, are enough.
+        self._places = functools.lru_cache(2)(self._read_places)
+        self._size = functools.lru_cache(64)(video_size)
+
+    def _read_places(self, table: str) -> dict[int, _Place]:
+        """Episode -> its rows, by the column that numbers them; a table without it is one episode's, number -1."""
+        path = inside(self.source.folder, table)
+        try:
+            with pq.ParquetFile(path) as file:
+                lengths = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
+                names = file.schema_arrow.names
+        except FileNotFoundError:
+            raise BadEpisode("table", f"{path} does not exist") from None
+        except (pa.ArrowException, OSError, ValueError) as error:
+            raise BadEpisode("table", f"{path} is damaged ({str(error)[:200]})") from None
+        total = sum(lengths)
+        if "episode_index" not in names:
+            return {-1: _Place(range(total), list(range(len(lengths))))}
+        numbers = read_table(path, ["episode_index"])["episode_index"].to_numpy()
+        starts = np.concatenate([[0], np.cumsum(lengths)])
+        cuts = np.concatenate([[0], np.flatnonzero(np.diff(numbers)) + 1, [total]])
+        places: dict[int, _Place] = {}
+        for first, stop in zip(cuts[:-1], cuts[1:], strict=True):
+            if first == stop:
+                continue
+            number = int(numbers[first])
+            if number in places:
+                raise BadEpisode("table", f"{path}: the rows of episode {number} are not in one piece")
+            begin = int(np.searchsorted(starts, first, side="right")) - 1
+            end = int(np.searchsorted(starts, stop, side="left"))
+            offset = int(starts[begin])
+            places[number] = _Place(range(int(first) - offset, int(stop) - offset), list(range(begin, end)))
+        return places
+
+    def _place(self, where: SourceEpisode) -> _Place:
+        places = self._places(where.table)
+        place = places.get(where.number, places.get(-1))
+        if place is None or not len(place.rows):
+            raise BadEpisode("table", f"{where.table} has no row of episode {where.number}")
+        return place
+
+    def table(self, where: SourceEpisode, *, images: bool = False) -> pa.Table:
+        """An episode's rows as they lie in the dataset, without the image columns unless they are asked for.
+
+        Raises:
+            BadEpisode: The table is missing or damaged, or has no such rows.
+        """
+        place = self._place(where)
+        path = inside(self.source.folder, where.table)
+        try:
+            with pq.ParquetFile(path) as file:
+                cameras = set() if images else set(self.source.cameras())
+                columns = [name for name in file.schema_arrow.names if name not in cameras]
+                groups = file.read_row_groups(place.groups, columns=columns)
+        except (pa.ArrowException, OSError, ValueError) as error:
+            raise BadEpisode("table", f"{path} is damaged ({str(error)[:200]})") from None
+        return groups.slice(place.rows.start, len(place.rows))
+
+    def episode(self, where: SourceEpisode) -> Episode:
+        """Reads one episode; images stay in their files until they are looked at.
+
+        Raises:
+            BadEpisode: A part is missing or damaged, or parts do not fit each other or the embodiment.
+        """
+        table = self.table(where)
+        parts = self.features.parts
+        state = _vector(table, parts["state"], np.float32)
+        pose = _vector(table, parts["end_effector"], np.float64) if "end_effector" in parts else None
+        if pose is not None and (pose.shape[1] != 7 or (np.abs(np.linalg.norm(pose[:, 3:], axis=1) - 1) > 0.01).any()):
+            raise BadEpisode(
+                "table",
+                f"{parts['end_effector']} is no pose: expected x, y, z (m) and a quaternion of length 1 (w, x, y, z)",
+            )
+        if pose is None and self._kinematics is not None:
+            pose = self._kinematics.poses(state)
+        gripper = _vector(table, parts["gripper"], np.float32) if "gripper" in parts else None
+        if gripper is not None and gripper.shape[1] != 1:
+            raise BadEpisode("table", f"{parts['gripper']} has {gripper.shape[1]} channels, expected one opening")
+        episode = Episode(
+            embodiment=self.embodiment.id,
+            instruction=self._instruction(where, table),
+            source=self._origin,
+            success=_success(table),
+            fps=self.source.fps,
+            cameras={role: self._camera(role, where, len(table), pose) for role in self.embodiment.cameras},
+            state=state,
+            action=_vector(table, parts["action"], np.float32),
+            end_effector=pose,
+            gripper=None if gripper is None else gripper[:, 0],
+            timestamps=self._timestamps(table),
+            extra={
+                name: _vector(table, name, np.dtype(self.source.features[name]["dtype"]))
+                for name in self.features.extra
+                if name in table.column_names
+            },
+        )
+        for name, rows, channels in (
+            (parts["state"], episode.state, self.embodiment.state),
+            (parts["action"], episode.action, self.embodiment.action),
+        ):
+            if rows.shape[1] != len(channels):
+                raise BadEpisode(
+                    "table",
+                    f"{name} has {rows.shape[1]} channels, embodiment {self.embodiment.id} declares {len(channels)}",
+                )
+        try:
+            episode.check()
+        except BadInput as error:
+            raise BadEpisode("finite" if "not finite" in str(error) else "table", str(error)) from None
+        return episode
+
+    def _instruction(self, where: SourceEpisode, table: pa.Table) -> str:
+        if where.instruction or "task_index" not in table.column_names:
+            return where.instruction
+        index = table["task_index"][0].as_py()
+        return self.source.task(index) if isinstance(index, int) else ""
+
+    def _timestamps(self, table: pa.Table) -> NDArray[np.float64] | None:
+        if "timestamp" not in table.column_names:
+            return None
+        times = _vector(table, "timestamp", np.float64)[:, 0]
+        times = times - times[0]
+        if np.allclose(times, np.arange(len(times)) / self.source.fps, rtol=0, atol=_REGULAR):
+            return None
+        # The store keeps them as LeRobot does, in single precision.
+        return times.astype(np.float32).astype(np.float64)
+
+    def _camera(self, role: str, where: SourceEpisode, frames: int, pose: NDArray[np.float64] | None) -> CameraTrack:
+        images = self._images(self.features.cameras[role], where, frames)
+        camera = self._calibration.cameras.get(role) if self._calibration is not None else None
+        return CameraTrack(images) if camera is None else calibrate(images, camera, pose)
+
+    def _images(self, feature: str, where: SourceEpisode, frames: int) -> Images:
+        folder = self.source.folder
+        try:
+            if self.source.features[feature]["dtype"] == "video":
+                stretch = where.videos[feature]
+                if stretch is None:
+                    raise BadInput(f"the metadata names no video of {feature}")
+                path = inside(folder, stretch.path)
+                video = StoredVideo(path, stretch.start, stretch.end, frames, self.source.fps, self._size(path))
+                # Counts the frames without decoding them.
+                for _ in video.packets():
+                    pass
+                return video
+            place, path = self._place(where), inside(folder, where.table)
+            unsized = StoredStills(folder, path, feature, place.rows, (1, 1), place.groups)
+            size = still_size(next(unsized.payloads()))
+            return StoredStills(folder, path, feature, place.rows, size, place.groups)
+        except BadEpisode:
+            raise
+        except BadInput as error:
+            raise BadEpisode("images", str(error)) from None
+
+
+def _vector(table: pa.Table, name: str, dtype: Any) -> NDArray[Any]:
+    """(T, channels) of a column of numbers or of lists, nested or not, all rows alike.
+
+    Raises:
+        BadEpisode: There is no such column, a row is empty, or rows differ in length.
+    """
+    if name not in table.column_names:
+        raise BadEpisode("table", f"column {name} is not in the table, which has {', '.join(table.column_names)}")
+    column = table[name].combine_chunks()
+    try:
+        while pa.types.is_nested(column.type):
+            if column.null_count:
+                break
+            column = column.flatten()
+        if column.null_count:
+            raise BadEpisode("table", f"column {name} has {column.null_count} empty rows")
+        values = np.asarray(column.to_numpy(zero_copy_only=False), dtype)
+        if values.size % len(table) or not values.size:
+            raise ValueError(f"{values.size} numbers in {len(table)} rows")
+        widths = {len(row) for row in table[name].to_pylist()} if pa.types.is_nested(table[name].type) else {1}
+        if len(widths) != 1:
+            raise ValueError(f"rows have between {min(widths)} and {max(widths)} values")
+    except (pa.ArrowException, ValueError, TypeError, AttributeError) as error:
+        raise BadEpisode("table", f"column {name} is no vector of numbers: {str(error)[:200]}") from None
+    # A copy: Arrow's memory goes with the table.
+    return np.array(values.reshape(len(table), -1))
+
+
+def _success(table: pa.Table) -> bool:
+    """Whether any frame says so; a demonstration that does not say was done."""
+    for name in _SUCCESS:
+        if name in table.column_names:
+            return any(bool(value) for value in table[name].to_pylist())
+    return True
