@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
@@ -98,7 +100,7 @@ class SourceReader:
         starts = np.concatenate([[0], np.cumsum(lengths)])
         cuts = np.concatenate([[0], np.flatnonzero(np.diff(numbers)) + 1, [total]])
         places: dict[int, _Place] = {}
-        for first, stop in zip(cuts[:-1], cuts[1:], strict=True):
+        for first, stop in itertools.pairwise(cuts):
             if first == stop:
                 continue
             number = int(numbers[first])
@@ -201,7 +203,8 @@ class SourceReader:
         if np.allclose(times, np.arange(len(times)) / self.source.fps, rtol=0, atol=_REGULAR):
             return None
         # The store keeps them as LeRobot does, in single precision.
-        return times.astype(np.float32).astype(np.float64)
+        rounded: NDArray[np.float64] = times.astype(np.float32).astype(np.float64)
+        return rounded
 
     def _camera(self, role: str, where: SourceEpisode, frames: int, pose: NDArray[np.float64] | None) -> CameraTrack:
         images = self._images(self.features.cameras[role], where, frames)
@@ -250,9 +253,11 @@ def _vector(table: pa.Table, name: str, dtype: Any) -> NDArray[Any]:
         values = np.asarray(column.to_numpy(zero_copy_only=False), dtype)
         if values.size % len(table) or not values.size:
             raise ValueError(f"{values.size} numbers in {len(table)} rows")
-        widths = {len(row) for row in table[name].to_pylist()} if pa.types.is_nested(table[name].type) else {1}
-        if len(widths) != 1:
-            raise ValueError(f"rows have between {min(widths)} and {max(widths)} values")
+        outer = table[name].type
+        if pa.types.is_nested(outer) and not pa.types.is_fixed_size_list(outer):
+            widths = pc.list_value_length(table[name]).unique().to_pylist()
+            if len(widths) != 1:
+                raise ValueError(f"rows have between {min(widths)} and {max(widths)} values")
     except (pa.ArrowException, ValueError, TypeError, AttributeError) as error:
         raise BadEpisode("table", f"column {name} is no vector of numbers: {str(error)[:200]}") from None
     # A copy: Arrow's memory goes with the table.

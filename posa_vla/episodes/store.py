@@ -9,6 +9,7 @@ from pathlib import Path
 from posa_vla.episodes.embodiment import Embodiment
 from posa_vla.episodes.episode import Episode
 from posa_vla.episodes.lerobot_v3 import DatasetReader, read_episodes, write_dataset
+from posa_vla.episodes.quarantine import Quarantine
 from posa_vla.errors import BadInput
 from posa_vla.files import scratch_folder, sha256_json, sync_folder
 
@@ -18,6 +19,7 @@ class EpisodeStore:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self.quarantine = Quarantine(root)
 
     def append(self, episodes: Iterable[Episode], embodiment: Embodiment) -> str:
         """Adds a batch; the same episodes appended twice are one batch.
@@ -72,5 +74,18 @@ class EpisodeStore:
             yield from read_episodes(self.folder(batch))
 
     def digest(self) -> str:
-        """Digest of the whole store: of the batches' digests."""
-        return sha256_json(self.batches())
+        """Digest of the whole store: of the batches' digests, and of what is quarantined and released."""
+        aside = self.quarantine.digest()
+        return sha256_json({"batches": self.batches(), **aside} if aside else self.batches())
+
+    def known(self) -> dict[str, tuple[str, int]]:
+        """Digest of each episode -> its batch and its number there; batches that cannot be read are passed over."""
+        places: dict[str, tuple[str, int]] = {}
+        for batch in self.batches():
+            try:
+                records = DatasetReader(self.folder(batch)).records
+            except BadInput:
+                continue
+            for record in records:
+                places.setdefault(record.extra.digest, (batch, record.number))
+        return places
