@@ -34,6 +34,19 @@ def make_embodiment(*, cameras: tuple[str, ...] = ("head", "wrist"), name: str =
     )
 
 
+def _pictures(rng: np.random.Generator, size: int, position: Any, pose: Any) -> Any:
+    """A coarse background, and something that flickers where the end-effector is seen."""
+    frames = len(position)
+    images = np.tile(rng.integers(32, 224, (size, size, 3), dtype=np.uint8), (frames, 1, 1, 1))
+    # The camera looks straight down: x is to the right in the image, y up.
+    right = (position[:, 0] - pose[:, 0]) / (0.3 - position[:, 2]) * size + size / 2
+    down = -(position[:, 1] - pose[:, 1]) / (0.3 - position[:, 2]) * size + size / 2
+    for frame, (u, v) in enumerate(zip(right.astype(int), down.astype(int), strict=True)):
+        patch = images[frame, max(v - 1, 0) : v + 2, max(u - 1, 0) : u + 2]
+        patch[:] = rng.integers(0, 256, patch.shape, dtype=np.uint8)
+    return images
+
+
 def make_episode(
     rng: np.random.Generator,
     *,
@@ -62,7 +75,7 @@ def make_episode(
         if role == "wrist":
             pose[:, :2] += position[:, :2]
         tracks[role] = CameraTrack(
-            images=rng.integers(0, 256, (frames, size, size, 3), dtype=np.uint8),
+            images=_pictures(rng, size, position, pose),
             intrinsics=intrinsics if calibrated else None,
             pose=pose if calibrated else None,
         )

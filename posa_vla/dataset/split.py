@@ -9,6 +9,8 @@ from posa_vla.episodes.episode import Episode
 from posa_vla.files import canonical_json
 
 Split = Literal["train", "validation"]
+# Scene seeds that evaluation draws from: no demonstration may come from them.
+EVALUATION_SEEDS = range(2**31, 2**32)
 SPLITS: tuple[Split, ...] = ("train", "validation")
 
 
@@ -19,11 +21,15 @@ def scene_key(episode: Episode) -> bytes:
     return episode.state.tobytes() + episode.action.tobytes()
 
 
+def split_position(episode: Episode) -> float:
+    """Where an episode's scene lies in [0, 1): what is below the share that is held out is held out."""
+    return int.from_bytes(hashlib.sha256(scene_key(episode)).digest()[:8]) / 2**64
+
+
 def split_of(episode: Episode, validation_fraction: float) -> Split:
     """Train or validation, by a hash of the scene.
 
     All episodes of one scene fall on one side, and an episode keeps its side when others are added: what a policy was
     once validated on is never trained on later.
     """
-    position = int.from_bytes(hashlib.sha256(scene_key(episode)).digest()[:8]) / 2**64
-    return "validation" if position < validation_fraction else "train"
+    return "validation" if split_position(episode) < validation_fraction else "train"

@@ -4,183 +4,177 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
-from posa_vla.console import progress
-from posa_vla.dataset.labels import gripper_events
+from posa_vla.console import Advance, progress
+from posa_vla.dataset.code import data_code
+from posa_vla.dataset.episode_rules import episode_remarks, undeclared
+from posa_vla.dataset.findings import Finding, Remark, remedy_of, severity_of
+from posa_vla.dataset.image_rules import glance, image_remarks
+from posa_vla.dataset.store_rules import Trace, store_remarks, trace_of
 from posa_vla.episodes.content import episode_digest
-from posa_vla.episodes.embodiment import Channel, Embodiment
-from posa_vla.episodes.episode import Episode
 from posa_vla.episodes.lerobot_v3 import DatasetReader, EpisodeRecord
+from posa_vla.episodes.quarantine import Release
 from posa_vla.episodes.store import EpisodeStore
-from posa_vla.errors import BadInput
-from posa_vla.geometry import project
+from posa_vla.errors import BadInput, PosaError
+from posa_vla.files import read_json, sha256_json, write_json
+from posa_vla.params import ValidateParams
 
-Severity = Literal["severe", "warning"]
-# Beyond a limit by this share of the channel's range: sensor noise and overshoot are less.
-LIMIT_TOLERANCE = 0.02
-# Beyond a limit by this share of the range: another unit or another channel.
-LIMIT_NONSENSE = 0.5
-
-# What can be found, how bad it is, and what to do about it. A severe finding keeps the episode out of training.
-RULES: dict[str, tuple[Severity, str]] = {
-    "batch-readable": ("severe", "record the batch again and delete its folder"),
-    "episode-readable": ("severe", "record the episode again, or delete the batch and append the others anew"),
-    "content": ("severe", "the stored bytes are not the ones that were appended: restore the batch from its remote"),
-    "instruction": ("severe", "say in words what the robot was asked to do"),
-    "timestamps": ("severe", "frames must come at the declared rate, numbered from 0: resample the recording"),
-    "limits-nonsense": ("severe", "compare the unit and order of the channel with the embodiment file"),
-    "limits": ("warning", "widen the limit in the embodiment file if the robot really goes there"),
-    "success": ("warning", "kept, but not imitated: only successful episodes are prepared"),
-    "gripper-event": ("warning", "kept; without an opening or closing there is no task anchor to learn from"),
-    "target-in-view": ("warning", "kept; move a camera so that it sees where the gripper opens and closes"),
-}
+SCHEMA_VERSION = 2
 
 
-@dataclass(frozen=True)
-class Finding:
-    """One thing that was found.
-
-    Attributes:
-        rule: Key of `RULES`.
-        severity: `severe` findings quarantine the episode.
-        batch: Digest of the batch.
-        episode: Number in the batch, or None for the whole batch.
-        frame: First frame concerned, or None.
-        value: What was found, in words.
-        remedy: What to do.
-    """
-
-    rule: str
-    severity: Severity
-    batch: str
-    episode: int | None
-    frame: int | None
-    value: str
-    remedy: str
-
-
-# (rule, frame, value): a finding before it knows its place.
-Remark = tuple[str, int | None, str]
-
-
-def _limits(name: str, values: NDArray[np.float32], channels: list[Channel]) -> Iterator[Remark]:
-    low, high = (np.array(bound) for bound in zip(*(channel.limits for channel in channels), strict=True))
-    with np.errstate(invalid="ignore"):  # no limits: minus infinity over infinity
-        excess = np.nan_to_num(np.maximum(low - values, values - high) / (high - low), nan=0.0)
-    for column in np.flatnonzero(excess.max(axis=0) > LIMIT_TOLERANCE):
-        frame = int(excess[:, column].argmax())
-        channel = channels[column]
-        rule = "limits-nonsense" if excess[frame, column] > LIMIT_NONSENSE else "limits"
-        yield (
-            rule,
-            frame,
-            f"{name} {channel.name} is {values[frame, column]:.4g} {channel.unit}, "
-            f"limits {low[column]:g} to {high[column]:g}",
-        )
-
-
-def _target_in_view(episode: Episode, events: NDArray[np.int64]) -> Iterator[Remark]:
-    calibrated = [c for c in episode.cameras.values() if c.intrinsics is not None and c.pose is not None]
-    if episode.end_effector is None or not calibrated or not len(events):
-        return
-    seen = np.zeros(len(events), np.bool_)
-    for camera in calibrated:
-        assert camera.intrinsics is not None  # for the type checker: `calibrated` says so
-        assert camera.pose is not None
-        height, width = camera.images.shape[1:3]
-        points = episode.end_effector[events, :3]
-        seen |= project(points, camera.intrinsics[events], camera.pose[events], width, height).visible
-    for event in events[~seen]:
-        yield "target-in-view", int(event), "no camera sees the end-effector where the gripper opens or closes"
-
-
-def _timestamps(table: pa.Table, fps: float) -> Iterator[Remark]:
-    numbers, times = table["frame_index"].to_numpy(), table["timestamp"].to_numpy()
-    expected = np.arange(len(numbers))
-    wrong = (numbers != expected) | ~(np.abs(times - expected / fps) < 0.5 / fps)
+def _numbered(table: pa.Table) -> Iterator[Remark]:
+    numbers = table["frame_index"].to_numpy()
+    wrong = numbers != np.arange(len(numbers))
     if wrong.any():
         frame = int(wrong.argmax())
-        yield (
-            "timestamps",
-            frame,
-            f"frame {numbers[frame]} at {times[frame]:.3f} s, expected {frame} at {frame / fps:.3f} s",
-        )
+        yield "timestamps", frame, f"row {frame} is numbered {numbers[frame]}"
 
 
-def _episode_remarks(reader: DatasetReader, record: EpisodeRecord, embodiment: Embodiment) -> Iterator[Remark]:
+def _examine(
+    reader: DatasetReader, record: EpisodeRecord, batch: str, rules: ValidateParams
+) -> tuple[list[Remark], Trace | None, list[str]]:
+    """What one episode shows, what comparing it needs, and what was never declared for it."""
     try:
         table = reader.table(record)
         episode = reader.episode(record, table)
-    except BadInput as error:
-        yield "episode-readable", None, str(error)
-        return
-    digest = episode_digest(episode)
+        digest = episode_digest(episode)
+        glances = {role: glance(camera.images) for role, camera in episode.cameras.items()}
+    except PosaError as error:
+        return [("episode-readable", None, str(error))], None, []
+    remarks: list[Remark] = []
     if digest != record.extra.digest:
-        yield "content", None, f"digest is {digest[:12]}, appended was {record.extra.digest[:12]}"
-    yield from _timestamps(table, reader.fps)
-    if not episode.instruction.strip():
-        yield "instruction", None, "the instruction is empty"
-    if not episode.success:
-        yield "success", None, "the task was not done"
-    yield from _limits("state", episode.state, embodiment.state)
-    yield from _limits("action", episode.action, embodiment.action)
-    events = gripper_events(episode, embodiment)
-    if not len(events):
-        yield "gripper-event", None, "the gripper neither opens nor closes"
-    yield from _target_in_view(episode, events)
+        remarks.append(("content", None, f"digest is {digest[:12]}, appended was {record.extra.digest[:12]}"))
+    remarks += _numbered(table)
+    remarks += episode_remarks(episode, reader.embodiment, rules)
+    remarks += image_remarks(episode, reader.embodiment, rules, glances)
+    trace = trace_of(batch, record.number, record.extra.digest, episode)
+    return remarks, trace, undeclared(episode, reader.embodiment)
 
 
-def _finding(batch: str, episode: int | None, remark: Remark) -> Finding:
+def _finding(rules: ValidateParams, batch: str, episode: int | None, digest: str, remark: Remark) -> Iterator[Finding]:
     rule, frame, value = remark
-    severity, remedy = RULES[rule]
-    return Finding(rule, severity, batch, episode, frame, value, remedy)
+    severity = severity_of(rules, rule)
+    if severity is not None:
+        yield Finding(rule, severity, batch, episode, digest, frame, value, remedy_of(rule))
 
 
-def validate(store_folder: Path) -> dict[str, Any]:
-    """Checks every episode of a store; nothing is changed.
+def _batch(
+    store: EpisodeStore, batch: str, rules: ValidateParams, advance: Advance, cache: Path | None
+) -> dict[str, Any]:
+    """Findings and traces of one batch; taken from the cache where the very batch has been looked at this way before.
+
+    Batches never change: their bytes are checked against the digests when they are first looked at, and by
+    `posa data verify` whenever somebody wants to know.
+    """
+    known = None if cache is None else cache / f"{batch}.json"
+    if known is not None and known.is_file():
+        seen: dict[str, Any] = read_json(known)
+        advance(len(seen["traces"]) + seen["unreadable"])
+        return seen
+    try:
+        reader = DatasetReader(store.folder(batch))
+    except BadInput as error:
+        found = _finding(rules, batch, None, "", ("batch-readable", None, str(error)))
+        return {"findings": [asdict(f) for f in found], "traces": [], "unreadable": 0, "frames": 0}
+    findings: list[Finding] = []
+    traces: list[Trace] = []
+    without: Counter[str] = Counter()
+    for record in reader.records:
+        remarks, trace, missing = _examine(reader, record, batch, rules)
+        for remark in remarks:
+            findings += _finding(rules, batch, record.number, record.extra.digest, remark)
+        traces += [trace] if trace is not None else []
+        without.update(missing)
+        advance(1)
+    for text, count in sorted(without.items()):
+        findings += _finding(rules, batch, None, "", ("undeclared", None, f"{text} ({count} episodes)"))
+    seen = {
+        "findings": [asdict(finding) for finding in findings],
+        "traces": [asdict(trace) for trace in traces],
+        "unreadable": len(reader) - len(traces),
+        "frames": sum(record.length for record in reader.records),
+    }
+    if known is not None and not any(f.rule == "content" for f in findings) and not seen["unreadable"]:
+        write_json(known, seen)
+    return seen
+
+
+def _kept(store: EpisodeStore, rules: ValidateParams) -> Iterator[Finding]:
+    """One finding an episode that could not be read when it came."""
+    for key, kept in store.quarantine.kept().items():
+        value = f"episode {kept.episode} of {kept.dataset}: {kept.value}"
+        yield from _finding(rules, key, kept.episode, key, (kept.rule, None, value))
+
+
+def _released(findings: list[Finding], releases: dict[str, Release]) -> list[Finding]:
+    """The findings, the released ones marked as such."""
+    marked = []
+    for finding in findings:
+        release = releases.get(finding.digest)
+        waived = release is not None and finding.severity == "severe" and finding.rule in release.rules
+        marked.append(replace(finding, released=release.reason) if release is not None and waived else finding)
+    return marked
+
+
+def validate(
+    store_folder: Path,
+    rules: ValidateParams | None = None,
+    *,
+    validation_fraction: float = 0.0,
+    cache: Path | None = None,
+) -> dict[str, Any]:
+    """Checks every episode of a store; nothing of it is changed.
 
     Args:
         store_folder: An episode store.
+        rules: Severities and thresholds; the defaults if None.
+        validation_fraction: Share of episodes that is held out, to look for the same scene on both sides.
+        cache: Folder of what was found of batches before; none if None.
 
     Returns:
         The report: `store_digest`, counts, `findings` (see `Finding`), and `quarantined`: batch and number of the
-        episodes with a severe finding; a number of None stands for the whole batch.
+        episodes with a severe finding that nobody released; a number of None stands for the whole batch.
 
     Raises:
         BadInput: The store is empty.
     """
+    rules = rules or ValidateParams()
     store = EpisodeStore(store_folder)
-    if not store.batches():
-        raise BadInput(f"{store_folder} holds no episodes: collect some with `posa data collect`")
+    kept = list(_kept(store, rules))
+    if not store.batches() and not kept:
+        raise BadInput(f"{store_folder} holds no episodes: collect or ingest some (`posa data --help`)")
     findings: list[Finding] = []
-    readers: dict[str, DatasetReader] = {}
-    for batch in store.batches():
-        try:
-            readers[batch] = DatasetReader(store.folder(batch))
-        except BadInput as error:
-            findings.append(_finding(batch, None, ("batch-readable", None, str(error))))
-    episodes = sum(len(reader) for reader in readers.values())
-    with progress("validate", episodes, unit="episode") as advance:
-        for batch, reader in readers.items():
-            for record in reader.records:
-                remarks = _episode_remarks(reader, record, reader.embodiment)
-                findings.extend(_finding(batch, record.number, remark) for remark in remarks)
-                advance(1)
-    severe = {(f.batch, f.episode): None for f in findings if f.severity == "severe"}
+    traces: list[Trace] = []
+    episodes = frames = 0
+    if cache is not None:
+        cache = cache / sha256_json({"rules": rules.model_dump(mode="json"), "code": data_code()})
+    total = len(store.known())
+    with progress("validate", total, unit="episode") as advance:
+        for batch in store.batches():
+            seen = _batch(store, batch, rules, advance, cache)
+            findings += [Finding(**finding) for finding in seen["findings"]]
+            traces += [Trace(**trace) for trace in seen["traces"]]
+            episodes += len(seen["traces"]) + seen["unreadable"]
+            frames += seen["frames"]
+    for trace, rule, value in store_remarks(traces, rules, validation_fraction):
+        findings += _finding(rules, trace.batch, trace.number, trace.digest, (rule, None, value))
+    findings = _released(findings + kept, store.quarantine.releases())
+    severe = {(f.batch, f.episode): None for f in findings if f.severity == "severe" and not f.released}
+    aside = {finding.batch for finding in kept}
     return {
-        "schema_version": 1,
+        "schema_version": SCHEMA_VERSION,
         "store_digest": store.digest(),
         "batches": len(store.batches()),
         "episodes": episodes,
-        "frames": sum(record.length for reader in readers.values() for record in reader.records),
+        "frames": frames,
+        "unreadable": len(kept),
         "rules": dict(sorted(Counter(finding.rule for finding in findings).items())),
-        "quarantined": [{"batch": batch, "episode": episode} for batch, episode in severe],
+        "quarantined": [{"batch": b, "episode": e, "kept_aside": b in aside} for b, e in severe],
         "findings": [asdict(finding) for finding in findings],
     }

@@ -9,14 +9,15 @@ import pyarrow.parquet as pq
 import pytest
 from factories import make_embodiment, make_episode
 
+from posa_vla.dataset.findings import remedy_of, severity_of
 from posa_vla.dataset.prepare import prepare
-from posa_vla.dataset.validate import RULES, validate
+from posa_vla.dataset.validate import validate
 from posa_vla.episodes.embodiment import Embodiment
 from posa_vla.episodes.episode import Episode
 from posa_vla.episodes.store import EpisodeStore
 from posa_vla.errors import BadInput
 from posa_vla.files import read_json, write_json
-from posa_vla.params import PrepareParams
+from posa_vla.params import PrepareParams, ValidateParams
 from posa_vla.schema import parse
 
 EMBODIMENT = make_embodiment()
@@ -36,7 +37,7 @@ def store_of(folder: Path, *episodes: Episode) -> EpisodeStore:
 def with_state(value: float) -> Episode:
     episode = good(1)
     state = episode.state.copy()
-    state[3, 1] = value
+    state[:, 1] = value * np.minimum(np.arange(len(state)) / 3, 1)
     return replace(episode, state=state)
 
 
@@ -51,6 +52,10 @@ def blind() -> Episode:
         pose[:, 0] = 0
         cameras[role] = replace(camera, pose=pose)
     return replace(episode, end_effector=away, cameras=cameras)
+
+
+def quarantined(batch: str, episode: int | None) -> dict[str, object]:
+    return {"batch": batch, "episode": episode, "kept_aside": False}
 
 
 @pytest.mark.parametrize(
@@ -72,9 +77,9 @@ def test_a_fault_is_found_once_and_the_good_episode_beside_it_is_not_blamed(tmp_
     assert (finding["rule"], finding["batch"], finding["episode"]) == (rule, store.batches()[0], 1)
     assert finding["frame"] == frame
     assert value in finding["value"]
-    assert finding["remedy"] == RULES[rule][1]
-    severe = RULES[rule][0] == "severe"
-    assert report["quarantined"] == ([{"batch": store.batches()[0], "episode": 1}] if severe else [])
+    assert finding["remedy"] == remedy_of(rule)
+    severe = severity_of(ValidateParams(), rule) == "severe"
+    assert report["quarantined"] == ([quarantined(store.batches()[0], 1)] if severe else [])
 
 
 def test_sound_episodes_have_no_findings(tmp_path):
@@ -127,7 +132,7 @@ def test_stored_values_that_changed_quarantine_their_episode(tmp_path, change, r
     rewrite(store, change)
     report = validate(store.root)
     assert set(report["rules"]) == rules
-    assert report["quarantined"] == [{"batch": store.batches()[0], "episode": 1}]
+    assert report["quarantined"] == [quarantined(store.batches()[0], 1)]
     manifest = prepare(store.root, report, EMBODIMENT, ALL, tmp_path / "out")
     assert manifest["splits"]["train"]["episodes"] == 2
 
@@ -137,7 +142,7 @@ def test_a_batch_that_cannot_be_opened_is_left_out_as_a_whole(tmp_path):
     broken = store.append([good(1)], EMBODIMENT)
     (store.folder(broken) / "meta/info.json").unlink()
     report = validate(store.root)
-    assert report["quarantined"] == [{"batch": broken, "episode": None}]
+    assert report["quarantined"] == [quarantined(broken, None)]
     assert prepare(store.root, report, EMBODIMENT, ALL, tmp_path / "out")["splits"]["train"]["episodes"] == 1
     assert store.folder(broken).is_dir()
 
