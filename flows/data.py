@@ -7,8 +7,13 @@ from typing import Any
 
 from flows.events import data_ingested
 from flows.retraining import Retraining
+from posa_vla.episodes.embodiment import Embodiment
 from posa_vla.files import sha256_json
-from posa_vla.workspace import code_digest
+from posa_vla.params import Params
+from posa_vla.workspace import Ledger, StepResult, Workspace, code_digest
+
+# How long a run waits for another one that changes the store or its history (s).
+DATA_WAIT = 3600.0
 
 
 def collect_demonstrations(retraining: Retraining) -> dict[str, Any]:
@@ -47,52 +52,61 @@ def collect_demonstrations(retraining: Retraining) -> dict[str, Any]:
     return retraining.keep(result)
 
 
-def _version_inputs(retraining: Retraining) -> dict[str, Any]:
+def _version_inputs(workspace: Workspace, params: Params, embodiment: Embodiment) -> dict[str, Any]:
     from posa_vla.dataset.code import data_code
     from posa_vla.episodes.store import EpisodeStore
 
-    workspace = retraining.workspace
     return {
         "store": EpisodeStore(workspace.store).digest(),
-        "embodiment": retraining.embodiment.digest,
-        "params": {"prepare": retraining.params.prepare.model_dump(mode="json")},
+        "embodiment": embodiment.digest,
+        "params": params.model_dump(mode="json", include={"validation", "prepare"}),
         "remote": workspace.dvc_remote,
         "code": data_code(),
     }
 
 
-def _is_there(retraining: Retraining, output: dict[str, Any]) -> bool:
-    return (retraining.workspace.home / str(output["folder"]) / "manifest.json").is_file()
+def _is_there(workspace: Workspace, output: dict[str, Any]) -> bool:
+    return (workspace.home / str(output["folder"]) / "manifest.json").is_file()
 
 
 def find_data(retraining: Retraining) -> dict[str, Any] | None:
     """The data version of the store as it is, where it has been made; see `version_data`."""
-    inputs = _version_inputs(retraining)
+    inputs = _version_inputs(retraining.workspace, retraining.params, retraining.embodiment)
     output = retraining.ledger.find("version", sha256_json({"step": "version", "inputs": inputs}))
-    return output if output is not None and _is_there(retraining, output) else None
+    return output if output is not None and _is_there(retraining.workspace, output) else None
 
 
 def version_data(retraining: Retraining) -> dict[str, Any]:
+    """Versions the whole store for a retraining; see `version_store`."""
+    return retraining.keep(version_store(retraining.workspace, retraining.params, retraining.embodiment))
+
+
+def version_store(workspace: Workspace, params: Params, embodiment: Embodiment) -> StepResult:
     """Versions the whole store: DVC validates and prepares it, keeps the bytes and pushes them; git keeps the history.
 
+    Another run that changes the store or its history is waited for.
+
     Returns:
-        `version`, `folder` (relative to the workspace), `episodes`, `frames`, `commit`.
+        The step; its output has `version`, `name`, `folder` (relative to the workspace), `episodes`, `frames`,
+        `commit`.
+
+    Raises:
+        Busy: Another run went on changing them for too long.
     """
-    workspace = retraining.workspace
 
     def work(key: str) -> dict[str, Any]:
         from posa_vla.dataset import versioning
 
-        data = versioning.version_data(workspace, retraining.params)
+        data = versioning.version_data(workspace, params, embodiment)
         return {
             "version": data.version,
+            "name": data.name,
             "folder": data.folder.relative_to(workspace.home).as_posix(),
             "episodes": data.episodes,
             "frames": data.frames,
             "commit": data.commit,
         }
 
-    result = retraining.ledger.step(
-        "version", _version_inputs(retraining), work, sound=lambda output: _is_there(retraining, output)
-    )
-    return retraining.keep(result)
+    with workspace.lock("a data version", "data.lock", wait=DATA_WAIT):
+        inputs = _version_inputs(workspace, params, embodiment)
+        return Ledger(workspace).step("version", inputs, work, sound=lambda output: _is_there(workspace, output))

@@ -18,6 +18,7 @@ from posa_vla.files import sha256_bytes, sha256_file, sha256_json, write_json
 from posa_vla.objects import Objects, open_objects
 from posa_vla.settings import Settings, cache_folder
 
+Lock = Literal["lock", "promotions.lock", "data.lock"]
 Status = Literal["done", "reused"]
 
 # Locks that this process holds.
@@ -71,6 +72,11 @@ class Workspace:
         return self.settings.dvc_remote or str(self.home / "dvc-remote")
 
     @property
+    def validated(self) -> Path:
+        """What validation found of each batch; anybody may delete it."""
+        return self.home / "validated"
+
+    @property
     def data(self) -> Path:
         """Prepared training data, one folder a data version."""
         return self.home / "data"
@@ -121,11 +127,12 @@ class Workspace:
         return self.settings.mlflow_tracking_uri or f"sqlite:///{self.home / 'mlflow' / 'mlflow.db'}"
 
     @contextmanager
-    def lock(self, purpose: str, name: Literal["lock", "promotions.lock"] = "lock", wait: float = 0) -> Iterator[None]:
+    def lock(self, purpose: str, name: Lock = "lock", wait: float = 0) -> Iterator[None]:
         """Holds the workspace until the block ends; the kernel frees it when the process dies, however it dies.
 
         A process that holds it may take it again. What changes channel or promotion log holds `promotions.lock`, for
-        seconds, so that a rollback need not wait for a retraining.
+        seconds, so that a rollback need not wait for a retraining; what changes episode store or data history holds
+        `data.lock`, so that an ingestion need not either. Who holds several takes `lock` first.
 
         Args:
             purpose: What for; the next one is told.

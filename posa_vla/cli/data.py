@@ -69,17 +69,38 @@ def list_batches(store: StoreOption = None, as_json: AsJson = False) -> None:
 @app.command()
 def validate(
     store: StoreOption = None,
+    params_file: ParamsFile = Path("params.yaml"),
+    preset: Preset = None,
+    settings: Set = None,
     out: Annotated[Path | None, typer.Option("--out", help="Where the report goes (JSON).")] = None,
+    page: Annotated[Path | None, typer.Option("--page", help="Where the report goes as a page (HTML).")] = None,
+    metrics: Annotated[Path | None, typer.Option("--metrics", help="Where its counts go (JSON, for DVC).")] = None,
+    plots: Annotated[Path | None, typer.Option("--plots", help="Folder of its plots (CSV, for DVC).")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Check every episode; severe findings keep an episode out of training."""
     from posa_vla.console import print_json, print_table
+    from posa_vla.dataset.report import metrics_of, page_of, write_plots
     from posa_vla.dataset.validate import validate as validate_store
-    from posa_vla.files import write_json
+    from posa_vla.episodes.store import EpisodeStore
+    from posa_vla.files import write_json, write_text
+    from posa_vla.workspace import Workspace
 
-    report = validate_store(_store(store))
+    params, folder = read_params(params_file, preset, settings), _store(store)
+    report = validate_store(
+        folder,
+        params.validation,
+        validation_fraction=params.prepare.validation_fraction,
+        cache=Workspace.open().validated,
+    )
     if out is not None:
         write_json(out, report)
+    if page is not None:
+        write_text(page, page_of(EpisodeStore(folder), report))
+    if metrics is not None:
+        write_json(metrics, metrics_of(report))
+    if plots is not None:
+        write_plots(EpisodeStore(folder), report, plots)
     if as_json:
         print_json(report)
     else:
@@ -93,6 +114,7 @@ def prepare(
     out: Annotated[Path, typer.Option("--out", help="Folder of the training shards; must not exist.")],
     store: StoreOption = None,
     report: Annotated[Path | None, typer.Option("--report", help="Validation report; by default made now.")] = None,
+    statistics: Annotated[Path | None, typer.Option("--statistics", help="Where counts and statistics go.")] = None,
     embodiment: Annotated[str, typer.Option("--embodiment", help="Name or file; by default the target's.")] = "",
     params_file: ParamsFile = Path("params.yaml"),
     preset: Preset = None,
@@ -105,15 +127,21 @@ def prepare(
     from posa_vla.dataset.validate import validate as validate_store
     from posa_vla.episodes.embodiment import load_embodiment
     from posa_vla.errors import BadInput
-    from posa_vla.files import read_json
+    from posa_vla.files import read_json, write_json
 
     params = read_params(params_file, preset, settings)
     if out.exists():
         raise BadInput(f"{out} exists already: choose a new folder, or delete it")
     folder = _store(store)
     declared = load_embodiment(embodiment or params.chosen.embodiment)
-    found = validate_store(folder) if report is None else read_json(report)
+    share = params.prepare.validation_fraction
+    found = (
+        validate_store(folder, params.validation, validation_fraction=share) if report is None else read_json(report)
+    )
     manifest = prepare_store(folder, found, declared, params.prepare, out)
+    if statistics is not None:
+        kept = {name: manifest[name] for name in ("splits", "labels")}
+        write_json(statistics, {**kept, "normalisation": read_json(out / "normalisation.json")})
     if as_json:
         print_json(manifest)
     else:

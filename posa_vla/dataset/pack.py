@@ -43,7 +43,13 @@ def _declare(writer: TensorFileWriter, embodiment: Embodiment, size: int) -> Non
 
 
 def _append(
-    writer: TensorFileWriter, episode: Episode, embodiment: Embodiment, size: int, number: int, caption: int
+    writer: TensorFileWriter,
+    episode: Episode,
+    embodiment: Embodiment,
+    size: int,
+    number: int,
+    caption: int,
+    labelled: dict[str, NDArray[np.int64]],
 ) -> None:
     frames = len(episode)
     labels = anchor_labels(episode, embodiment)
@@ -54,6 +60,7 @@ def _append(
         writer.append(f"images.{role}", fit_images(images, size))
         writer.append(f"anchor_points.{role}", points)
         writer.append(f"anchor_valid.{role}", labels[role].valid)
+        labelled[role] += labels[role].valid.sum(axis=0)
     writer.append("state", episode.state)
     writer.append("action", episode.action)
     writer.append("caption", np.full(frames, caption, np.int64))
@@ -87,6 +94,7 @@ def pack_episodes(
     """
     fps = 0.0
     captions: dict[str, int] = {}
+    labelled = {role: np.zeros(2, np.int64) for role in embodiment.cameras}
     counts = {split: {"episodes": 0, "frames": 0} for split in SPLITS}
     with new_folder(out) as folder:
         writers = {split: TensorFileWriter(folder / f"{split}.safetensors") for split in SPLITS}
@@ -109,7 +117,7 @@ def pack_episodes(
                 )
             split = split_of(episode, params.validation_fraction)
             caption = captions.setdefault(episode.instruction, len(captions))
-            _append(writers[split], episode, embodiment, params.image_size, number, caption)
+            _append(writers[split], episode, embodiment, params.image_size, number, caption, labelled)
             counts[split]["episodes"] += 1
             counts[split]["frames"] += len(episode)
         if not counts["train"]["episodes"]:
@@ -120,8 +128,14 @@ def pack_episodes(
         normalisation = {name: _statistics(writers["train"].rows(name)) for name in ("state", "action")}
         for writer in writers.values():
             writer.finish()
+        frames = sum(count["frames"] for count in counts.values())
         manifest = {
             "schema_version": 1,
+            # Share of frames with each anchor label, by camera; what has none is masked out of the loss.
+            "labels": {
+                role: dict(zip(("task", "end_effector"), (valid / frames).round(4).tolist(), strict=True))
+                for role, valid in labelled.items()
+            },
             "embodiment": embodiment.model_dump(mode="json"),
             "image_size": params.image_size,
             "cameras": list(embodiment.cameras),

@@ -16,6 +16,7 @@ from factories import make_embodiment, make_episode
 from posa_vla.dataset import versioning
 from posa_vla.dataset.loader import PackedDataset
 from posa_vla.dataset.versioning import DataVersion, version_data
+from posa_vla.dataset.versioning_clone import stages_file
 from posa_vla.episodes.store import EpisodeStore
 from posa_vla.errors import BadInput
 from posa_vla.files import sha256_tree
@@ -62,10 +63,12 @@ def versioned(tmp_path_factory) -> tuple[Workspace, Params, DataVersion]:
     workspace, params = new_workspace(home)
     program = (
         "import sys, pathlib\nfrom posa_vla.dataset.versioning import version_data\n"
+        "from posa_vla.episodes.embodiment import load_embodiment\n"
         "from posa_vla.params import Params\nfrom posa_vla.settings import Settings\n"
         "from posa_vla.workspace import Workspace\n"
         "params = Params.model_validate_json(sys.stdin.read())\n"
-        "version_data(Workspace.open(Settings(home=pathlib.Path(sys.argv[1]))), params)\n"
+        "version_data(Workspace.open(Settings(home=pathlib.Path(sys.argv[1]))), params,\n"
+        "    load_embodiment(params.chosen.embodiment))\n"
     )
     victim = subprocess.Popen(
         [sys.executable, "-c", program, str(home)],
@@ -87,7 +90,7 @@ def versioned(tmp_path_factory) -> tuple[Workspace, Params, DataVersion]:
     victim.wait()
     assert not workspace.data.exists()
     assert list(workspace.clones.iterdir())
-    return workspace, params, version_data(workspace, params)
+    return workspace, params, version_data(workspace, params, make_embodiment())
 
 
 @pytest.mark.slow
@@ -131,7 +134,7 @@ def test_the_same_store_again_is_the_same_version_and_no_new_commit(versioned, m
     (home / "ignored").write_text("*.lock\n*.dvc\n*.json\n")
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.setenv("GIT_DIR", "/nowhere")
-    again = version_data(workspace, params)
+    again = version_data(workspace, params, make_embodiment())
     assert (again.version, again.commit) == (data.version, data.commit)
     assert sha256_tree(again.folder) == before
     monkeypatch.delenv("GIT_DIR")
@@ -179,7 +182,7 @@ def test_a_stage_that_meets_bad_input_says_so_and_nothing_is_published(tmp_path)
     failed = make_episode(np.random.default_rng(0), size=16, success=False)
     EpisodeStore(workspace.store).append([failed], embodiment)
     with pytest.raises(BadInput, match="no sound, successful episode of embodiment test_arm"):
-        version_data(workspace, params)
+        version_data(workspace, params, make_embodiment())
     assert not workspace.data.exists()
     assert list(workspace.clones.iterdir()) == []
 
@@ -187,20 +190,20 @@ def test_a_stage_that_meets_bad_input_says_so_and_nothing_is_published(tmp_path)
 def test_an_empty_store_is_bad_input(tmp_path):
     workspace, params = new_workspace(tmp_path / "home")
     shutil.rmtree(workspace.store)
-    with pytest.raises(BadInput, match="posa data collect"):
-        version_data(workspace, params)
+    with pytest.raises(BadInput, match="collect or ingest some"):
+        version_data(workspace, params, make_embodiment())
 
 
 def test_a_missing_git_is_bad_input_that_says_what_to_install(tmp_path, monkeypatch):
     workspace, params = new_workspace(tmp_path / "home")
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(BadInput, match="'git' is not there: install it"):
-        version_data(workspace, params)
+        version_data(workspace, params, make_embodiment())
     assert not workspace.repository.exists()
 
 
 def test_the_stages_have_one_home_and_the_wheel_carries_it():
     root = Path(versioning.__file__).parents[2]
-    assert versioning._stages_file() == root / "dvc.yaml"
+    assert stages_file() == root / "dvc.yaml"
     stages = yaml.safe_load((root / "dvc.yaml").read_text())["stages"]
     assert list(stages) == ["code", "validate", "prepare"]
