@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from urllib.parse import urlparse
 
 from posa_vla.errors import BadInput, PosaError
-from posa_vla.files import link_or_copy, safe_join, sync_folder, write_bytes
+from posa_vla.files import link_or_copy, safe_join, sync_folder, write_bytes, write_pieces
 
 _MISSING = {"404", "NoSuchKey", "NotFound"}
 # What the name of a folder that is being removed begins with.
@@ -70,6 +70,14 @@ class Objects(Protocol):
 
     def put_file(self, path: str, source: Path) -> None:
         """Makes a file that never changes again an object, without holding it in memory."""
+        ...
+
+    def fetch(self, path: str, target: Path) -> None:
+        """Writes an object to a file, which appears whole, without holding it in memory.
+
+        Raises:
+            PosaError: There is no such object.
+        """
         ...
 
     def remove(self, prefix: str) -> None:
@@ -135,6 +143,10 @@ class DirectoryObjects:
             draft.unlink(missing_ok=True)
         sync_folder(place.parent)
 
+    def fetch(self, path: str, target: Path) -> None:
+        """See `Objects.fetch`."""
+        _fetch(self.location, path, self.read(path), target)
+
     def remove(self, prefix: str) -> None:
         """See `Objects.remove`."""
         if not prefix.endswith("/"):
@@ -151,6 +163,12 @@ class DirectoryObjects:
     def place(self, path: str) -> Path:
         """See `Objects.place`."""
         return safe_join(self._folder, path)
+
+
+def _fetch(location: str, path: str, pieces: Iterator[bytes] | None, target: Path) -> None:
+    if pieces is None:
+        raise PosaError(f"{location} has no object {path}")
+    write_pieces(target, pieces)
 
 
 def _pieces(path: Path) -> Iterator[bytes]:
@@ -261,6 +279,10 @@ class S3Objects:
             self._client.upload_file(str(source), self._bucket, self._prefix + path)
         except (BotoCoreError, ClientError, S3UploadFailedError) as error:
             raise self._failed(path, error) from error
+
+    def fetch(self, path: str, target: Path) -> None:
+        """See `Objects.fetch`."""
+        _fetch(self.location, path, self.read(path), target)
 
     def remove(self, prefix: str) -> None:
         """See `Objects.remove`."""

@@ -7,9 +7,13 @@ from typing import Annotated
 
 import typer
 
+from posa_vla.cli.data_ingest import ingest, quarantine, release
+from posa_vla.cli.data_versions import checkout, diff, verify, versions
 from posa_vla.cli.options import AsJson, ParamsFile, Preset, Set, read_params
 
-app = typer.Typer(help="Collect, validate, prepare and version demonstrations.", no_args_is_help=True)
+app = typer.Typer(help="Collect, ingest, validate, prepare and version demonstrations.", no_args_is_help=True)
+for command in (ingest, quarantine, release, versions, diff, checkout, verify):
+    app.command()(command)
 
 StoreOption = Annotated[Path | None, typer.Option("--store", help="Episode store; by default the workspace's.")]
 
@@ -72,6 +76,7 @@ def validate(
     params_file: ParamsFile = Path("params.yaml"),
     preset: Preset = None,
     settings: Set = None,
+    embodiment: Annotated[str, typer.Option("--embodiment", help="Name or file; by default the target's.")] = "",
     out: Annotated[Path | None, typer.Option("--out", help="Where the report goes (JSON).")] = None,
     page: Annotated[Path | None, typer.Option("--page", help="Where the report goes as a page (HTML).")] = None,
     metrics: Annotated[Path | None, typer.Option("--metrics", help="Where its counts go (JSON, for DVC).")] = None,
@@ -82,6 +87,7 @@ def validate(
     from posa_vla.console import print_json, print_table
     from posa_vla.dataset.report import metrics_of, page_of, write_plots
     from posa_vla.dataset.validate import validate as validate_store
+    from posa_vla.episodes.embodiment import load_embodiment
     from posa_vla.episodes.store import EpisodeStore
     from posa_vla.files import write_json, write_text
     from posa_vla.workspace import Workspace
@@ -90,6 +96,7 @@ def validate(
     report = validate_store(
         folder,
         params.validation,
+        embodiment=load_embodiment(embodiment or params.chosen.embodiment),
         validation_fraction=params.prepare.validation_fraction,
         cache=Workspace.open().validated,
     )

@@ -17,16 +17,12 @@ def init(
     """Write params.yaml into a new folder, where every other command then works."""
     from posa_vla.console import print_json, say
     from posa_vla.errors import BadInput
-    from posa_vla.files import write_bytes
-    from posa_vla.workspace_template import template_file
+    from posa_vla.workspace_template import write_template
 
     target = folder / "params.yaml"
     if target.exists():
         raise BadInput(f"{target} exists already: choose another folder")
-    if folder.exists() and not folder.is_dir():
-        raise BadInput(f"{folder} is not a folder")
-    write_bytes(target, template_file("params.yaml").read_bytes())
-    write_bytes(folder / ".gitignore", b".posa/\n")
+    write_template(folder)
     if as_json:
         print_json({"folder": str(folder.resolve()), "params": str(target.resolve())})
     else:

@@ -16,6 +16,28 @@ Preset = Annotated[str | None, typer.Option("--preset", help="Shipped overlay: d
 Set = Annotated[list[str] | None, typer.Option("--set", help="One parameter, e.g. train.steps=100; repeatable.")]
 
 
+WorkspaceFolder = Annotated[
+    Path | None, typer.Option("--workspace", help="Folder with params.yaml and .posa/; by default this one.")
+]
+
+
+def enter_workspace(folder: Path | None, params_file: Path) -> Path:
+    """Makes a folder the workspace of this process and its children.
+
+    Returns:
+        The parameter file: a relative one is looked for in the folder.
+    """
+    import os
+
+    from posa_vla.settings import Settings, environment
+
+    if folder is None:
+        return params_file
+    os.environ["POSA_HOME"] = str(folder.resolve() / ".posa")
+    os.environ.update(environment(Settings()))
+    return folder / params_file
+
+
 def require_params(path: Path) -> None:
     """Stops where there is no parameter file.
 

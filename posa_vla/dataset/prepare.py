@@ -8,7 +8,7 @@ from typing import Any
 
 from posa_vla.console import progress
 from posa_vla.dataset.pack import pack_episodes
-from posa_vla.episodes.embodiment import Embodiment
+from posa_vla.episodes.embodiment import UNSTATED, Embodiment
 from posa_vla.episodes.episode import Episode
 from posa_vla.episodes.lerobot_v3 import DatasetReader, EpisodeRecord
 from posa_vla.episodes.store import EpisodeStore
@@ -17,15 +17,28 @@ from posa_vla.files import require_free_space
 from posa_vla.params import PrepareParams
 
 
-def _meaning(embodiment: Embodiment) -> dict[str, Any]:
-    """What recorded numbers mean; limits and simulation models may change without changing it."""
-    return {
-        "cameras": sorted(embodiment.cameras),
-        "state": [(channel.name, channel.unit) for channel in embodiment.state],
-        "action": [(channel.name, channel.unit) for channel in embodiment.action],
-        "action_frame": embodiment.action_frame,
-        "control_hz": embodiment.control_hz,
-    }
+def meant_otherwise(recorded: Embodiment, declared: Embodiment) -> list[str]:
+    """What recorded numbers mean otherwise than an embodiment declares now.
+
+    Limits and models may change without changing it, and what was unstated when it was recorded may be stated since.
+    """
+
+    def meaning(embodiment: Embodiment) -> dict[str, list[str]]:
+        return {
+            "cameras": sorted(embodiment.cameras),
+            "state": [part for channel in embodiment.state for part in (channel.name, channel.unit)],
+            "action": [part for channel in embodiment.action for part in (channel.name, channel.unit)],
+            "action_frame": [embodiment.action_frame],
+            "control_hz": [str(embodiment.control_hz)],
+        }
+
+    before, now = meaning(recorded), meaning(declared)
+    return [
+        name
+        for name, parts in now.items()
+        if len(parts) != len(before[name])
+        or any(old not in {new, UNSTATED} for old, new in zip(before[name], parts, strict=True))
+    ]
 
 
 def _chosen(
@@ -40,8 +53,7 @@ def _chosen(
         reader = DatasetReader(store.folder(batch))
         if reader.embodiment.id != embodiment.id:
             continue
-        if _meaning(reader.embodiment) != _meaning(embodiment):
-            unlike = [k for k, v in _meaning(embodiment).items() if _meaning(reader.embodiment)[k] != v]
+        if unlike := meant_otherwise(reader.embodiment, embodiment):
             raise BadInput(
                 f"batch {batch[:12]} was recorded when embodiment {embodiment.id} had other {', '.join(unlike)}: "
                 "give the changed robot an id of its own, or take the batch out of the store"

@@ -16,8 +16,10 @@ from posa_vla.dataset.code import data_code
 from posa_vla.dataset.episode_rules import episode_remarks, undeclared
 from posa_vla.dataset.findings import Finding, Remark, remedy_of, severity_of
 from posa_vla.dataset.image_rules import glance, image_remarks
+from posa_vla.dataset.prepare import meant_otherwise
 from posa_vla.dataset.store_rules import Trace, store_remarks, trace_of
 from posa_vla.episodes.content import episode_digest
+from posa_vla.episodes.embodiment import Embodiment
 from posa_vla.episodes.lerobot_v3 import DatasetReader, EpisodeRecord
 from posa_vla.episodes.quarantine import Release
 from posa_vla.episodes.store import EpisodeStore
@@ -37,7 +39,7 @@ def _numbered(table: pa.Table) -> Iterator[Remark]:
 
 
 def _examine(
-    reader: DatasetReader, record: EpisodeRecord, batch: str, rules: ValidateParams
+    reader: DatasetReader, embodiment: Embodiment, record: EpisodeRecord, batch: str, rules: ValidateParams
 ) -> tuple[list[Remark], Trace | None, list[str]]:
     """What one episode shows, what comparing it needs, and what was never declared for it."""
     try:
@@ -51,10 +53,10 @@ def _examine(
     if digest != record.extra.digest:
         remarks.append(("content", None, f"digest is {digest[:12]}, appended was {record.extra.digest[:12]}"))
     remarks += _numbered(table)
-    remarks += episode_remarks(episode, reader.embodiment, rules)
-    remarks += image_remarks(episode, reader.embodiment, rules, glances)
+    remarks += episode_remarks(episode, embodiment, rules)
+    remarks += image_remarks(episode, embodiment, rules, glances)
     trace = trace_of(batch, record.number, record.extra.digest, episode)
-    return remarks, trace, undeclared(episode, reader.embodiment)
+    return remarks, trace, undeclared(episode, embodiment)
 
 
 def _finding(rules: ValidateParams, batch: str, episode: int | None, digest: str, remark: Remark) -> Iterator[Finding]:
@@ -65,7 +67,12 @@ def _finding(rules: ValidateParams, batch: str, episode: int | None, digest: str
 
 
 def _batch(
-    store: EpisodeStore, batch: str, rules: ValidateParams, advance: Advance, cache: Path | None
+    store: EpisodeStore,
+    batch: str,
+    rules: ValidateParams,
+    declared: Embodiment | None,
+    advance: Advance,
+    cache: Path | None,
 ) -> dict[str, Any]:
     """Findings and traces of one batch; taken from the cache where the very batch has been looked at this way before.
 
@@ -85,8 +92,11 @@ def _batch(
     findings: list[Finding] = []
     traces: list[Trace] = []
     without: Counter[str] = Counter()
+    embodiment = reader.embodiment
+    if declared is not None and declared.id == embodiment.id and not meant_otherwise(embodiment, declared):
+        embodiment = declared
     for record in reader.records:
-        remarks, trace, missing = _examine(reader, record, batch, rules)
+        remarks, trace, missing = _examine(reader, embodiment, record, batch, rules)
         for remark in remarks:
             findings += _finding(rules, batch, record.number, record.extra.digest, remark)
         traces += [trace] if trace is not None else []
@@ -126,6 +136,7 @@ def validate(
     store_folder: Path,
     rules: ValidateParams | None = None,
     *,
+    embodiment: Embodiment | None = None,
     validation_fraction: float = 0.0,
     cache: Path | None = None,
 ) -> dict[str, Any]:
@@ -134,6 +145,8 @@ def validate(
     Args:
         store_folder: An episode store.
         rules: Severities and thresholds; the defaults if None.
+        embodiment: Its declaration as it is now, for batches of it whose numbers mean the same; limits may have been
+            declared since they were recorded.
         validation_fraction: Share of episodes that is held out, to look for the same scene on both sides.
         cache: Folder of what was found of batches before; none if None.
 
@@ -153,11 +166,12 @@ def validate(
     traces: list[Trace] = []
     episodes = frames = 0
     if cache is not None:
-        cache = cache / sha256_json({"rules": rules.model_dump(mode="json"), "code": data_code()})
+        rules_key = {"rules": rules.model_dump(mode="json"), "code": data_code()}
+        cache = cache / sha256_json({**rules_key, "embodiment": embodiment.digest if embodiment else ""})
     total = len(store.known())
     with progress("validate", total, unit="episode") as advance:
         for batch in store.batches():
-            seen = _batch(store, batch, rules, advance, cache)
+            seen = _batch(store, batch, rules, embodiment, advance, cache)
             findings += [Finding(**finding) for finding in seen["findings"]]
             traces += [Trace(**trace) for trace in seen["traces"]]
             episodes += len(seen["traces"]) + seen["unreadable"]

@@ -156,6 +156,11 @@ class Clone:
         listed = self.git("for-each-ref", "--format=%(refname:lstrip=4) %(objectname)", "refs/remotes/origin/data")
         return dict(line.split() for line in listed.splitlines())
 
+    def fsck(self) -> list[str]:
+        """What git finds wrong in the repository; nothing where it is sound."""
+        code, output = self._run(["git", "fsck", "--no-progress", "--no-dangling"], self._workspace.repository)
+        return [line for line in output.splitlines() if line.strip()] if code else []
+
     def names(self) -> dict[str, str]:
         """Human name -> commit of all versions, oldest first."""
         listed = self.git("for-each-ref", "--format=%(refname:lstrip=2) %(objectname)", f"refs/tags/{NAME}*")

@@ -15,6 +15,9 @@ from posa_vla.errors import BadInput, did_you_mean
 from posa_vla.files import sha256_json
 from posa_vla.schema import Closed, parse, read_yaml
 
+# Unit or frame of what nobody has declared.
+UNSTATED = "unstated"
+
 
 def _absent(value: object) -> bool:
     return value is None

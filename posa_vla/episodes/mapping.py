@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from posa_vla.episodes.embodiment import Embodiment
+from posa_vla.episodes.embodiment import UNSTATED, Embodiment
 from posa_vla.episodes.lerobot_layout import IMAGES, NUMBERS
-from posa_vla.episodes.lerobot_source import SourceDataset
+from posa_vla.episodes.lerobot_source import MALFORMED, SourceDataset, inside, read_table
 from posa_vla.errors import BadInput, did_you_mean
 from posa_vla.schema import parse
 
@@ -174,26 +175,48 @@ def channel_names(feature: dict[str, Any], count: int) -> list[str]:
     return [f"channel_{number}" for number in range(count)]
 
 
-def derived_embodiment(source: SourceDataset, features: FeatureMap, states: int, actions: int) -> Embodiment:
+def _width(source: SourceDataset, feature: str) -> int:
+    """Channels of a vector feature: as declared, else as the first table that can be read has it."""
+    shape = source.features[feature]["shape"]
+    if shape:
+        return math.prod(shape)
+    for where in source.episodes():
+        try:
+            first = read_table(inside(source.folder, where.table), [feature])[feature][0].as_py()
+        except (BadInput, *MALFORMED):
+            continue
+        while isinstance(first, list) and first and isinstance(first[0], list):
+            first = [value for row in first for value in row]
+        return len(first) if isinstance(first, list) else 1
+    raise BadInput(f"{source.folder}: no table can be read that shows how many channels {feature} has")
+
+
+def robot_id(source: SourceDataset) -> str:
+    """An embodiment's id, made of what the dataset calls its robot."""
+    return (re.sub(r"[^a-z0-9_-]+", "_", source.robot.lower()).strip("_-") or "robot")[:64]
+
+
+def derived_embodiment(source: SourceDataset, features: FeatureMap) -> Embodiment:
     """A declaration of what a dataset shows of its robot: names and rate; neither units nor limits, nor a frame.
 
     Args:
         source: The dataset.
         features: What its features are.
-        states: Channels of the state.
-        actions: Channels of the action.
+
+    Raises:
+        BadInput: Not even the number of channels can be seen.
     """
-    name = re.sub(r"[^a-z0-9_-]+", "_", source.robot.lower()).strip("_-") or "robot"
     vectors = {}
-    for part, count in (("state", states), ("action", actions)):
-        names = channel_names(source.features[features.parts[part]], count)
-        vectors[part] = [{"name": channel, "unit": "unstated"} for channel in names]
+    for part in _NEEDED:
+        feature = features.parts[part]
+        names = channel_names(source.features[feature], _width(source, feature))
+        vectors[part] = [{"name": channel, "unit": UNSTATED} for channel in names]
     value = {
-        "id": name[:64],
+        "id": robot_id(source),
         "simulated": False,
         "cameras": {role: {"source": _short(feature)} for role, feature in features.cameras.items()},
         **vectors,
-        "action_frame": "unstated",
+        "action_frame": UNSTATED,
         "control_hz": source.fps,
     }
     return parse(Embodiment, value, f"what {source.folder} shows of its robot")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from posa_vla.errors import BadInput
+from posa_vla.files import write_bytes
 
 
 def template_file(name: str) -> Path:
@@ -18,3 +19,15 @@ def template_file(name: str) -> Path:
         if place.is_file():
             return place
     raise BadInput(f"template {name} is missing beside {here}: install posa-vla again")
+
+
+def write_template(folder: Path) -> None:
+    """Makes a folder a workspace: params.yaml, and a .gitignore for what the commands write.
+
+    Raises:
+        BadInput: It is a file.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise BadInput(f"{folder} is not a folder")
+    write_bytes(folder / "params.yaml", template_file("params.yaml").read_bytes())
+    write_bytes(folder / ".gitignore", b".posa/\n")

@@ -195,7 +195,10 @@ def edit(dataset: Path, name: str, **changes: object) -> None:
         (lambda d: edit(d, "meta/info.json", codebase_version="v2.1"), "version 'v2.1', expected 'v3.0'"),
         (lambda d: edit(d, "meta/info.json", fps="fast"), "metadata is not readable"),
         (lambda d: edit(d, "meta/info.json", features=None), "metadata is not readable"),
-        (lambda d: edit(d, "meta/info.json", data_path="data/{nothing}.parquet"), "has {nothing}, expected chunk_index"),
+        (
+            lambda d: edit(d, "meta/info.json", data_path="data/{nothing}.parquet"),
+            "has {nothing}, expected chunk_index",
+        ),
         (lambda d: edit(d, "meta/posa.json", episodes=[]), "posa.json 0"),
         (lambda d: edit(d, "meta/posa.json", sucess=True), "unknown key sucess"),
         (lambda d: shutil.rmtree(d), "is not a folder"),

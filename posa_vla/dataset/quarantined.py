@@ -1,0 +1,59 @@
+"""What is kept out of training, and a person's decision to let it in."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from posa_vla.dataset.validate import validate
+from posa_vla.episodes.quarantine import Release, by_prefix
+from posa_vla.episodes.store import EpisodeStore
+from posa_vla.errors import BadInput
+from posa_vla.params import Params
+from posa_vla.workspace import Workspace
+
+
+def quarantined_episodes(workspace: Workspace, params: Params) -> list[dict[str, Any]]:
+    """Each quarantined episode: `episode` (its digest, or its key in quarantine), `batch`, `findings`, `readable`.
+
+    Raises:
+        BadInput: The store is empty.
+    """
+    report = validate(
+        workspace.store,
+        params.validation,
+        validation_fraction=params.prepare.validation_fraction,
+        cache=workspace.validated,
+    )
+    rows: dict[str, dict[str, Any]] = {}
+    for finding in report["findings"]:
+        if finding["severity"] == "severe" and not finding["released"]:
+            key = finding["digest"] or finding["batch"]
+            readable = bool(finding["digest"]) and finding["digest"] != finding["batch"]
+            empty = {"episode": key, "batch": finding["batch"], "readable": readable, "findings": []}
+            rows.setdefault(key, empty)["findings"].append(finding)
+    return list(rows.values())
+
+
+def release_episode(workspace: Workspace, params: Params, prefix: str, reason: str) -> Release:
+    """Lets an episode into training in spite of its severe findings; findings of other rules still count later.
+
+    Args:
+        workspace: Whose store it is in.
+        params: Rules by which it was quarantined.
+        prefix: First digits of its digest.
+        reason: Why; stays on record.
+
+    Raises:
+        BadInput: No such episode is quarantined, there is no reason, or it cannot be read at all.
+    """
+    rows = {row["episode"]: row for row in quarantined_episodes(workspace, params)}
+    episode = by_prefix(prefix, rows, "quarantined episode")
+    rules = [finding["rule"] for finding in rows[episode]["findings"]]
+    unreadable = {"batch-readable", "episode-readable", "content", "table", "images", "finite"} & set(rules)
+    if unreadable or not rows[episode]["readable"]:
+        raise BadInput(
+            f"episode {episode[:12]} cannot be released: {rows[episode]['findings'][0]['value']}; "
+            f"{rows[episode]['findings'][0]['remedy']}"
+        )
+    with workspace.lock("a release from quarantine", "data.lock", wait=60):
+        return EpisodeStore(workspace.store).quarantine.release(episode, rules, reason)

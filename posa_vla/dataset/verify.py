@@ -1,0 +1,192 @@
+"""Whether the data is what its history says, byte for byte: store, prepared data, cache, remote."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from posa_vla.console import progress
+from posa_vla.dataset.versioning_clone import open_clone
+from posa_vla.dataset.versions import Version, all_versions, current_version, find_version
+from posa_vla.errors import PosaError
+from posa_vla.files import sha256_file
+from posa_vla.objects import Objects, open_objects
+from posa_vla.schema import Closed, parse_json
+from posa_vla.workspace import Workspace
+
+
+class Problem(Closed):
+    """One file that is not what it must be.
+
+    Attributes:
+        where: `store`, `prepared`, `cache`, `remote`, or `history`.
+        file: Its place.
+        problem: What is wrong, in words.
+        remedy: What to do.
+    """
+
+    where: str
+    file: str
+    problem: str
+    remedy: str
+
+
+def verify(workspace: Workspace, name: str = "", *, repair: bool = False) -> dict[str, Any]:
+    """Reads every byte of a version's data and compares it with the history.
+
+    Args:
+        workspace: Whose data.
+        name: See `find_version`; by default the version that the store is at, else the newest one.
+        repair: Replaces damaged and missing objects of the remote by the cache's, and the other way round.
+
+    Returns:
+        `ok`, `version`, `name`, `files` and `objects` that were read, `repaired`, and `problems` (see `Problem`).
+
+    Raises:
+        BadInput: There is no such version.
+        PosaError: git failed, or the remote is away.
+    """
+    with open_clone(workspace) as clone:
+        versions = all_versions(clone)
+        version = find_version(versions, name) if name else current_version(workspace, versions)
+        version = version or find_version(versions, "latest")
+        problems = [
+            Problem(where="history", file=str(workspace.repository), problem=line, remedy="restore it from its backup")
+            for line in clone.fsck()
+        ]
+        tree = str(yaml.safe_load(clone.git("show", f"{version.commit}:data/episodes.dvc"))["outs"][0]["md5"])
+    remote = open_objects(workspace.dvc_remote)
+    objects, broken = _listed(remote, workspace.dvc_cache, tree)
+    problems += broken
+    prepared = workspace.data / version.record.version
+    count = len(version.record.store_files) + len(version.record.prepared_files) + 2 * len(objects)
+    repaired: list[str] = []
+    with progress("verify", count, unit="file") as advance:
+        remedy = f"posa data checkout {version.name}"
+        for where, root, files in (
+            ("store", workspace.store, version.record.store_files),
+            ("prepared", prepared, version.record.prepared_files),
+        ):
+            for path, digest in files.items():
+                problems += _file(where, root / path, digest, remedy)
+                advance(1)
+        problems += _strangers(workspace.store, version, remedy)
+        for path, digest in objects.items():
+            found = list(_object(remote, workspace.dvc_cache, path, digest, repair, repaired))
+            problems += found
+            advance(2)
+    return {
+        "ok": not problems,
+        "version": version.record.version,
+        "name": version.name,
+        "files": len(version.record.store_files) + len(version.record.prepared_files),
+        "objects": len(objects),
+        "repaired": repaired,
+        "problems": [problem.model_dump() for problem in problems],
+    }
+
+
+def _file(where: str, path: Path, digest: str, remedy: str) -> Iterator[Problem]:
+    if not path.is_file():
+        yield Problem(where=where, file=str(path), problem="is missing", remedy=remedy)
+    elif sha256_file(path) != digest:
+        yield Problem(where=where, file=str(path), problem="is not what it was (SHA-256 differs)", remedy=remedy)
+
+
+def _strangers(root: Path, version: Version, remedy: str) -> Iterator[Problem]:
+    """Files within the version's batches that do not belong there."""
+    known = {root / path for path in version.record.store_files}
+    for batch in {path.split("/")[1] for path in version.record.store_files if path.startswith("batches/")}:
+        for path in sorted((root / "batches" / batch).rglob("*")):
+            if path.is_file() and path not in known:
+                yield Problem(where="store", file=str(path), problem="is not part of its batch", remedy=remedy)
+
+
+class _Entry(Closed):
+    """One file of a folder that DVC keeps."""
+
+    md5: str
+    relpath: str
+
+
+class _Folder(Closed):
+    entries: list[_Entry]
+
+
+def _path(md5: str) -> str:
+    return f"files/md5/{md5[:2]}/{md5[2:]}"
+
+
+def _listed(remote: Objects, cache: Path, tree: str) -> tuple[dict[str, str], list[Problem]]:
+    """Path of each object of a version -> hex MD5 of its content (DVC's name for it)."""
+    path, digest = _path(tree), tree.removesuffix(".dir")
+    for data in (remote.get(path), _read(cache / path)):
+        if data is not None and hashlib.md5(data, usedforsecurity=False).hexdigest() == digest:
+            folder = parse_json(_Folder, b'{"entries": ' + data + b"}", path)
+            return {path: digest, **{_path(entry.md5): entry.md5 for entry in folder.entries}}, []
+    remedy = "restore the remote from its backup"
+    problem = "is missing or damaged, in the cache too: it lists the version's files"
+    return {}, [Problem(where="remote", file=f"{remote.location}/{path}", problem=problem, remedy=remedy)]
+
+
+def _read(path: Path) -> bytes | None:
+    return path.read_bytes() if path.is_file() else None
+
+
+def _md5(pieces: Iterator[bytes] | None) -> str | None:
+    """Hex MD5 of an object; None where there is none."""
+    if pieces is None:
+        return None
+    digest = hashlib.md5(usedforsecurity=False)
+    for piece in pieces:
+        digest.update(piece)
+    return digest.hexdigest()
+
+
+def _pieces(path: Path) -> Iterator[bytes] | None:
+    def read() -> Iterator[bytes]:
+        with path.open("rb") as file:
+            while piece := file.read(1 << 20):
+                yield piece
+
+    return read() if path.is_file() else None
+
+
+def _object(
+    remote: Objects, cache: Path, path: str, digest: str, repair: bool, repaired: list[str]
+) -> Iterator[Problem]:
+    there, here = _md5(remote.read(path)), _md5(_pieces(cache / path))
+    if there != digest:
+        file = f"{remote.location}/{path}"
+        if repair and here == digest:
+            remote.delete(path)
+            remote.put_file(path, cache / path)
+            repaired.append(file)
+        else:
+            remedy = "posa data verify --repair" if here == digest else "restore the remote from its backup"
+            word = "is missing" if there is None else "is damaged (MD5 differs)"
+            yield Problem(where="remote", file=file, problem=word, remedy=remedy)
+    # A cache may lack what was never needed here; what it has must be right.
+    if here is not None and here != digest:
+        if repair and there == digest:
+            (cache / path).unlink()
+            repaired.append(str(cache / path))
+        else:
+            remedy = "posa data verify --repair" if there == digest else "restore the remote from its backup"
+            yield Problem(where="cache", file=str(cache / path), problem="is damaged (MD5 differs)", remedy=remedy)
+
+
+def require_sound(report: dict[str, Any]) -> None:
+    """Stops where verification found something.
+
+    Raises:
+        PosaError: Naming the first file and its remedy.
+    """
+    if not report["ok"]:
+        first = report["problems"][0]
+        more = f" ({len(report['problems'])} problems in all)" if len(report["problems"]) > 1 else ""
+        raise PosaError(f"{first['file']} {first['problem']}{more}; remedy: {first['remedy']}")
