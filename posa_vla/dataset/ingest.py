@@ -146,9 +146,13 @@ def _originals(reader: SourceReader, where: SourceEpisode, scratch: Path) -> Ite
             path = inside(folder, relative)
             if not path.is_file():
                 continue
-            if shared and name == "table.parquet":
+        except (BadInput, OSError):
+            continue
+        if shared and name == "table.parquet":
+            try:
+                rows = reader.table(where, images=True)
                 path = scratch / name
-                pq.write_table(reader.table(where, images=True), path)
-        except (BadInput, pa.ArrowException, OSError, *MALFORMED):
-            path = inside(folder, relative)
+                pq.write_table(rows, path)
+            except (BadInput, pa.ArrowException, *MALFORMED):
+                path = inside(folder, relative)
         yield name, path

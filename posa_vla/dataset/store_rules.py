@@ -82,7 +82,8 @@ def store_remarks(
 def _near(group: list[Trace], threshold: float) -> Iterator[tuple[Trace, Trace, float]]:
     """Pairs of a group whose root mean square difference is below the threshold.
 
-    A projection onto a few axes never makes two points further apart than they are: it finds all candidates.
+    A projection onto a few axes never makes two points further apart than they are: it finds all candidates. Equal
+    trajectories are each compared with the first of them, so that a thousand copies are not a million pairs.
     """
     if len(group) < 2 or not threshold:
         return
@@ -92,9 +93,13 @@ def _near(group: list[Trace], threshold: float) -> Iterator[tuple[Trace, Trace, 
     moving = spread > 0
     scaled: NDArray[np.float64] = points.reshape(len(group), _POINTS, channels)[:, :, moving] / spread[moving]
     flat = scaled.reshape(len(group), -1) / np.sqrt(max(_POINTS * int(moving.sum()), 1))
-    axes, _ = np.linalg.qr(np.random.default_rng(0).normal(size=(flat.shape[1], min(6, flat.shape[1]))))
-    pairs = cKDTree(flat @ axes).query_pairs(threshold, output_type="ndarray")
-    for first, second in pairs[np.lexsort(pairs.T[::-1])] if len(pairs) else ():
+    _, chosen, copies = np.unique(flat, axis=0, return_index=True, return_inverse=True)
+    pairs = [(int(chosen[copy]), number) for number, copy in enumerate(copies.reshape(-1)) if chosen[copy] != number]
+    if len(chosen) > 1:
+        axes, _ = np.linalg.qr(np.random.default_rng(0).normal(size=(flat.shape[1], min(6, flat.shape[1]))))
+        near = cKDTree(flat[chosen] @ axes).query_pairs(threshold)
+        pairs += [(int(min(chosen[[a, b]])), int(max(chosen[[a, b]]))) for a, b in near]
+    for first, second in sorted(pairs):
         distance = float(np.linalg.norm(flat[first] - flat[second]))
         lengths = group[first].frames, group[second].frames
         if distance < threshold and max(lengths) <= 1.1 * min(lengths):

@@ -46,7 +46,8 @@ class ForwardKinematics:
         self._columns = [names.index(channel) for channel in kinematics.joints]
         joints = [self._named("joint", joint) for joint in kinematics.joints.values()]
         for joint, name in zip(joints, kinematics.joints.values(), strict=True):
-            if self._model.jnt_type[joint] not in (mujoco.mjtJoint.mjJNT_HINGE, mujoco.mjtJoint.mjJNT_SLIDE):
+            one_axis = (int(mujoco.mjtJoint.mjJNT_HINGE), int(mujoco.mjtJoint.mjJNT_SLIDE))
+            if int(self._model.jnt_type[joint]) not in one_axis:
                 raise BadInput(f"{path}: joint {name!r} turns or slides along no one axis: one channel cannot set it")
         self._places = [int(self._model.jnt_qposadr[joint]) for joint in joints]
 

@@ -151,8 +151,11 @@ class SourceDataset:
 
         Folders are moved about by hand, and info.json is not; a file of a camera must lie in a folder of its name.
         """
-        if (self.folder / path).is_file():
-            return path
+        try:
+            if inside(self.folder, path).is_file():
+                return path
+        except BadInput:
+            pass  # it leads out of the folder: whoever opens it is told so, if no other file is found
         if not self._found:
             for place in sorted(self.folder.rglob("*.*")):
                 if place.suffix in {".mp4", ".parquet"} and place.is_file():

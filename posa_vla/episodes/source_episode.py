@@ -199,6 +199,8 @@ class SourceReader:
         if "timestamp" not in table.column_names:
             return None
         times = _vector(table, "timestamp", np.float64)[:, 0]
+        if not np.isfinite(times).all():
+            raise BadEpisode("finite", f"timestamp is not finite at frame {int(np.argmin(np.isfinite(times)))}")
         times = times - times[0]
         if np.allclose(times, np.arange(len(times)) / self.source.fps, rtol=0, atol=_REGULAR):
             return None
