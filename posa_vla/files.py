@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from posa_vla.errors import BadInput, PosaError
+from posa_vla.errors import BadInput
 
 
 def _sync(path: Path) -> None:
@@ -205,11 +205,14 @@ def safe_join(folder: Path, relative: str) -> Path:
     """Joins a path from outside (metadata, a manifest) to a folder that it may not leave.
 
     Raises:
-        PosaError: The path is absolute or climbs out of `folder`.
+        BadInput: The path is absolute or climbs out of `folder`, by a link perhaps, or is none.
     """
     if relative.startswith("/") or ".." in Path(relative).parts or not relative:
-        raise PosaError(f"path {relative!r} leaves {folder}: only paths inside the folder are allowed")
-    joined = (folder / relative).resolve()
+        raise BadInput(f"path {relative!r} leaves {folder}: only paths inside the folder are allowed")
+    try:
+        joined = (folder / relative).resolve()
+    except (OSError, ValueError, RuntimeError) as error:
+        raise BadInput(f"path {relative[:200]!r} below {folder} is none: {error}") from None
     if not joined.is_relative_to(folder.resolve()):
-        raise PosaError(f"path {relative!r} leaves {folder} through a link: only paths inside the folder are allowed")
+        raise BadInput(f"path {relative!r} leaves {folder} through a link: only paths inside the folder are allowed")
     return folder / relative

@@ -14,12 +14,12 @@ from posa_vla.console import Advance, progress
 from posa_vla.episodes.content import episode_digest
 from posa_vla.episodes.episode import Episode
 from posa_vla.episodes.lerobot_layout import features_of
-from posa_vla.episodes.lerobot_source import MALFORMED, SourceEpisode, inside
+from posa_vla.episodes.lerobot_source import MALFORMED, SourceEpisode
 from posa_vla.episodes.quarantine import Kept
 from posa_vla.episodes.source_episode import BadEpisode, SourceReader
 from posa_vla.episodes.store import EpisodeStore
 from posa_vla.errors import BadInput
-from posa_vla.files import canonical_json, require_free_space, scratch_folder
+from posa_vla.files import canonical_json, require_free_space, safe_join, scratch_folder
 
 # Episodes of one batch: what a killed ingestion may have to do again.
 _BATCH = 500
@@ -143,7 +143,7 @@ def _originals(reader: SourceReader, where: SourceEpisode, scratch: Path) -> Ite
     shared = not reader.source.version.startswith("v2")
     for name, relative in [("table.parquet", where.table), *((f"{n}.mp4", path) for n, path in stretches)]:
         try:
-            path = inside(folder, relative)
+            path = safe_join(folder, relative)
             if not path.is_file():
                 continue
         except (BadInput, OSError):
@@ -154,5 +154,5 @@ def _originals(reader: SourceReader, where: SourceEpisode, scratch: Path) -> Ite
                 path = scratch / name
                 pq.write_table(rows, path)
             except (BadInput, pa.ArrowException, *MALFORMED):
-                path = inside(folder, relative)
+                path = safe_join(folder, relative)
         yield name, path

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from posa_vla.episodes import lerobot_layout as layout
-from posa_vla.errors import BadInput, PosaError
+from posa_vla.errors import BadInput
 from posa_vla.files import read_json, safe_join
 
 # What reading foreign metadata can raise.
@@ -101,11 +101,11 @@ class SourceDataset:
         """All episodes that the metadata or the files name, by number."""
         for number in sorted(self._rows):
             row = self._rows[number]
-            tasks = [str(task) for task in row.get("tasks") or []]
-            length = row.get("length")
+            tasks, length = row.get("tasks"), row.get("length")
+            tasks = [task for task in tasks if isinstance(task, str)] if isinstance(tasks, list) else []
             yield SourceEpisode(
                 number=number,
-                length=int(length) if isinstance(length, int | float) else None,
+                length=length if isinstance(length, int) else None,
                 instruction=tasks[0] if tasks else "",
                 table=self._table(number, row),
                 videos={key: self._stretch(key, number, row) for key in self.videos()},
@@ -152,7 +152,7 @@ class SourceDataset:
         Folders are moved about by hand, and info.json is not; a file of a camera must lie in a folder of its name.
         """
         try:
-            if inside(self.folder, path).is_file():
+            if safe_join(self.folder, path).is_file():
                 return path
         except BadInput:
             pass  # it leads out of the folder: whoever opens it is told so, if no other file is found
@@ -170,22 +170,10 @@ class SourceDataset:
         return others[0]
 
 
-def inside(folder: Path, relative: str) -> Path:
-    """A path from metadata, joined to the dataset's folder, which it may not leave, by a link neither.
-
-    Raises:
-        BadInput: It does.
-    """
-    try:
-        return safe_join(folder, relative)
-    except (PosaError, OSError, ValueError, RuntimeError) as error:
-        raise BadInput(f"{folder}: {error}") from None
-
-
 def _below(folder: Path, relative: str, pattern: str) -> list[Path]:
     """Sorted files of a pattern below a folder of the dataset, none of them reached through a link out of it."""
     found = sorted((folder / relative).rglob(pattern))
-    return [inside(folder, file.relative_to(folder).as_posix()) for file in found if file.is_file()]
+    return [safe_join(folder, file.relative_to(folder).as_posix()) for file in found if file.is_file()]
 
 
 def _whole(value: Any) -> int:
@@ -241,9 +229,9 @@ def _lines(path: Path) -> list[dict[str, Any]]:
 
 
 def _tasks(folder: Path) -> dict[int, str]:
-    rows = _lines(inside(folder, "meta/tasks.jsonl"))
+    rows = _lines(safe_join(folder, "meta/tasks.jsonl"))
     if not rows and (folder / layout.TASKS_PATH).is_file():
-        rows = read_table(inside(folder, layout.TASKS_PATH)).to_pylist()
+        rows = read_table(safe_join(folder, layout.TASKS_PATH)).to_pylist()
     tasks = {}
     for row in rows:
         text = next((row[name] for name in ("task", "__index_level_0__") if isinstance(row.get(name), str)), None)
@@ -255,7 +243,7 @@ def _tasks(folder: Path) -> dict[int, str]:
 def _rows(folder: Path, version: str) -> dict[int, dict[str, Any]]:
     """What the metadata says of each episode, by number; the files themselves where it says nothing."""
     if version.startswith("v2"):
-        listed = _lines(inside(folder, "meta/episodes.jsonl"))
+        listed = _lines(safe_join(folder, "meta/episodes.jsonl"))
         for file in _below(folder, "data", "episode_*.parquet"):
             number = re.fullmatch(r"episode_(\d{1,8})", file.stem)
             if number:
@@ -334,7 +322,7 @@ def open_source(folder: Path) -> SourceDataset:
     if not folder.is_dir():
         raise BadInput(f"{folder} is not a folder, expected a LeRobot dataset")
     try:
-        info = read_json(inside(folder, layout.INFO_PATH))
+        info = read_json(safe_join(folder, layout.INFO_PATH))
     except (BadInput, RecursionError) as error:
         raise BadInput(f"{folder} is no LeRobot dataset: {error}") from None
     if not isinstance(info, dict):

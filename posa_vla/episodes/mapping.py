@@ -10,8 +10,9 @@ from typing import Any
 
 from posa_vla.episodes.embodiment import UNSTATED, Embodiment
 from posa_vla.episodes.lerobot_layout import IMAGES, NUMBERS
-from posa_vla.episodes.lerobot_source import MALFORMED, SourceDataset, inside, read_table
+from posa_vla.episodes.lerobot_source import MALFORMED, SourceDataset, read_table
 from posa_vla.errors import BadInput, did_you_mean
+from posa_vla.files import safe_join
 from posa_vla.schema import parse
 
 # What a feature can be mapped to besides a camera's role, and the name that it then needs no mapping for.
@@ -182,7 +183,7 @@ def _width(source: SourceDataset, feature: str) -> int:
         return math.prod(shape)
     for where in source.episodes():
         try:
-            first = read_table(inside(source.folder, where.table), [feature])[feature][0].as_py()
+            first = read_table(safe_join(source.folder, where.table), [feature])[feature][0].as_py()
         except (BadInput, *MALFORMED):
             continue
         while isinstance(first, list) and first and isinstance(first[0], list):

@@ -18,11 +18,12 @@ from posa_vla.episodes.embodiment import Embodiment
 from posa_vla.episodes.episode import CameraTrack, Episode, Source
 from posa_vla.episodes.images import Images
 from posa_vla.episodes.kinematics import ForwardKinematics
-from posa_vla.episodes.lerobot_source import SourceDataset, SourceEpisode, inside, read_table
+from posa_vla.episodes.lerobot_source import SourceDataset, SourceEpisode, read_table
 from posa_vla.episodes.mapping import FeatureMap
 from posa_vla.episodes.stills import StoredStills, still_size
 from posa_vla.episodes.video import StoredVideo, video_size
 from posa_vla.errors import BadInput
+from posa_vla.files import safe_join
 
 # Recorded times that are this close to regular ones are regular (s); LeRobot's own tolerance.
 _REGULAR = 1e-4
@@ -84,7 +85,7 @@ class SourceReader:
 
     def _read_places(self, table: str) -> dict[int, _Place]:
         """Episode -> its rows, by the column that numbers them; a table without it is one episode's, number -1."""
-        path = inside(self.source.folder, table)
+        path = safe_join(self.source.folder, table)
         try:
             with pq.ParquetFile(path) as file:
                 lengths = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
@@ -126,7 +127,7 @@ class SourceReader:
             BadEpisode: The table is missing or damaged, or has no such rows.
         """
         place = self._place(where)
-        path = inside(self.source.folder, where.table)
+        path = safe_join(self.source.folder, where.table)
         try:
             with pq.ParquetFile(path) as file:
                 cameras = set() if images else set(self.source.cameras())
@@ -220,13 +221,13 @@ class SourceReader:
                 stretch = where.videos[feature]
                 if stretch is None:
                     raise BadInput(f"the metadata names no video of {feature}")
-                path = inside(folder, stretch.path)
+                path = safe_join(folder, stretch.path)
                 video = StoredVideo(path, stretch.start, stretch.end, frames, self.source.fps, self._size(path))
                 # Counts the frames without decoding them.
                 for _ in video.packets():
                     pass
                 return video
-            place, path = self._place(where), inside(folder, where.table)
+            place, path = self._place(where), safe_join(folder, where.table)
             unsized = StoredStills(folder, path, feature, place.rows, (1, 1), place.groups)
             size = still_size(next(unsized.payloads()))
             return StoredStills(folder, path, feature, place.rows, size, place.groups)
