@@ -13,6 +13,7 @@ from prefect.artifacts import (
 )
 
 from flows.summary import step_rows, verdict_markdown
+from posa_vla.files import read_json
 from posa_vla.workspace import Workspace
 
 
@@ -36,6 +37,26 @@ def show_retraining(workspace: Workspace, summary: dict[str, Any], run_id: str, 
         # In the address itself: the page's reader has no key of the storage.
         picture = "data:image/png;base64," + base64.b64encode(data).decode()
         create_image_artifact(picture, key="retrain-attention", description="Attention over a rollout, both channels")
+
+
+def show_data(workspace: Workspace, data: dict[str, Any]) -> None:
+    """Leaves what validation found of a data version, rule by rule.
+
+    Args:
+        workspace: Where it was made.
+        data: Output of `version_data`.
+    """
+    path = workspace.reports / data["version"] / "report.json"
+    if not path.is_file():
+        return
+    report = read_json(path)
+    worst = {finding["rule"]: finding["severity"] for finding in report["findings"]}
+    rows = [{"rule": rule, "severity": worst[rule], "findings": count} for rule, count in report["rules"].items()]
+    description = (
+        f"Validation of {data['name']}: {report['episodes']} episodes, {report['frames']} frames, "
+        f"{len(report['quarantined'])} quarantined. The whole report is in the MLflow run, data/report.html"
+    )
+    create_table_artifact(rows, key="data-validation", description=description)
 
 
 def run_page(workspace: Workspace, run_id: str) -> str | None:

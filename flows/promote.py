@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-import subprocess
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flows.champion import champion_bundle, promotion_log, promotions, records_folder, withdrawn
+from flows.code_state import code_state
 from flows.evaluate import decision_path, evidence_path
 from flows.events import approval_needed
 from flows.retraining import Retraining
 from posa_vla.errors import PosaError, Refused
 from posa_vla.evidence.evidence import read_evidence
-from posa_vla.files import sha256_file, sha256_json, write_bytes
-from posa_vla.settings import Settings
+from posa_vla.files import sha256_json, write_bytes
 from posa_vla.training.storage import all_metrics
 from posa_vla.workspace import Workspace, code_digest
 
 if TYPE_CHECKING:
     from posa_vla.release.publisher import Publisher
-    from posa_vla.release.record import CodeState, ReleaseRecord, Trust
-
-_ROOT = Path(__file__).parent.parent
+    from posa_vla.release.record import ReleaseRecord, Trust
 
 
 def register_candidate(
@@ -54,6 +50,7 @@ def register_candidate(
             "posa.decision": decided["decision"],
             "posa.evidence": evaluated["evidence"],
             "posa.data_version": data["version"],
+            "posa.commit": code_state(workspace.settings).commit or "unknown",
         }
         version = register(run, target, Bundle(bundle, workspace.bundles / bundle), tags)
         run.set_tags({"posa.bundle": bundle, "posa.model_version": version, "posa.verdict": decided["verdict"]})
@@ -96,29 +93,6 @@ def _log_evidence(
     for name in ("videos", "overlays"):
         for path in workspace.storage.list(f"{evaluated['reports']}/{name}/"):
             run.log_bytes(workspace.storage.get(path) or b"", f"{name}/{path.rpartition('/')[2]}")
-
-
-def _code_state(settings: Settings) -> CodeState:
-    """Commit and dirtiness of the image or checkout that the code runs from; unknown for an installed package."""
-    from posa_vla.release.record import CodeState
-
-    lock = _ROOT / "requirements.lock"
-    lock_sha256 = sha256_file(lock) if lock.is_file() else None
-    if settings.code_commit:
-        return CodeState(commit=settings.code_commit, dirty=settings.code_dirty, lock_sha256=lock_sha256)
-    if not (_ROOT / ".git").exists():
-        return CodeState(commit=None, dirty=None, lock_sha256=None)
-
-    def git(*arguments: str) -> str:
-        return subprocess.run(
-            ["git", "-C", str(_ROOT), *arguments], capture_output=True, text=True, check=True
-        ).stdout.strip()
-
-    try:
-        commit, changes = git("rev-parse", "HEAD"), git("status", "--porcelain", "--untracked-files=no")
-    except subprocess.CalledProcessError as error:
-        raise PosaError(f"git cannot tell which commit {_ROOT} is at: {error.stderr.strip()}") from None
-    return CodeState(commit=commit, dirty=bool(changes), lock_sha256=lock_sha256)
 
 
 def target_trust(retraining: Retraining, publisher: Publisher) -> Trust:
@@ -168,7 +142,7 @@ def _record(
         simulated=embodiment.simulated,
         data_version=data["version"],
         params_digest=sha256_json(retraining.params.model_dump(mode="json")),
-        code=_code_state(retraining.workspace.settings),
+        code=code_state(retraining.workspace.settings),
         run_id=registered["run_id"],
         model_version=registered["model_version"],
         evidence=[digest for digest in (evaluated["evidence"], evaluated["champion_evidence"]) if digest is not None],

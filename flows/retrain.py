@@ -13,7 +13,7 @@ from flows import evaluate as evaluate_steps
 from flows import promote as promote_steps
 from flows import robot as robot_steps
 from flows import train as train_steps
-from flows.artifacts import show_retraining
+from flows.artifacts import show_data, show_retraining
 from flows.changes import NO_CHANGES, Changes, Preset, resolve
 from flows.retraining import Retraining, open_retraining, timed
 from flows.summary import summarise
@@ -31,8 +31,10 @@ def collect(retraining: Retraining) -> Output:
 
 @task(cache_policy=NO_CACHE)
 def version(retraining: Retraining) -> Output:
-    """The store as versioned training data."""
-    return data_steps.version_data(retraining)
+    """The store as versioned training data; what was found of it is shown with the run."""
+    data = data_steps.version_data(retraining)
+    show_data(retraining.workspace, data)
+    return data
 
 
 @task(cache_policy=NO_CACHE)

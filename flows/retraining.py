@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from posa_vla.episodes.embodiment import Embodiment, embodiment_file, load_embodiment
 from posa_vla.errors import BadInput
-from posa_vla.files import require_free_space, sha256_file, sha256_json
+from posa_vla.files import canonical_json, require_free_space, sha256_file, sha256_json
 from posa_vla.params import Params, TargetParams
 from posa_vla.workspace import Ledger, StepResult, Workspace, code_digest
 
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from posa_vla.ray_jobs import Jobs
     from posa_vla.tracking import TrackedRun
 
+# All parameters of a run, among its artifacts.
+PARAMS_ARTIFACT = "params/params.json"
 # Room for checkpoints, bundles, MLflow and Ray's session; and on how many places the images lie (parts, store, cache,
 # remote, clone, prepared data), with head room.
 _BYTES_FIXED = 1_500_000_000
@@ -109,6 +111,10 @@ class Retraining:
             source = {"remote": workspace.dvc_remote, "repository": str(workspace.repository), "commit": data["commit"]}
             size = {"episodes": data["episodes"], "frames": data["frames"]}
             run.log_data(f"{target}-episodes", data["version"], source, size)
+            run.log_once(canonical_json(self.params.model_dump(mode="json")), PARAMS_ARTIFACT)
+            reports = workspace.reports / data["version"]
+            for report in sorted(reports.glob("report.*")) if reports.is_dir() else ():
+                run.log_once(report.read_bytes(), f"data/{report.name}")
             self._tracked = run
         return self._tracked
 

@@ -136,6 +136,11 @@ class TrackedRun:
             path.write_bytes(data)
             self.client.log_artifact(self.run_id, str(path), folder or None)
 
+    def log_once(self, data: bytes, name: str) -> None:
+        """`log_bytes` of a file below a folder, which never changes: one that is there already stays."""
+        if all(item.path != name for item in self.client.list_artifacts(self.run_id, name.rpartition("/")[0])):
+            self.log_bytes(data, name)
+
     def log_text(self, text: str, name: str) -> None:
         """Logs a text file; shown as it is in the run's artifacts."""
         self.client.log_text(self.run_id, text, name)

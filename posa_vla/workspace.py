@@ -77,6 +77,11 @@ class Workspace:
         return self.home / "validated"
 
     @property
+    def reports(self) -> Path:
+        """Validation reports, one folder a data version."""
+        return self.home / "reports"
+
+    @property
     def data(self) -> Path:
         """Prepared training data, one folder a data version."""
         return self.home / "data"

@@ -39,6 +39,7 @@ COMMANDS = {
     "evaluate": Command("posa_vla.cli.evaluate", extras="platform,sim"),
     "promote": Command("posa_vla.cli.promote", "promote", "platform"),
     "approve": Command("posa_vla.cli.promote", "approve"),
+    "reproduce": Command("posa_vla.cli.reproduce", "reproduce", "platform,sim"),
     "rollback": Command("posa_vla.cli.rollback", "rollback", "platform"),
     "gc": Command("posa_vla.cli.gc", "gc", "platform"),
     "worker": Command("posa_vla.cli.worker", "worker", "platform"),

@@ -16,6 +16,7 @@ from posa_vla.episodes.store import EpisodeStore
 from posa_vla.errors import BadInput
 from posa_vla.files import (
     link_or_copy,
+    new_folder,
     read_json,
     require_free_space,
     sha256_json,
@@ -212,14 +213,17 @@ def version_data(workspace: Workspace, params: Params, embodiment: Embodiment) -
         advance(1, "dvc push")
         clone.dvc("push", "--quiet")
         advance(1, "commit")
-        name = _commit(clone, record, versions)
+        named = _commit(clone, record, versions)
         commit = clone.versions()[version] if version in versions else clone.git("rev-parse", "HEAD")
         advance(1, "publish")
+        with new_folder(workspace.reports / version) as reports:
+            for name in ("report.html", "report.json"):
+                shutil.copyfile(data / name, reports / name)
         publish_prepared(data / "prepared", workspace.data / version)
-        advance(1, f"{name} {version[:12]}")
+        advance(1, f"{named} {version[:12]}")
     return DataVersion(
         version=version,
-        name=name,
+        name=named,
         folder=workspace.data / version,
         episodes=sum(split["episodes"] for split in record.splits.values()),
         frames=sum(split["frames"] for split in record.splits.values()),

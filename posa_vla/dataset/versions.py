@@ -231,6 +231,23 @@ def checkout(workspace: Workspace, name: str) -> dict[str, Any]:
     }
 
 
+def prepared_data(workspace: Workspace, name: str) -> tuple[Version, Path]:
+    """A version and its prepared data, made again from its episodes where need be; the store stays as it is.
+
+    Raises:
+        BadInput: There is no such version.
+        PosaError: See `checkout`.
+    """
+    with open_clone(workspace) as newest:
+        version = find_version(all_versions(newest), name)
+    folder = workspace.data / version.record.version
+    if folder.is_dir() and tree_manifest(folder) == version.record.prepared_files:
+        return version, folder
+    with open_clone(workspace, version.commit) as clone:
+        clone.restore_episodes()
+        return version, _restore_prepared(workspace, clone, version)
+
+
 def _require(found: dict[str, str], expected: dict[str, str], where: str) -> None:
     wrong = sorted(path for path in found.keys() | expected.keys() if found.get(path) != expected.get(path))
     if wrong:

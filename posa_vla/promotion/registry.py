@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib.metadata
 import io
+import tempfile
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ from mlflow.types import DataType, ParamSchema, ParamSpec, Schema
 from mlflow.types.schema import Array, ColSpec
 from PIL import Image
 
-from posa_vla.errors import PosaError
+from posa_vla.errors import BadInput, PosaError
 from posa_vla.model.posa_policy import load_policy
 from posa_vla.release.bundle import Bundle, verify_bundle
 from posa_vla.tracking import TrackedRun, connect
@@ -74,6 +76,48 @@ def registered_bundles(uri: str) -> set[str]:
         token = page.token
         if not token:
             return found
+
+
+@dataclass(frozen=True)
+class RegisteredVersion:
+    """What the registry knows of how a model version was made.
+
+    Attributes:
+        bundle: Digest of its bundle.
+        data_version: Data version that it was trained on; empty where unknown.
+        commit: Commit of the code; `unknown` where it is.
+        params: All parameters as JSON, or None where its run has none.
+    """
+
+    bundle: str
+    data_version: str
+    commit: str
+    params: bytes | None
+
+
+def registered_version(uri: str, model: str, version: str, params_artifact: str) -> RegisteredVersion:
+    """Looks a model version up.
+
+    Raises:
+        BadInput: There is no such version.
+        PosaError: MLflow does not answer.
+    """
+    client = connect(uri)
+    try:
+        found = client.get_model_version(model, version)
+        folder = params_artifact.rpartition("/")[0]
+        params, run = None, str(found.run_id)
+        if any(item.path == params_artifact for item in client.list_artifacts(run, folder)):
+            with tempfile.TemporaryDirectory() as scratch:
+                params = Path(client.download_artifacts(run, params_artifact, scratch)).read_bytes()
+    except MlflowException as error:
+        if error.error_code in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}:
+            raise BadInput(f"model {model!r} has no version {version!r} in {uri}") from None
+        raise PosaError(f"MLflow cannot tell version {version} of model {model!r}: {error}") from error
+    tags = found.tags
+    return RegisteredVersion(
+        tags.get(BUNDLE, ""), tags.get("posa.data_version", ""), tags.get("posa.commit", "unknown"), params
+    )
 
 
 def _require_model(client: mlflow.MlflowClient, model: str) -> None:

@@ -1,0 +1,33 @@
+"""`posa reproduce`: a registered model made again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from posa_vla.cli.options import AsJson, ParamsFile, read_params
+
+
+def reproduce(
+    version: Annotated[
+        str, typer.Argument(help="Model version, as MLflow numbers it; MODEL/VERSION for another model.")
+    ],
+    out: Annotated[Path, typer.Option("--out", help="New folder for parameters and training.")],
+    fetch_only: Annotated[bool, typer.Option("--fetch-only", help="Only fetch data and parameters.")] = False,
+    params_file: ParamsFile = Path("params.yaml"),
+    as_json: AsJson = False,
+) -> None:
+    """Fetch a registered model's data, parameters and code, train it again, and say how far apart the weights are."""
+    from flows.reproduce import reproduce as make_again
+    from posa_vla.console import print_json, print_table
+    from posa_vla.workspace import Workspace
+
+    model, _, number = version.rpartition("/")
+    model = model or read_params(params_file, None, None).target
+    done = make_again(Workspace.open(), model, number, out, fetch_only=fetch_only)
+    if as_json:
+        print_json(done)
+    else:
+        print_table("reproduced", [(name, str(value)) for name, value in done.items()])
