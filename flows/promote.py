@@ -41,7 +41,7 @@ def register_candidate(
         from posa_vla.promotion.registry import register
         from posa_vla.release.bundle import Bundle
 
-        run = retraining.tracked(data)
+        run, code = retraining.tracked(data), code_state(workspace.settings)
         for step, metrics in all_metrics(workspace.storage, trained["key"]):
             run.log_metrics(step, metrics)
         _log_evidence(retraining, data, evaluated, decided)
@@ -50,7 +50,8 @@ def register_candidate(
             "posa.decision": decided["decision"],
             "posa.evidence": evaluated["evidence"],
             "posa.data_version": data["version"],
-            "posa.commit": code_state(workspace.settings).commit or "unknown",
+            "posa.commit": code.commit or "unknown",
+            "posa.dirty": "unknown" if code.dirty is None else str(code.dirty).lower(),
         }
         version = register(run, target, Bundle(bundle, workspace.bundles / bundle), tags)
         run.set_tags({"posa.bundle": bundle, "posa.model_version": version, "posa.verdict": decided["verdict"]})

@@ -61,6 +61,8 @@ def reproduce(workspace: Workspace, model: str, version: str, out: Path, *, fetc
         "params": str(place),
         "commit": registered.commit,
     }
+    if registered.dirty:
+        say(f"the model was made with changes on top of {registered.commit[:12]} that no commit holds")
     if fetch_only:
         return fetched
     policy = _train(workspace, registered.commit, data, place, out / "training")

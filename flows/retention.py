@@ -6,44 +6,25 @@ import json
 import shutil
 import time
 from collections.abc import Iterable, Iterator
-from typing import Literal
 
 from flows.champion import promotions
+from flows.retention_data import judged_data, remove_data
+from flows.retention_item import Item, Store
 from posa_vla.objects import REMOVED, Objects
 from posa_vla.params import RetentionParams
 from posa_vla.promotion.log import PromotionLog
-from posa_vla.schema import Closed
 from posa_vla.training.storage import forget_training
 from posa_vla.workspace import Workspace
 
-Store = Literal["trainings", "evaluations", "bundles"]
 _FOLDERS: dict[Store, str] = {"trainings": "training", "evaluations": "evaluations", "bundles": "bundles"}
 _DAY = 86_400.0
-
-
-class Item(Closed):
-    """One thing in a store.
-
-    Attributes:
-        store: Which.
-        name: Its key or digest.
-        size: Bytes.
-        age: Days since anything in it was written.
-        kept: Why it stays; empty for what goes.
-    """
-
-    store: Store
-    name: str
-    size: int
-    age: float
-    kept: str
 
 
 def clean_up(workspace: Workspace, retention: RetentionParams, *, dry_run: bool) -> list[Item]:
     """Removes what is old and what no registered model, record, release, approval or running flow needs.
 
-    Whatever is removed and wanted again is computed anew by the step that made it. Episodes, data versions, evidence,
-    decisions, records and logs are never touched.
+    Whatever is removed and wanted again is computed anew by the step that made it. Episodes, data versions with all
+    that they are made of, evidence, decisions, records and logs are never touched.
 
     Args:
         workspace: Held until the end, so that no flow is running meanwhile.
@@ -57,8 +38,9 @@ def clean_up(workspace: Workspace, retention: RetentionParams, *, dry_run: bool)
         Busy: A run holds the workspace.
         PosaError: MLflow or the storage is away: nothing is removed without knowing what is registered.
     """
-    with workspace.lock("a clean-up"), promotions(workspace, "a clean-up"):
-        items = list(_judged(workspace, retention))
+    purpose = "a clean-up"
+    with workspace.lock(purpose), workspace.lock(purpose, "data.lock"), promotions(workspace, purpose):
+        items = [*_judged(workspace, retention), *judged_data(workspace, retention)]
         if not dry_run:
             _sweep(workspace)
             for item in items:
@@ -115,12 +97,12 @@ def needed_bundles(workspace: Workspace) -> dict[str, str]:
         BadInput: A promotion log or record is damaged.
         PosaError: MLflow is away.
     """
-    from posa_vla.promotion.registry import registered_bundles
+    from posa_vla.promotion.registry import BUNDLE, registered_tags
     from posa_vla.release.record import read_record
 
     needed: dict[str, str] = {}
     if workspace.settings.mlflow_tracking_uri or (workspace.home / "mlflow" / "mlflow.db").exists():
-        needed |= dict.fromkeys(registered_bundles(workspace.mlflow_uri), "a registered model")
+        needed |= dict.fromkeys(registered_tags(workspace.mlflow_uri, BUNDLE), "a registered model")
     for log in sorted(workspace.promotions.glob("*/log.jsonl")):
         for entry in PromotionLog(log).entries():
             needed[str(entry["bundle"])] = f"model version {entry['model_version']} of {log.parent.name}"
@@ -137,6 +119,9 @@ def _sealed(workspace: Workspace) -> Iterator[tuple[str, str]]:
 
 
 def _remove(workspace: Workspace, item: Item) -> None:
+    if item.store not in _FOLDERS:
+        remove_data(workspace, item.store, item.name)
+        return
     if item.store == "trainings":
         forget_training(workspace.storage, item.name)
         return
@@ -148,7 +133,7 @@ def _remove(workspace: Workspace, item: Item) -> None:
 
 def _sweep(workspace: Workspace) -> None:
     """Takes away what a removal that was killed has left."""
-    for folder in (*_FOLDERS.values(), f"trees/{_FOLDERS['trainings']}"):
+    for folder in (*_FOLDERS.values(), f"trees/{_FOLDERS['trainings']}", "data", "incoming"):
         for place in (workspace.home / folder, workspace.storage.place(folder)):
             for left in place.glob(f"{REMOVED}*") if place is not None else ():
                 shutil.rmtree(left, ignore_errors=True)

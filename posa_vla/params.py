@@ -214,6 +214,10 @@ class RetentionParams(Closed):
     evaluations: int = Field(default=30, gt=0)
     # Bundles that were never registered.
     bundles: int = Field(default=90, gt=0)
+    # Prepared data that no registered model was trained on; it is made again from its episodes when it is wanted.
+    prepared: int = Field(default=30, gt=0)
+    # Objects of DVC that no data version names (of runs that were killed), and fetched datasets that were not taken in.
+    objects: int = Field(default=7, gt=0)
 
 
 class Params(Closed):

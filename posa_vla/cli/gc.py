@@ -17,10 +17,10 @@ def gc(
     params_file: ParamsFile = Path("params.yaml"),
     as_json: AsJson = False,
 ) -> None:
-    """Remove trainings, evaluations and bundles that are old and that nothing needs; `retention` says how old.
+    """Remove what is old and what nothing needs: trainings, evaluations, bundles, prepared data, unnamed objects of DVC.
 
-    Whatever a registered model, a release, a record that waits for approval or a running flow needs stays, and so do
-    episodes, data versions, evidence and logs.
+    `retention` says how old. Whatever a registered model, a data version, a release, a record that waits for approval
+    or a running flow needs stays, and so do episodes, evidence and logs.
     """
     from flows.retention import clean_up
     from posa_vla.console import print_json, print_table

@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from posa_vla.console import progress
-from posa_vla.dataset.versioning_clone import open_clone
+from posa_vla.dataset.versioning_clone import object_path, open_clone
 from posa_vla.dataset.versions import Version, all_versions, current_version, find_version
 from posa_vla.errors import PosaError
 from posa_vla.files import sha256_file
@@ -117,17 +117,13 @@ class _Folder(Closed):
     entries: list[_Entry]
 
 
-def _path(md5: str) -> str:
-    return f"files/md5/{md5[:2]}/{md5[2:]}"
-
-
 def _listed(remote: Objects, cache: Path, tree: str) -> tuple[dict[str, str], list[Problem]]:
     """Path of each object of a version -> hex MD5 of its content (DVC's name for it)."""
-    path, digest = _path(tree), tree.removesuffix(".dir")
+    path, digest = object_path(tree), tree.removesuffix(".dir")
     for data in (remote.get(path), _read(cache / path)):
         if data is not None and hashlib.md5(data, usedforsecurity=False).hexdigest() == digest:
             folder = parse_json(_Folder, b'{"entries": ' + data + b"}", path)
-            return {path: digest, **{_path(entry.md5): entry.md5 for entry in folder.entries}}, []
+            return {path: digest, **{object_path(entry.md5): entry.md5 for entry in folder.entries}}, []
     remedy = "restore the remote from its backup"
     problem = "is missing or damaged, in the cache too: it lists the version's files"
     return {}, [Problem(where="remote", file=f"{remote.location}/{path}", problem=problem, remedy=remedy)]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -15,6 +17,7 @@ import yaml
 from posa_vla.console import say
 from posa_vla.errors import BadInput, PosaError
 from posa_vla.files import new_folder, read_json, scratch_folder, write_text
+from posa_vla.objects import open_objects
 from posa_vla.workspace import Workspace
 
 # Human names of versions: tags of the workspace repository.
@@ -193,6 +196,33 @@ class Clone:
             return name
         raise PosaError(f"{self._workspace.repository}: other runs pushed {_PUSHES} times meanwhile; run again")
 
+    def objects(self) -> set[str]:
+        """Paths, in DVC's cache and remote, of everything that any commit of the repository names.
+
+        Raises:
+            PosaError: A listing of a folder is in neither: what it names could not be told from what nobody needs.
+        """
+        named: set[str] = set()
+        remote = open_objects(self._workspace.dvc_remote)
+        for commit in self.git("rev-list", "--all").split():
+            for path in ("data/episodes.dvc", "dvc.lock"):
+                if path in self.git("ls-tree", "-r", "--name-only", commit, "--", path):
+                    named.update(re.findall(r"md5: ([0-9a-f]{32}(?:\.dir)?)", self.git("show", f"{commit}:{path}")))
+        paths = {object_path(name) for name in named}
+        for name in named:
+            if name.endswith(".dir"):
+                place = self._workspace.dvc_cache / object_path(name)
+                data = place.read_bytes() if place.is_file() else remote.get(object_path(name))
+                if data is not None:
+                    paths |= {object_path(entry["md5"]) for entry in json.loads(data)}
+                elif self._is_episodes(name):
+                    raise PosaError(f"{object_path(name)} is in neither cache nor remote: `posa data verify` says more")
+        return paths
+
+    def _is_episodes(self, name: str) -> bool:
+        """Whether some commit's episodes are the folder of this name; prepared folders are not kept by DVC."""
+        return bool(self.git("log", "--all", "--format=%H", f"-S{name}", "--", "data/episodes.dvc"))
+
     def restore_episodes(self) -> None:
         """Puts the episodes of the commit that is checked out below `data/episodes`, from the cache or the remote.
 
@@ -219,6 +249,11 @@ class Clone:
         if root.is_file() and _md5(root) == listed.removesuffix(".dir"):
             digests |= {e["md5"]: cache / e["md5"][:2] / e["md5"][2:] for e in read_json(root)}
         return [p for d, p in digests.items() if p.is_file() and _md5(p) != d.removesuffix(".dir")]
+
+
+def object_path(md5: str) -> str:
+    """Where DVC keeps content, by its hex MD5, in cache and remote."""
+    return f"files/md5/{md5[:2]}/{md5[2:]}"
 
 
 def _md5(path: Path) -> str:

@@ -26,6 +26,7 @@ from posa_vla.tracking import TrackedRun, connect
 
 CHAMPION = "champion"
 BUNDLE = "posa.bundle"
+DATA_VERSION = "posa.data_version"
 # What the model file and the package beside it import, pinned to what is installed here.
 _REQUIREMENTS = ("mlflow", "torch", "numpy", "pandas", "pillow", "safetensors", "pydantic", "pyyaml", "rich")
 
@@ -60,8 +61,8 @@ def find_version(client: mlflow.MlflowClient, model: str, digest: str) -> str | 
     return str(found[0].version) if found else None
 
 
-def registered_bundles(uri: str) -> set[str]:
-    """Digests of the bundles that any version of any registered model was made of.
+def registered_tags(uri: str, tag: str) -> set[str]:
+    """Values of a tag over all versions of all registered models: `BUNDLE` or `DATA_VERSION`.
 
     Raises:
         PosaError: MLflow is away.
@@ -72,7 +73,7 @@ def registered_bundles(uri: str) -> set[str]:
             page = client.search_model_versions(max_results=1000, page_token=token)
         except MlflowException as error:
             raise PosaError(f"MLflow could not list its models: {error}") from error
-        found |= {version.tags[BUNDLE] for version in page if BUNDLE in version.tags}
+        found |= {version.tags[tag] for version in page if tag in version.tags}
         token = page.token
         if not token:
             return found
@@ -86,12 +87,14 @@ class RegisteredVersion:
         bundle: Digest of its bundle.
         data_version: Data version that it was trained on; empty where unknown.
         commit: Commit of the code; `unknown` where it is.
+        dirty: Whether that code had been changed, and is not wholly in its commit.
         params: All parameters as JSON, or None where its run has none.
     """
 
     bundle: str
     data_version: str
     commit: str
+    dirty: bool
     params: bytes | None
 
 
@@ -116,7 +119,11 @@ def registered_version(uri: str, model: str, version: str, params_artifact: str)
         raise PosaError(f"MLflow cannot tell version {version} of model {model!r}: {error}") from error
     tags = found.tags
     return RegisteredVersion(
-        tags.get(BUNDLE, ""), tags.get("posa.data_version", ""), tags.get("posa.commit", "unknown"), params
+        bundle=tags.get(BUNDLE, ""),
+        data_version=tags.get(DATA_VERSION, ""),
+        commit=tags.get("posa.commit", "unknown"),
+        dirty=tags.get("posa.dirty") == "true",
+        params=params,
     )
 
 

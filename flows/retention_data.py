@@ -1,0 +1,96 @@
+"""What nobody needs any more of the data: prepared folders, objects of DVC that no version names, fetched datasets."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from flows.retention_item import Item, Store
+from posa_vla.dataset.versioning_clone import open_clone
+from posa_vla.errors import PosaError
+from posa_vla.objects import REMOVED, DirectoryObjects, Objects, open_objects
+from posa_vla.params import RetentionParams
+from posa_vla.workspace import Workspace
+
+_DAY = 86_400.0
+
+
+def judged_data(workspace: Workspace, retention: RetentionParams) -> Iterator[Item]:
+    """Everything of the data that could go, and why it stays where it does.
+
+    Raises:
+        PosaError: MLflow, the remote or git is away: nothing goes without knowing what is needed.
+    """
+    yield from _prepared(workspace, retention)
+    if workspace.repository.exists():
+        with open_clone(workspace) as clone:
+            named = clone.objects()
+        for store, objects in _object_stores(workspace):
+            for stored in objects.stored("files/md5/"):
+                needed = "a data version" if stored.path in named else ""
+                yield _item(store, stored.path, stored.size, stored.modified, needed, retention.objects)
+    for folder in sorted((workspace.home / "incoming").glob("*")):
+        if not folder.name.startswith(REMOVED):
+            yield _item("incoming", folder.name, *_measured(folder), "", retention.objects)
+
+
+def _item(store: Store, name: str, size: int, modified: float, needed: str, days: int) -> Item:
+    age = (time.time() - modified) / _DAY
+    kept = needed or (f"younger than {days} days" if age < days else "")
+    return Item(store=store, name=name, size=size, age=round(age, 1), kept=kept)
+
+
+def _object_stores(workspace: Workspace) -> list[tuple[Store, Objects]]:
+    cache: list[tuple[Store, Objects]] = [("dvc-cache", DirectoryObjects(workspace.dvc_cache))]
+    return [*cache, ("dvc-remote", open_objects(workspace.dvc_remote))]
+
+
+def _prepared(workspace: Workspace, retention: RetentionParams) -> Iterator[Item]:
+    """Prepared data: made again from the episodes where it is wanted, so that only what is in use stays for good."""
+    folders = [folder for folder in workspace.data.glob("*") if not folder.name.startswith((".", REMOVED))]
+    if not folders:
+        return
+    needed = dict.fromkeys(_registered(workspace), "a registered model")
+    newest = max(folders, key=lambda folder: folder.stat().st_mtime)
+    needed[newest.name] = "the newest"
+    for folder in sorted(folders):
+        yield _item("prepared", folder.name, *_measured(folder), needed.get(folder.name, ""), retention.prepared)
+
+
+def _registered(workspace: Workspace) -> set[str]:
+    from posa_vla.promotion.registry import DATA_VERSION, registered_tags
+    from posa_vla.release.record import read_record
+
+    records = sorted(workspace.promotions.glob("*/records/**/*.dsse.json"))
+    named = {read_record(path.read_bytes()).data_version for path in records}
+    if workspace.settings.mlflow_tracking_uri or (workspace.home / "mlflow" / "mlflow.db").exists():
+        named |= registered_tags(workspace.mlflow_uri, DATA_VERSION)
+    return named
+
+
+def _measured(folder: Path) -> tuple[int, float]:
+    """Bytes below a folder, and when something in it was last written."""
+    stats = [path.stat() for path in folder.rglob("*") if path.is_file()] or [folder.stat()]
+    return sum(stat.st_size for stat in stats), max(stat.st_mtime for stat in stats)
+
+
+def remove_data(workspace: Workspace, store: Store, name: str) -> None:
+    """Removes one thing; a folder is gone as a whole at once."""
+    for kind, objects in _object_stores(workspace):
+        if kind == store:
+            objects.delete(name)
+            return
+    if store == "prepared":
+        # Its copy for Ray's nodes; the record goes first: it says that the folder is there as a whole.
+        workspace.storage.delete(f"trees/data/{name}.json")
+        if workspace.storage.place("data") != workspace.data:
+            workspace.storage.remove(f"data/{name}/")
+    parent = {"prepared": workspace.data, "incoming": workspace.home / "incoming"}.get(store)
+    if parent is None:
+        raise PosaError(f"{store} holds no data: this is a fault of posa-vla, please report it")
+    removed = parent / f"{REMOVED}{name}"
+    os.rename(parent / name, removed)
+    shutil.rmtree(removed, ignore_errors=True)
