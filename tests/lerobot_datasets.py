@@ -36,9 +36,11 @@ def _vectors(values: NDArray[np.float32]) -> pa.Array:
     return pa.array([row.tolist() for row in values], pa.list_(pa.float32()))
 
 
-def episode_table(number: int, frames: int, start: int, images: dict[str, NDArray[np.uint8]]) -> pa.Table:
+def episode_table(
+    number: int, frames: int, start: int, images: dict[str, NDArray[np.uint8]], seed: int = 0
+) -> pa.Table:
     """The rows of one episode."""
-    state, action = trajectory(number, frames)
+    state, action = trajectory(seed + number, frames)
     columns: dict[str, Any] = {
         "observation.state": _vectors(state),
         "action": _vectors(action),
@@ -95,15 +97,15 @@ def write_table(path: Path, table: pa.Table) -> None:
     pq.write_table(table, path)
 
 
-def make_v21(folder: Path, *, cameras: tuple[str, ...] = (CAMERA,), video: bool = True) -> Path:
-    """Three episodes, a table and a video each."""
+def make_v21(folder: Path, *, cameras: tuple[str, ...] = (CAMERA,), video: bool = True, seed: int = 0) -> Path:
+    """Three episodes, a table and a video each; another seed gives other ones."""
     write_json(folder / "meta/info.json", _info("v2.1", _features(cameras, video)))
     _lines(folder / "meta/tasks.jsonl", [{"task_index": i, "task": task} for i, task in enumerate(TASKS)])
     rows = [{"episode_index": i, "tasks": [TASKS[i % 2]], "length": n} for i, n in enumerate(LENGTHS)]
     _lines(folder / "meta/episodes.jsonl", rows)
     for number, frames in enumerate(LENGTHS):
-        pictures = {name: moving_picture(frames, 10 * number + k) for k, name in enumerate(cameras)}
-        table = episode_table(number, frames, sum(LENGTHS[:number]), {} if video else pictures)
+        pictures = {name: moving_picture(frames, seed + 10 * number + k) for k, name in enumerate(cameras)}
+        table = episode_table(number, frames, sum(LENGTHS[:number]), {} if video else pictures, seed)
         write_table(folder / f"data/chunk-000/episode_{number:06d}.parquet", table)
         for name, images in pictures.items() if video else ():
             write_video(folder / f"videos/chunk-000/{name}/episode_{number:06d}.mp4", images, FPS)

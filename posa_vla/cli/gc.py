@@ -17,7 +17,7 @@ def gc(
     params_file: ParamsFile = Path("params.yaml"),
     as_json: AsJson = False,
 ) -> None:
-    """Remove what is old and what nothing needs: trainings, evaluations, bundles, prepared data, unnamed objects of DVC.
+    """Remove what is old and needed by nothing: trainings, evaluations, bundles, prepared data, objects of DVC.
 
     `retention` says how old. Whatever a registered model, a data version, a release, a record that waits for approval
     or a running flow needs stays, and so do episodes, evidence and logs.

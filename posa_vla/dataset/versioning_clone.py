@@ -232,23 +232,41 @@ class Clone:
         Raises:
             PosaError: The remote does not have an object, or has a damaged one.
         """
-        self.dvc("fetch", "--quiet", "data/episodes.dvc")
-        if damaged := self._damaged():
-            for place in damaged:
-                place.unlink()
+        self._fetch()
+        damaged = [place for place in self._unsound() if place.is_file()]
+        for place in damaged:
+            place.unlink()
+        if damaged:
             say(f"{len(damaged)} damaged objects of the cache are fetched again")
-            self.dvc("fetch", "--quiet", "data/episodes.dvc")
+            self._fetch()
+        if unsound := self._unsound():
+            path = unsound[0].relative_to(self._workspace.dvc_cache).as_posix()
+            raise PosaError(
+                f"{self._workspace.dvc_remote}/{path} is missing or damaged, and the cache has no sound copy "
+                f"({len(unsound)} such): restore the remote from its backup; nothing was changed here"
+            )
         self.dvc("checkout", "--quiet", "data/episodes.dvc")
 
-    def _damaged(self) -> list[Path]:
-        """Objects of the episodes whose content is not what their names say."""
-        cache = self._workspace.dvc_cache / "files" / "md5"
+    def _fetch(self) -> None:
+        try:
+            self.dvc("fetch", "--quiet", "data/episodes.dvc")
+        except BadInput:
+            raise
+        except PosaError as error:
+            # DVC names objects, not files, and at times nothing: what is missing then is looked up.
+            if not self._unsound():
+                raise
+            say(str(error))
+
+    def _unsound(self) -> list[Path]:
+        """Places in the cache of the episodes' objects that are not there, or not what their names say."""
+        cache = self._workspace.dvc_cache
         listed = yaml.safe_load((self.folder / "data/episodes.dvc").read_text())["outs"][0]["md5"]
-        root = cache / listed[:2] / listed[2:]
+        root = cache / object_path(listed)
         digests = {listed: root}
         if root.is_file() and _md5(root) == listed.removesuffix(".dir"):
-            digests |= {e["md5"]: cache / e["md5"][:2] / e["md5"][2:] for e in read_json(root)}
-        return [p for d, p in digests.items() if p.is_file() and _md5(p) != d.removesuffix(".dir")]
+            digests |= {entry["md5"]: cache / object_path(entry["md5"]) for entry in read_json(root)}
+        return [p for d, p in digests.items() if not p.is_file() or _md5(p) != d.removesuffix(".dir")]
 
 
 def object_path(md5: str) -> str:

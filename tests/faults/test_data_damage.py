@@ -1,0 +1,125 @@
+"""A byte flipped, a file cut off or gone: found, named with its remedy, and mended by that very remedy."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from data_workspaces import copy_of, data_params, two_versions
+
+from posa_vla.dataset.verify import require_sound, verify
+from posa_vla.dataset.versioning import version_data
+from posa_vla.dataset.versions import checkout, list_versions
+from posa_vla.episodes.store import EpisodeStore
+from posa_vla.errors import BadInput, PosaError
+from posa_vla.files import sha256_tree
+from posa_vla.workspace import Workspace
+
+pytestmark = [pytest.mark.fault, pytest.mark.slow]
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory) -> Workspace:
+    return two_versions(tmp_path_factory.mktemp("damage"))
+
+
+@pytest.fixture
+def workspace(original, tmp_path) -> Workspace:
+    return copy_of(original, tmp_path)
+
+
+def largest(folder: Path, pattern: str = "*") -> Path:
+    return max((p for p in folder.rglob(pattern) if p.is_file()), key=lambda p: p.stat().st_size)
+
+
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.chmod(0o644)
+    # In place: all names of the file see it, as they do when a disk lies.
+    with path.open("r+b") as file:
+        file.write(content)
+
+
+def cut(path: Path) -> None:
+    path.chmod(0o644)
+    with path.open("r+b") as file:
+        file.truncate(path.stat().st_size // 2)
+
+
+def as_object(path: Path) -> str:
+    """Where DVC keeps a file's content."""
+    digest = hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
+    return f"files/md5/{digest[:2]}/{digest[2:]}"
+
+
+PLACES: dict[str, Callable[[Workspace], Path]] = {
+    # The object that is the newest version's table.
+    "remote": lambda w: Path(w.dvc_remote) / as_object(largest(w.store / "batches", "file-000.parquet")),
+    "cache": lambda w: w.dvc_cache / as_object(largest(w.store / "batches", "file-000.parquet")),
+    "video": lambda w: largest(w.store, "*.mp4"),
+    "table": lambda w: largest(w.store / "batches", "file-000.parquet"),
+    "shard": lambda w: largest(w.data, "train.safetensors"),
+}
+
+
+@pytest.mark.parametrize(
+    ("place", "damage"),
+    [
+        ("remote", flip),
+        ("remote", cut),
+        ("remote", Path.unlink),
+        ("cache", flip),
+        ("video", cut),
+        ("video", Path.unlink),
+        ("table", flip),
+        ("shard", flip),
+        ("shard", cut),
+        ("shard", Path.unlink),
+    ],
+)
+def test_damage_is_found_named_and_mended_by_its_remedy(workspace, place, damage):
+    sound = {v.name: v.record.store_files for v in list_versions(workspace)}
+    path = PLACES[place](workspace)
+    damage(path)
+    report = verify(workspace)
+    assert not report["ok"]
+    files = [problem["file"] for problem in report["problems"]]
+    # A file of the store, its object in the cache and a place in a version may be one: each name is reported.
+    assert str(path) in files
+    with pytest.raises(PosaError, match="remedy: posa data"):
+        require_sound(report)
+    for remedy in sorted({problem["remedy"] for problem in report["problems"]}, reverse=True):
+        if remedy.endswith("--repair"):
+            verify(workspace, repair=True)
+        else:
+            checkout(workspace, remedy.split()[-1])
+    again = verify(workspace)
+    assert again["ok"], again["problems"]
+    assert {v.name: v.record.store_files for v in list_versions(workspace)} == sound
+    checkout(workspace, "data-v1")
+    assert verify(workspace)["name"] == "data-v1"
+    assert verify(workspace)["ok"]
+
+
+def test_damage_here_and_on_the_remote_is_said_and_changes_nothing(workspace):
+    path = largest(workspace.store, "*.mp4")
+    remote = Path(workspace.dvc_remote) / as_object(path)
+    flip(path)
+    flip(remote)
+    before = sha256_tree(workspace.store)
+    with pytest.raises(PosaError, match="missing or damaged, and the cache has no sound copy"):
+        checkout(workspace, "data-v2")
+    assert sha256_tree(workspace.store) == before
+
+
+def test_a_changed_batch_is_not_made_part_of_a_new_version(workspace):
+    path = largest(workspace.store / "batches", "*.mp4")
+    flip(path)
+    (_, reader), *_ = EpisodeStore(workspace.store).readers()
+    with pytest.raises(BadInput, match=r"is not what it was in data-v2: .* `posa data checkout data-v2`"):
+        version_data(workspace, data_params(), reader.embodiment)
+    checkout(workspace, "data-v2")
+    assert version_data(workspace, data_params(), reader.embodiment).name == "data-v2"
