@@ -1,0 +1,90 @@
+"""S3 that drops connections, answers 500 or 503, or is slow: data arrive whole, or it is said that they did not."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import urlparse
+
+import boto3
+import pytest
+from data_workspaces import data_params, take_in
+from lerobot_datasets import make_v21
+from s3_server import s3_server
+
+from flows.ingest import Dataset, ingest_dataset
+from posa_vla.dataset.verify import verify
+from posa_vla.dataset.versions import checkout
+from posa_vla.errors import PosaError
+from posa_vla.settings import Settings
+from posa_vla.workspace import Workspace
+
+pytestmark = [pytest.mark.fault, pytest.mark.slow]
+
+
+@contextmanager
+def spoilt(endpoint: str, how: str, every: int) -> Iterator[str]:
+    """An endpoint that goes through a process which spoils every so many connections."""
+    place = urlparse(endpoint)
+    program = str(Path(__file__).with_name("faulty_proxy.py"))
+    command = [sys.executable, program, str(place.hostname), str(place.port), how, str(every)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            yield f"http://127.0.0.1:{int(process.stdout.readline())}"
+        finally:
+            process.kill()
+
+
+@pytest.fixture(scope="module")
+def endpoint() -> Iterator[str]:
+    with s3_server() as address:
+        boto3.client("s3").create_bucket(Bucket="bucket")
+        yield address
+
+
+@pytest.mark.parametrize("how", ["drop", "500", "503", "slow"])
+def test_a_version_goes_through_a_bad_network_and_comes_back(endpoint, tmp_path, monkeypatch, how):
+    remote = f"s3://bucket/{how}"
+    with spoilt(endpoint, how, every=5) as bad:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", bad)
+        workspace = Workspace.open(Settings(home=tmp_path / "home", dvc_remote=remote))
+        for _ in range(5):
+            try:
+                made = take_in(workspace, make_v21(tmp_path / "one"))
+                break
+            except PosaError:
+                continue  # the remote gave up on it; the same call goes on where it was
+        else:
+            pytest.fail("five calls did not get the data through")
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", endpoint)
+    report = verify(workspace)
+    assert (report["ok"], report["version"]) == (True, made["data_version"])
+    # Everything here is lost: it comes back from the remote, through the same network.
+    subprocess.run(["rm", "-rf", str(workspace.dvc_cache), str(workspace.store), str(workspace.data)], check=True)
+    with spoilt(endpoint, how, every=5) as bad:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", bad)
+        for _ in range(5):
+            try:
+                checkout(workspace, "data-v1")
+                break
+            except PosaError:
+                continue
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", endpoint)
+    assert verify(workspace)["ok"]
+
+
+def test_a_dataset_in_s3_is_taken_in(endpoint, tmp_path):
+    folder = make_v21(tmp_path / "one", video=False)
+    client = boto3.client("s3")
+    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+        client.upload_file(str(path), "bucket", f"datasets/one/{path.relative_to(folder).as_posix()}")
+    workspace = Workspace.open(Settings(home=tmp_path / "home"))
+    made = ingest_dataset(workspace, data_params(), Dataset("s3://bucket/datasets/one", tmp_path))
+    assert (made["accepted"], made["quarantined"], made["new"]) == (3, 0, 3)
+    again = ingest_dataset(workspace, data_params(), Dataset("s3://bucket/datasets/one/", tmp_path))
+    assert (again["new"], again["data_version"]) == (0, made["data_version"])
+    assert not list((workspace.home / "incoming").iterdir())
