@@ -8,11 +8,12 @@ from typing import Annotated
 import typer
 
 from posa_vla.cli.data_ingest import ingest, quarantine, release
+from posa_vla.cli.data_out import export, show
 from posa_vla.cli.data_versions import checkout, diff, verify, versions
 from posa_vla.cli.options import AsJson, ParamsFile, Preset, Set, read_params
 
 app = typer.Typer(help="Collect, ingest, validate, prepare and version demonstrations.", no_args_is_help=True)
-for command in (ingest, quarantine, release, versions, diff, checkout, verify):
+for command in (ingest, quarantine, release, versions, diff, checkout, verify, export, show):
     app.command()(command)
 
 StoreOption = Annotated[Path | None, typer.Option("--store", help="Episode store; by default the workspace's.")]
