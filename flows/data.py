@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flows.events import data_ingested
 from flows.retraining import Retraining
@@ -12,12 +12,19 @@ from posa_vla.files import sha256_json
 from posa_vla.params import Params
 from posa_vla.workspace import Ledger, StepResult, Workspace, code_digest
 
+if TYPE_CHECKING:
+    from posa_vla.sim.collect import Learner
+
 # How long a run waits for another one that changes the store or its history (s).
 DATA_WAIT = 3600.0
 
 
-def collect_demonstrations(retraining: Retraining) -> dict[str, Any]:
+def collect_demonstrations(retraining: Retraining, learner: Learner | None = None) -> dict[str, Any]:
     """Has the scripted expert solve scenes, and appends its episodes to the store as one batch; a new one is announced.
+
+    Args:
+        retraining: Whose target, and how many.
+        learner: A policy whose rollouts the expert relabels instead (DAgger); its bundle is verified.
 
     Returns:
         `batch`, the batch's digest.
@@ -34,7 +41,7 @@ def collect_demonstrations(retraining: Retraining) -> dict[str, Any]:
 
         # Kept outside the store, so that a killed collection continues; of no use once the batch is there.
         parts = retraining.workspace.home / "collecting"
-        episodes = collect(target.embodiment, target.task, collect_params, parts)
+        episodes = collect(target.embodiment, target.task, collect_params, parts, learner=learner)
         batch = store.append(episodes, retraining.embodiment)
         shutil.rmtree(parts, ignore_errors=True)
         return {"batch": batch}
@@ -43,6 +50,7 @@ def collect_demonstrations(retraining: Retraining) -> dict[str, Any]:
         "embodiment": retraining.embodiment_key(),
         "task": target.task,
         "collect": collect_params.model_dump(mode="json"),
+        "learner": None if learner is None else learner.digest,
         "code": code_digest("posa_vla.sim", "posa_vla.episodes", "posa_vla.geometry"),
     }
     result = retraining.ledger.step("collect", inputs, work, sound=lambda out: str(out["batch"]) in store.batches())

@@ -14,8 +14,20 @@ from posa_vla.errors import BadInput, did_you_mean
 from posa_vla.schema import Closed, parse, read_yaml
 
 
+class PerturbParams(Closed):
+    """How much scenes look otherwise than usual while episodes are collected; none by default."""
+
+    # Standard deviation of the head camera's displacement along each axis (m), and of its turn about each (rad).
+    camera_shift: float = Field(default=0, ge=0, le=0.2)
+    camera_turn: float = Field(default=0, ge=0, le=0.2)
+    # Largest change of the light, as a share of it.
+    light: float = Field(default=0, ge=0, le=0.8)
+    # Largest change of the table's grey (0 black to 1 white).
+    table: float = Field(default=0, ge=0, le=0.6)
+
+
 class CollectParams(Closed):
-    """Demonstrations by the simulator's scripted expert."""
+    """Demonstrations by the simulator's scripted expert, and a policy's rollouts that it relabels."""
 
     # Kept episodes, all successful; attempts that fail are thrown away.
     episodes: int = Field(default=600, gt=0)
@@ -28,6 +40,10 @@ class CollectParams(Closed):
     # Standard deviation of the noise on executed end-effector deltas, as a fraction of the largest delta: the labels
     # stay the expert's, so that recovery is in the data (DART, Laskey et al. 2017).
     noise: float = Field(default=0.3, ge=0, le=2)
+    perturb: PerturbParams = PerturbParams()
+    # Of a policy's rollouts (DAgger): chance that a step is the expert's, and actions executed of each chunk.
+    beta: float = Field(default=0.3, ge=0, le=1)
+    execute: int = Field(default=4, ge=1)
 
 
 class RuleParams(Closed):

@@ -24,6 +24,7 @@ def arm_params(embodiment: str = "sim_arm6", **changes: Any) -> Params:
         "target": "t",
         "targets": {"t": {"embodiment": embodiment, "task": "pick", "approvals": 0}},
         "collect": {"image_size": 32},
+        "prepare": {"image_size": 32},
         "model": {"grid": 8, "width": 16, "flow_layers": 1, "flow_width": 16, "flow_heads": 2, "flow_steps": 2},
         "evaluate": {"episodes": 4, "objects": 1, "max_steps": 6, "videos": 1},
     }

@@ -30,17 +30,28 @@ def collect(
     params_file: ParamsFile = Path("params.yaml"),
     preset: Preset = None,
     settings: Set = None,
+    policy: Annotated[
+        str, typer.Option("--policy", help="First digits of a bundle: its rollouts, relabelled by the expert (DAgger).")
+    ] = "",
     as_json: AsJson = False,
 ) -> None:
     """Have the simulator's expert demonstrate the target's task, and append the episodes to the store."""
     from flows.data import collect_demonstrations
     from flows.retraining import open_retraining
     from posa_vla.console import print_json, print_table
+    from posa_vla.episodes.quarantine import by_prefix
+    from posa_vla.release.bundle import verify_bundle
+    from posa_vla.sim.collect import Learner
     from posa_vla.workspace import Workspace
 
     params, workspace = read_params(params_file, preset, settings), Workspace.open()
     with open_retraining(workspace, params, "posa data collect") as retraining:
-        batch = collect_demonstrations(retraining)["batch"]
+        learner = None
+        if policy:
+            digest = by_prefix(policy, (p.name for p in workspace.bundles.glob("*") if p.is_dir()), "bundle")
+            verify_bundle(workspace.bundles / digest, digest)
+            learner = Learner(workspace.bundles / digest, digest)
+        batch = collect_demonstrations(retraining, learner)["batch"]
     if as_json:
         print_json({"batch": batch, "episodes": params.collect.episodes, "store": str(workspace.store)})
     else:

@@ -58,9 +58,15 @@ def _chosen(
                 f"batch {batch[:12]} was recorded when embodiment {embodiment.id} had other {', '.join(unlike)}: "
                 "give the changed robot an id of its own, or take the batch out of the store"
             )
-        records = [r for r in reader.records if r.extra.success and (batch, r.number) not in quarantined]
+        records = [r for r in reader.records if imitable(r) and (batch, r.number) not in quarantined]
         chosen.append((reader, records))
     return chosen
+
+
+def imitable(record: EpisodeRecord) -> bool:
+    """Whether an episode's actions are worth imitating: its task was done, or an expert has relabelled each of them."""
+    collected = record.extra.scene.get("collected")
+    return record.extra.success or (isinstance(collected, dict) and collected.get("how") == "dagger")
 
 
 def prepare(

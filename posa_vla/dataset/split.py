@@ -16,8 +16,10 @@ SPLITS: tuple[Split, ...] = ("train", "validation")
 
 def scene_key(episode: Episode) -> bytes:
     """Bytes that are equal for episodes of one scene; an episode without a scene is a scene of its own."""
-    if episode.scene:
-        return canonical_json(episode.scene)
+    # How a scene was made to look, and who moved in it, make no other scene of it.
+    scene = {key: value for key, value in episode.scene.items() if key not in {"perturbed", "collected"}}
+    if scene:
+        return canonical_json(scene)
     return episode.state.tobytes() + episode.action.tobytes()
 
 

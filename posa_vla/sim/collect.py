@@ -14,19 +14,23 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from posa_vla.console import progress
 from posa_vla.episodes.embodiment import embodiment_file, load_embodiment
 from posa_vla.episodes.episode import Episode
 from posa_vla.errors import BadInput, PosaError
 from posa_vla.files import require_free_space, sha256_file, sha256_json
-from posa_vla.params import CollectParams
-from posa_vla.sim.demonstration import demonstrate
+from posa_vla.params import CollectParams, PerturbParams
+from posa_vla.sim.demonstration import demonstrate, relabelled
 from posa_vla.sim.environment import TaskEnvironment, make_environment
 from posa_vla.sim.gl import require_gl
 from posa_vla.sim.parts import count_part, read_part, write_part
 from posa_vla.sim.tasks import require_task
 from posa_vla.workspace import code_digest
+
+if TYPE_CHECKING:
+    from posa_vla.model.posa_policy import PosAPolicy
 
 # Scenes in a block: what a killed run may lose for each core, and the grain of the work.
 _BLOCK = 8
@@ -39,27 +43,50 @@ _PATIENCE = 5
 
 
 @dataclass(frozen=True)
+class Learner:
+    """A policy whose rollouts the expert relabels: the folder of its bundle, which is verified, and its digest."""
+
+    folder: Path
+    digest: str
+
+
+@dataclass(frozen=True)
 class _Block:
-    """The demonstrations of `_BLOCK` neighbouring seeds."""
+    """The episodes of `_BLOCK` neighbouring seeds."""
 
     embodiment: str
     task: str
-    image_size: int
-    objects: int
-    noise: float
+    params: CollectParams
+    learner: Learner | None
     seed: int
     path: Path
 
 
 @functools.cache
-def _environment(embodiment: str, task: str, image_size: int, objects: int) -> TaskEnvironment:
-    return make_environment(embodiment, task, image_size=image_size, objects=objects, max_steps=_MAX_STEPS)
+def _environment(embodiment: str, task: str, image_size: int, objects: int, perturb: PerturbParams) -> TaskEnvironment:
+    return make_environment(
+        embodiment, task, image_size=image_size, objects=objects, max_steps=_MAX_STEPS, perturb=perturb
+    )
+
+
+@functools.cache
+def _policy(learner: Learner) -> PosAPolicy:
+    from posa_vla.model.posa_policy import load_policy
+
+    return load_policy(learner.folder, learner.digest, threads=1)
 
 
 def _collect_block(block: _Block) -> None:
-    environment = _environment(block.embodiment, block.task, block.image_size, block.objects)
-    attempts = (demonstrate(environment, block.seed + k, block.noise) for k in range(_BLOCK))
-    write_part(block.path, [episode for episode in attempts if episode is not None])
+    params, learner = block.params, block.learner
+    environment = _environment(block.embodiment, block.task, params.image_size, params.objects, params.perturb)
+    seeds = range(block.seed, block.seed + _BLOCK)
+    if learner is None:
+        attempts = (demonstrate(environment, seed, params.noise) for seed in seeds)
+        write_part(block.path, [episode for episode in attempts if episode is not None])
+    else:
+        policy = _policy(learner)
+        rollouts = (relabelled(environment, seed, policy, params.beta, params.execute) for seed in seeds)
+        write_part(block.path, list(rollouts))
 
 
 def _start_worker() -> None:
@@ -91,7 +118,7 @@ def _one_thread_each() -> Iterator[None]:
                 os.environ[name] = value
 
 
-def _content_key(embodiment: str, task: str, params: CollectParams) -> str:
+def _content_key(embodiment: str, task: str, params: CollectParams, learner: Learner | None) -> str:
     """Key of everything that decides what a seed's demonstration is; how many are wanted is no part of it."""
     declared = load_embodiment(embodiment)
     if declared.arm is None:
@@ -105,7 +132,8 @@ def _content_key(embodiment: str, task: str, params: CollectParams) -> str:
             "arm": sha256_file(arm_file),
             "task": task,
             "params": params.model_dump(mode="json", exclude={"episodes", "seed"}),
-            "code": code_digest("posa_vla.sim", "posa_vla.geometry"),
+            "learner": None if learner is None else learner.digest,
+            "code": code_digest("posa_vla.sim", "posa_vla.geometry", "posa_vla.model"),
             "mujoco": importlib.metadata.version("mujoco"),
         }
     )
@@ -114,10 +142,10 @@ def _content_key(embodiment: str, task: str, params: CollectParams) -> str:
 class _Blocks:
     """Blocks in seed order, finished ones taken from the disk, the next ones computed ahead."""
 
-    def __init__(self, embodiment: str, task: str, params: CollectParams, parts: Path) -> None:
-        self._arguments = (embodiment, task, params.image_size, params.objects, params.noise)
+    def __init__(self, embodiment: str, task: str, params: CollectParams, parts: Path, learner: Learner | None) -> None:
+        self._arguments = (embodiment, task, params, learner)
         self._seed = params.seed
-        self._folder = parts / _content_key(embodiment, task, params)
+        self._folder = parts / _content_key(embodiment, task, params, learner)
         self._running: dict[int, Future[None]] = {}
 
     def path(self, number: int) -> Path:
@@ -143,9 +171,17 @@ class _Blocks:
 
 
 def collect(
-    embodiment: str, task: str, params: CollectParams, parts: Path, *, workers: int | None = None
+    embodiment: str,
+    task: str,
+    params: CollectParams,
+    parts: Path,
+    *,
+    learner: Learner | None = None,
+    workers: int | None = None,
 ) -> Iterator[Episode]:
     """Demonstrations of the first `params.episodes` scenes, from `params.seed` on, that the expert solves.
+
+    With a learner: its rollouts on the first `params.episodes` scenes, solved or not, relabelled by the expert.
 
     Which they are and what is in them depends neither on the number of processes nor on where earlier calls were
     killed. Finished blocks stay under `parts`, keyed by what made them.
@@ -153,8 +189,9 @@ def collect(
     Args:
         embodiment: A shipped embodiment's name or the path of an embodiment file.
         task: A task of `posa_vla.sim.tasks`.
-        params: How many, which seeds, image size, objects, noise.
+        params: How many, which seeds, image size, objects, noise, perturbation.
         parts: Folder of finished blocks; made where it does not exist.
+        learner: Policy whose rollouts are relabelled; none for the expert's own demonstrations.
         workers: Processes; by default one for each core that this process may use.
 
     Raises:
@@ -163,7 +200,7 @@ def collect(
     """
     require_task(task)
     require_gl()
-    blocks = _Blocks(embodiment, task, params, parts)
+    blocks = _Blocks(embodiment, task, params, parts, learner)
     cameras = len(load_embodiment(embodiment).cameras)
     require_free_space(parts, 40 * params.episodes * cameras * 3 * params.image_size**2, "collecting demonstrations")
     counts = _finished_counts(blocks, params.episodes)

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from posa_vla.episodes.episode import CameraTrack, Episode
+from posa_vla.policy.policy import Observation, Policy
 from posa_vla.sim.environment import TaskEnvironment
 from posa_vla.sim.expert import ScriptedExpert
 
@@ -71,8 +72,49 @@ def demonstrate(environment: TaskEnvironment, seed: int, noise: float) -> Episod
             return None
 
 
+def relabelled(environment: TaskEnvironment, seed: int, policy: Policy, beta: float, execute: int) -> Episode:
+    """A policy's rollout on the scene of a seed, each step labelled with what the expert would have done there.
+
+    That is one round of DAgger (Ross et al. 2011): the states are the policy's, its mistakes among them, the labels
+    are the expert's, who answers to the present state alone.
+
+    Args:
+        environment: The task's environment.
+        seed: Scene seed; it fixes the policy's randomness and whose steps are executed.
+        policy: Looks again after every `execute` steps.
+        beta: Chance that a step is the expert's.
+        execute: Actions executed of each chunk.
+
+    Returns:
+        The episode, to success or to the step limit; `success` says which, `scene["collected"]` how it came about.
+    """
+    expert, draw = ScriptedExpert(environment), np.random.default_rng([3, seed])
+    low, high = environment.embodiment.action_limits()
+    expert.reset()
+    observation, info = environment.reset(seed=seed)
+    frames: list[tuple[dict[str, Any], dict[str, Any], NDArray[np.float32]]] = []
+    chunk: list[NDArray[np.float32]] = []
+    success = truncated = False
+    while not success and not truncated:
+        if not chunk:
+            seen = Observation(observation["images"], observation["state"], str(info["instruction"]))
+            answer = policy.act([seen], seed=(seed * 1000 + len(frames)) % 2**63)
+            chunk = list(answer.actions[0][:execute])
+        own = chunk.pop(0)
+        label = expert.act()
+        frames.append((observation, info, label))
+        executed = label if draw.random() < beta or not np.isfinite(own).all() else own
+        observation, _, success, truncated, info = environment.step(np.clip(executed, low, high))
+    how = {"how": "dagger", "policy": policy.digest, "beta": beta}
+    return _episode(environment, frames, success=success, collected=how)
+
+
 def _episode(
-    environment: TaskEnvironment, frames: list[tuple[dict[str, Any], dict[str, Any], NDArray[np.float32]]]
+    environment: TaskEnvironment,
+    frames: list[tuple[dict[str, Any], dict[str, Any], NDArray[np.float32]]],
+    *,
+    success: bool = True,
+    collected: dict[str, Any] | None = None,
 ) -> Episode:
     cameras = {
         role: CameraTrack(
@@ -86,12 +128,12 @@ def _episode(
         embodiment=environment.embodiment.id,
         instruction=environment.scene.instruction,
         source="sim",
-        success=True,
+        success=success,
         fps=environment.embodiment.control_hz,
         cameras=cameras,
         state=np.stack([observation["state"] for observation, _, _ in frames]),
         action=np.stack([label for _, _, label in frames]),
         end_effector=np.stack([info["end_effector"] for _, info, _ in frames]),
         gripper=np.array([info["gripper"] for _, info, _ in frames], dtype=np.float32),
-        scene=environment.scene.to_json(),
+        scene={**frames[0][1]["scene"], **({"collected": collected} if collected else {})},
     )

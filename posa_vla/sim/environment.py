@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from posa_vla.errors import BadInput
+from posa_vla.params import PerturbParams
 from posa_vla.sim.gl import require_gl
 from posa_vla.sim.tasks import LIFT_HEIGHT, Scene, require_task, sample_scene
 
@@ -31,7 +32,9 @@ class TaskEnvironment(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
     An episode terminates on success and is truncated after `max_steps`.
     """
 
-    def __init__(self, simulation: Simulation, task: str, *, objects: int, max_steps: int) -> None:
+    def __init__(
+        self, simulation: Simulation, task: str, *, objects: int, max_steps: int, perturb: PerturbParams | None = None
+    ) -> None:
         self.simulation = simulation
         self.embodiment = simulation.embodiment
         self._task = task
@@ -39,6 +42,10 @@ class TaskEnvironment(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
         self._max_steps = max_steps
         self._scene: Scene | None = None
         self._steps = 0
+        self._perturbation = (
+            simulation.perturbation(perturb) if perturb is not None and perturb != PerturbParams() else None
+        )
+        self._perturbed: dict[str, Any] = {}
         self._low, self._high = self.embodiment.action_limits()
         self.action_space = gymnasium.spaces.Box(self._low, self._high, dtype=np.float32)
         size = simulation.cameras.size
@@ -67,6 +74,8 @@ class TaskEnvironment(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
             seed = int(self.np_random.integers(2**31))
         self._scene = sample_scene(self._task, int(seed), self._objects)
         self._steps = 0
+        if self._perturbation is not None:
+            self._perturbed = {"perturbed": self._perturbation.apply(int(seed))}
         self.simulation.reset(self._scene)
         return self._observe(), self._info()
 
@@ -107,7 +116,7 @@ class TaskEnvironment(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
                 role: simulation.cameras.calibration(simulation.data, camera.source)
                 for role, camera in self.embodiment.cameras.items()
             },
-            "scene": scene.to_json(),
+            "scene": {**scene.to_json(), **self._perturbed},
             "privileged": {"objects": centres, "target": scene.target, "held": held, "lift": lift},
         }
 
@@ -116,7 +125,15 @@ class TaskEnvironment(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
         self.simulation.close()
 
 
-def make_environment(embodiment: str, task: str, *, image_size: int, objects: int, max_steps: int) -> TaskEnvironment:
+def make_environment(
+    embodiment: str,
+    task: str,
+    *,
+    image_size: int,
+    objects: int,
+    max_steps: int,
+    perturb: PerturbParams | None = None,
+) -> TaskEnvironment:
     """An environment of a task for an embodiment.
 
     Args:
@@ -125,6 +142,7 @@ def make_environment(embodiment: str, task: str, *, image_size: int, objects: in
         image_size: Side of the square images (pixels).
         objects: Objects on the table, the target among them.
         max_steps: Control steps after which an episode is truncated.
+        perturb: How much scenes look otherwise than usual; not at all if None.
 
     Raises:
         BadInput: Unknown task, an embodiment that cannot be simulated, or no OpenGL library.
@@ -133,4 +151,5 @@ def make_environment(embodiment: str, task: str, *, image_size: int, objects: in
     require_gl()
     from posa_vla.sim.simulation import Simulation
 
-    return TaskEnvironment(Simulation(embodiment, objects, image_size), task, objects=objects, max_steps=max_steps)
+    simulation = Simulation(embodiment, objects, image_size)
+    return TaskEnvironment(simulation, task, objects=objects, max_steps=max_steps, perturb=perturb)

@@ -10,8 +10,10 @@ from numpy.typing import NDArray
 from posa_vla.episodes.embodiment import Embodiment, SimulatedArm, embodiment_file, load_embodiment
 from posa_vla.errors import BadInput
 from posa_vla.geometry import matrix_to_quaternion
+from posa_vla.params import PerturbParams
 from posa_vla.sim.cameras import SceneCameras
 from posa_vla.sim.inverse_kinematics import InverseKinematics
+from posa_vla.sim.perturbation import Perturbation
 from posa_vla.sim.scene_model import build_model, object_slots, place_objects, read_arm, require_names
 from posa_vla.sim.tasks import Scene
 
@@ -166,6 +168,10 @@ class Simulation:
                     if body in self._arm_bodies:
                         touching.add(body)
         return len(touching) >= 2
+
+    def perturbation(self, params: PerturbParams) -> Perturbation:
+        """What makes this scene look otherwise, seed by seed."""
+        return Perturbation(self.model, params)
 
     def close(self) -> None:
         """Frees the renderer."""
