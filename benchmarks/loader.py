@@ -91,7 +91,8 @@ def _prepare(folder: Path, size: int, episodes: int) -> None:
 def _packed(folder: Path, augmented: bool, seconds: float) -> float:
     import torch
 
-    from posa_vla.dataset.loader import BatchSampler, PackedDataset, augment
+    from posa_vla.dataset.augment import augment
+    from posa_vla.dataset.loader import BatchSampler, PackedDataset
     from posa_vla.params import TrainParams
 
     data, params = PackedDataset(folder / "packed", "train", CHUNK), TrainParams()
@@ -172,7 +173,7 @@ def _share(folder: Path, steps: int) -> float:
     """The loader's share of a training step at preset `small`, two threads."""
     import torch
 
-    from posa_vla.dataset.loader import augment
+    from posa_vla.dataset.augment import augment
     from posa_vla.params import Params, TargetParams, TrainParams
     from posa_vla.training.loop import Trainer
 

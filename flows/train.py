@@ -13,7 +13,13 @@ from posa_vla.training.storage import policy_path
 from posa_vla.workspace import code_digest
 
 # The code that decides what a training gives.
-TRAINING_CODE = ("posa_vla.model", "posa_vla.training", "posa_vla.policy", "posa_vla.dataset.loader")
+TRAINING_CODE = (
+    "posa_vla.model",
+    "posa_vla.training",
+    "posa_vla.policy",
+    "posa_vla.dataset.loader",
+    "posa_vla.dataset.augment",
+)
 
 
 def training_inputs(data_version: str, params: Params) -> dict[str, Any]:

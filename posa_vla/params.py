@@ -156,6 +156,10 @@ class TrainParams(Closed):
     shift: int = Field(default=3, ge=0)
     # Strength of the colour jitter, 0 for none.
     jitter: float = Field(default=0.1, ge=0, le=1)
+    # Largest share of an image's side that is cut off before the rest is enlarged, the labels with it; 0 for none.
+    crop: float = Field(default=0, ge=0, le=0.5)
+    # Share of images into whose background, away from the anchors, another image is mixed; 0 for none.
+    background: float = Field(default=0, ge=0, le=1)
     seed: int = Field(default=0, ge=0)
     # Ray Train workers and CPU threads of each.
     workers: int = Field(default=2, ge=1)

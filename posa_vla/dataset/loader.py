@@ -1,8 +1,8 @@
-"""Batches: gathered from memory-mapped shards, sampled reproducibly, augmented as whole tensors."""
+"""Batches: gathered from memory-mapped shards, sampled reproducibly."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -141,56 +141,3 @@ class BatchSampler:
             pieces.append(piece)
             position += len(piece)
         return torch.cat(pieces)[self._rank :: self._world]
-
-
-def _shift(images: Tensor, offsets: Tensor, shift: int) -> Tensor:
-    """Moves each image by its own (right, down) offset in pixels; the edge is repeated.
-
-    Every shifted image is a window of the padded one, so that whole rows of pixels are copied.
-    """
-    count, height, width, channels = images.shape
-    left, right = (edge.expand(-1, -1, shift, -1) for edge in (images[:, :, :1], images[:, :, -1:]))
-    wide = torch.cat([left, images, right], dim=2)
-    above, below = (edge.expand(-1, shift, -1, -1) for edge in (wide[:, :1], wide[:, -1:]))
-    padded = torch.cat([above, wide, below], dim=1).flatten(2)
-    windows = padded.unfold(1, height, 1).unfold(2, width * channels, channels)
-    return windows[torch.arange(count), shift - offsets[:, 1], shift - offsets[:, 0]].reshape(images.shape)
-
-
-def _jitter(images: Tensor, generator: torch.Generator, strength: float) -> Tensor:
-    """Random contrast about mid-grey, brightness, and a gain of each colour half as strong, one draw an image."""
-    count = len(images)
-    contrast = 1 + strength * (2 * torch.rand(count, 1, 1, 1, generator=generator) - 1)
-    gain = 1 + 0.5 * strength * (2 * torch.rand(count, 1, 1, 3, generator=generator) - 1)
-    brightness = 127.5 * strength * (2 * torch.rand(count, 1, 1, 1, generator=generator) - 1)
-    scale = contrast * gain
-    # One multiplication and one addition a pixel; the half rounds to nearest on the way back to integers.
-    offset = (127.5 * (1 - contrast) + brightness) * gain + 0.5
-    return images.float().mul_(scale).add_(offset).clamp_(0, 255).to(torch.uint8)
-
-
-def augment(batch: Batch, generator: torch.Generator, shift: int, jitter: float) -> Batch:
-    """Shifts and recolours every image by its own draw; anchor points move with their image.
-
-    Args:
-        batch: Samples.
-        generator: Source of all randomness.
-        shift: Largest shift along each axis, pixels; 0 for none.
-        jitter: Strength of the colour change, 0 for none.
-
-    Returns:
-        A batch with new images and anchors; a point that left its image is not valid any more.
-    """
-    images, points, valid = dict(batch.images), dict(batch.anchor_points), dict(batch.anchor_valid)
-    for role, picture in batch.images.items():
-        if shift:
-            offsets = torch.randint(-shift, shift + 1, (len(picture), 2), generator=generator)
-            picture = _shift(picture, offsets, shift)
-            size = torch.tensor([picture.shape[2], picture.shape[1]])
-            moved = points[role] + offsets[:, None, :]
-            inside = ((moved >= 0) & (moved < size)).all(dim=-1)
-            points[role], valid[role] = moved, valid[role] & inside
-        if jitter:
-            picture = _jitter(picture, generator, jitter)
-        images[role] = picture
-    return replace(batch, images=images, anchor_points=points, anchor_valid=valid)

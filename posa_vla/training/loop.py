@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from posa_vla.console import progress
-from posa_vla.dataset.loader import Batch, BatchSampler, PackedDataset, augment
+from posa_vla.dataset.augment import augment
+from posa_vla.dataset.loader import Batch, BatchSampler, PackedDataset
 from posa_vla.errors import BadInput, PosaError
 from posa_vla.files import new_folder
 from posa_vla.model.losses import Objective, Targets
@@ -124,7 +125,8 @@ class Trainer:
         """
         generator = torch.Generator().manual_seed((self.params.seed * 2**24 + self.step) * 2**10 + self.rank)
         batch = self.train_data.sample(self.sampler.indices(self.step))
-        batch = augment(batch, generator, self.params.shift, self.params.jitter)
+        drawn = {"crop": self.params.crop, "background": self.params.background}
+        batch = augment(batch, generator, self.params.shift, self.params.jitter, **drawn)
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.step, self.params)
         result = self._loss(self.distributed, batch, generator, self.step < self.params.anchor_only_steps)

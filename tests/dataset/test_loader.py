@@ -9,7 +9,7 @@ from factories import make_embodiment, make_episode
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from posa_vla.dataset.loader import Batch, BatchSampler, PackedDataset, augment
+from posa_vla.dataset.loader import BatchSampler, PackedDataset
 from posa_vla.dataset.pack import pack_episodes
 from posa_vla.errors import BadInput
 from posa_vla.params import PrepareParams
@@ -97,75 +97,3 @@ def test_a_resumed_sampler_goes_on_with_the_same_batches():
 def test_nothing_to_draw_from_is_bad_input():
     with pytest.raises(BadInput, match="from 0 frames"):
         BatchSampler(0, 8, 0)
-
-
-def marked_batch(u: float, v: float, count: int = 64, size: int = 12) -> Batch:
-    """Black images with one white pixel, and anchors in the middle of it."""
-    images = torch.zeros(count, size, size, 3, dtype=torch.uint8)
-    images[:, int(v), int(u)] = 255
-    points = torch.tensor([u, v]).repeat(count, 2, 1)
-    return Batch(
-        images={"head": images},
-        state=torch.zeros(count, 1),
-        action=torch.zeros(count, 1, 1),
-        action_valid=torch.ones(count, 1, dtype=torch.bool),
-        caption=torch.zeros(count, dtype=torch.int64),
-        anchor_points={"head": points},
-        anchor_valid={"head": torch.ones(count, 2, dtype=torch.bool)},
-    )
-
-
-def test_anchor_points_move_with_what_they_mark():
-    moved = augment(marked_batch(6.5, 4.5), torch.Generator().manual_seed(0), shift=3, jitter=0)
-    points = moved.anchor_points["head"]
-    assert len({tuple(p) for p in points[:, 0].tolist()}) > 20
-    for image, (u, v) in zip(moved.images["head"], points[:, 0].tolist(), strict=True):
-        assert image.sum() == 3 * 255
-        assert image[int(v), int(u)].tolist() == [255, 255, 255]
-    assert moved.anchor_valid["head"].all()
-
-
-def test_a_point_that_leaves_the_image_is_not_valid():
-    moved = augment(marked_batch(0.5, 11.5), torch.Generator().manual_seed(0), shift=3, jitter=0)
-    points, valid = moved.anchor_points["head"], moved.anchor_valid["head"]
-    inside = ((points >= 0) & (points < 12)).all(dim=-1)
-    assert torch.equal(valid, inside)
-    assert valid.any()
-    assert not valid.all()
-
-
-def test_what_was_not_valid_stays_so():
-    batch = marked_batch(6.5, 4.5)
-    batch.anchor_valid["head"][:, 0] = False
-    moved = augment(batch, torch.Generator().manual_seed(0), shift=2, jitter=0.1)
-    assert not moved.anchor_valid["head"][:, 0].any()
-    assert moved.anchor_valid["head"][:, 1].all()
-
-
-def test_a_shift_repeats_the_edge():
-    batch = marked_batch(6.5, 4.5)
-    ramp = torch.arange(12, dtype=torch.uint8)[None, None, :, None].expand(64, 12, 12, 3)
-    batch.images["head"] = ramp.contiguous()
-    moved = augment(batch, torch.Generator().manual_seed(0), shift=3, jitter=0)
-    offsets = moved.anchor_points["head"][:, 0, 0] - 6.5
-    for image, offset in zip(moved.images["head"], offsets.long().tolist(), strict=True):
-        assert image[0, :, 0].tolist() == [min(max(c - offset, 0), 11) for c in range(12)]
-
-
-def test_jitter_changes_images_moderately_and_only_images():
-    batch = marked_batch(6.5, 4.5)
-    batch.images["head"] = torch.full((64, 12, 12, 3), 128, dtype=torch.uint8)
-    changed = augment(batch, torch.Generator().manual_seed(0), shift=0, jitter=0.1)
-    values = changed.images["head"].float().mean(dim=(1, 2))
-    assert values.std() > 2
-    assert (values - 128).abs().max() < 128 * 0.1 + 128 * 0.06 + 3
-    assert torch.equal(changed.anchor_points["head"], batch.anchor_points["head"])
-    assert (batch.images["head"] == 128).all()
-
-
-def test_no_augmentation_changes_nothing_and_a_seed_fixes_it():
-    batch = marked_batch(6.5, 4.5)
-    same = augment(batch, torch.Generator().manual_seed(0), shift=0, jitter=0)
-    assert torch.equal(same.images["head"], batch.images["head"])
-    twice = [augment(batch, torch.Generator().manual_seed(5), shift=2, jitter=0.2).images["head"] for _ in range(2)]
-    assert torch.equal(*twice)
