@@ -119,7 +119,8 @@ def say(text: str) -> None:
 
 def reserve_stdout() -> None:
     """Keeps standard output for `print_json`: what libraries and child processes print there goes to standard error."""
-    global _reserved
+    global _reserved, _printed
+    _printed = False
     if _reserved is None:
         sys.stdout.flush()
         _reserved = os.fdopen(os.dup(1), "w")

@@ -87,7 +87,7 @@ def make_episode(
         fps=10.0,
         cameras=tracks,
         state=position.astype(np.float32),
-        action=np.stack([steps[:, 0].astype(np.float32), command], axis=1),
+        action=np.stack([np.append(steps[1:, 0], 0).astype(np.float32), command], axis=1),
         end_effector=end_effector if calibrated else None,
         gripper=command.copy() if calibrated else None,
         scene={"task": "pick", "seed": int(rng.integers(2**31))} if scene is None else scene,

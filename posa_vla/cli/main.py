@@ -102,7 +102,7 @@ def main(arguments: list[str] | None = None) -> None:
             raise
         message, code = f"the disk is full: {error}; make room and run the same command again, it continues", 1
     console.say(f"error: {message}")
-    if as_json:
+    if as_json and not console.printed_json():
         console.print_json({"error": {"message": message, "exit_code": code}})
     sys.exit(code)
 

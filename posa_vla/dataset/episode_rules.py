@@ -88,7 +88,8 @@ def _times(episode: Episode, rules: ValidateParams) -> Iterator[Remark]:
     if (longest := float(steps.max()) / period) > rules.dropped_frames.threshold:
         frame = int(steps.argmax()) + 1
         yield "dropped-frames", frame, f"{steps.max():.3f} s between two frames, about {round(longest) - 1} are missing"
-    if (jitter := float(steps.std()) / period) > rules.fps_jitter.threshold:
+    usual = steps[steps <= rules.dropped_frames.threshold * period]  # a gap is a gap, and no shaky clock
+    if len(usual) and (jitter := float(usual.std()) / period) > rules.fps_jitter.threshold:
         yield "fps-jitter", None, f"the time between frames varies by {100 * jitter:.0f} % of {period:.4f} s"
     if abs(float(np.median(steps)) / period - 1) > _OTHER_RATE:
         yield "timestamps", None, f"frames come at {1 / np.median(steps):.2f} Hz, declared are {episode.fps:g}"

@@ -1,0 +1,155 @@
+"""Each rule finds its fault, says where, and leaves the good episode beside it alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from factories import make_embodiment, make_episode
+
+from posa_vla.dataset.findings import FIXED, REMEDIES
+from posa_vla.dataset.split import EVALUATION_SEEDS, split_of
+from posa_vla.dataset.validate import validate
+from posa_vla.episodes.episode import Episode
+from posa_vla.episodes.store import EpisodeStore
+from posa_vla.errors import BadInput
+from posa_vla.params import RuleParams, ValidateParams
+
+EMBODIMENT = make_embodiment()
+
+
+def good(seed: int = 1, frames: int = 40) -> Episode:
+    return make_episode(np.random.default_rng(seed), frames=frames)
+
+
+def with_images(episode: Episode, change: Callable[[np.ndarray], np.ndarray]) -> Episode:
+    head = episode.cameras["head"]
+    return replace(episode, cameras={**episode.cameras, "head": replace(head, images=change(np.array(head.images)))})
+
+
+def held_still(images: np.ndarray) -> np.ndarray:
+    images[10:30] = images[10]
+    return images
+
+
+def camera_moved(episode: Episode) -> Episode:
+    head = episode.cameras["head"]
+    assert head.pose is not None
+    pose = head.pose.copy()
+    pose[:, 0] += 0.1
+    return replace(episode, cameras={**episode.cameras, "head": replace(head, pose=pose)})
+
+
+def jumped(episode: Episode) -> Episode:
+    state = np.cumsum(np.full_like(episode.state, 0.001), axis=0)
+    state[20:, 1] += 0.3
+    return replace(episode, state=state)
+
+
+def reversed_action(episode: Episode) -> Episode:
+    return replace(episode, action=episode.action * np.array([-1, 1], np.float32))
+
+
+def timed(episode: Episode, change: Callable[[np.ndarray], np.ndarray]) -> Episode:
+    times = change(np.arange(len(episode)) / episode.fps).astype(np.float32)
+    return replace(episode, timestamps=times.astype(np.float64))
+
+
+def in_evaluation(episode: Episode) -> Episode:
+    return replace(episode, scene={"task": "pick", "seed": EVALUATION_SEEDS[5]})
+
+
+def nearly_the_same(_: Episode) -> Episode:
+    first = good(0)
+    return replace(first, state=first.state + np.float32(1e-6), scene={"task": "pick", "seed": 12345})
+
+
+FAULTS: dict[str, tuple[Callable[[], Episode], str]] = {
+    "black": (lambda: with_images(good(), lambda i: i // 64), "head: 100 % of the frames are black"),
+    "overexposed": (lambda: with_images(good(), lambda i: np.full_like(i, 254)), "mostly white"),
+    "frozen-frames": (lambda: with_images(good(), held_still), "head: the picture stands still for 1.9 s"),
+    "repeated-frames": (lambda: with_images(good(), lambda i: i[np.arange(40) // 2 * 2]), "frames repeat"),
+    "calibration-drift": (lambda: camera_moved(good()), "head: the picture moves"),
+    "jumps": (lambda: jumped(good()), "state y moves by 0.30"),
+    "action-state": (lambda: reversed_action(good()), "action delta_x and what follows it correlate by -1.00"),
+    "dropped-frames": (lambda: timed(good(), lambda t: t + 0.3 * (t > 2)), "about 3 are missing"),
+    "fps-jitter": (
+        lambda: timed(good(), lambda t: t + 0.04 * np.sin(np.arange(40) * 2.4)),
+        "the time between frames varies",
+    ),
+    "timestamps": (lambda: timed(good(), lambda t: np.minimum(t, 1.0)), "the one before at"),
+    "scene-leakage": (lambda: in_evaluation(good()), "candidates are evaluated on"),
+    "near-duplicate": (lambda: nearly_the_same(good()), "differs from episode 0"),
+}
+
+
+@pytest.mark.parametrize("rule", FAULTS)
+def test_a_rule_finds_its_fault_and_blames_nobody_else(tmp_path: Path, rule: str):
+    make, words = FAULTS[rule]
+    store = EpisodeStore(tmp_path / "store")
+    store.append([good(0), make()], EMBODIMENT)
+    findings = validate(store.root)["findings"]
+    mine = [finding for finding in findings if finding["rule"] == rule]
+    assert [finding["episode"] for finding in mine] == [1]
+    assert words in mine[0]["value"]
+    # A picture that is all black or white also stands still; nothing else may follow from one fault.
+    others = {f["rule"] for f in findings} - {rule}
+    assert others <= {"frozen-frames", "calibration-drift", "jumps"}, findings
+    assert all(finding["episode"] == 1 for finding in findings)
+
+
+def test_every_rule_has_a_remedy_and_every_remedy_a_rule():
+    assert set(REMEDIES) == {name.replace("_", "-") for name in ValidateParams.model_fields}
+    assert not set(FIXED) & set(REMEDIES)
+
+
+def test_severities_and_thresholds_are_parameters(tmp_path):
+    store = EpisodeStore(tmp_path / "store")
+    store.append([good(0), with_images(good(1), held_still)], EMBODIMENT)
+    strict = ValidateParams(frozen_frames=RuleParams(severity="severe", threshold=0.5))
+    off = ValidateParams(frozen_frames=RuleParams(severity="off"))
+    assert [row["episode"] for row in validate(store.root, strict)["quarantined"]] == [1]
+    assert "frozen-frames" not in validate(store.root, off)["rules"]
+
+
+def test_nearly_the_same_episode_on_both_sides_is_kept_out_of_training_alone(tmp_path):
+    rng = np.random.default_rng(0)
+    episodes = [make_episode(rng, frames=40) for _ in range(12)]
+    held = next(e for e in episodes if split_of(e, 0.3) == "validation")
+    seeds = ({"task": "pick", "seed": seed} for seed in range(1000))
+    other = next(c for c in (replace(held, scene=scene) for scene in seeds) if split_of(c, 0.3) == "train")
+    store = EpisodeStore(tmp_path / "store")
+    store.append([held, other], EMBODIMENT)
+    report = validate(store.root, validation_fraction=0.3)
+    assert set(report["rules"]) == {"near-duplicate", "scene-leakage"}
+    assert [row["episode"] for row in report["quarantined"]] == [1]
+
+
+def test_a_released_episode_counts_again_and_its_reason_stays(tmp_path):
+    store = EpisodeStore(tmp_path / "store")
+    store.append([good(0), with_images(good(1), lambda i: i // 64)], EMBODIMENT)
+    before = validate(store.root)
+    (finding,) = [f for f in before["findings"] if f["severity"] == "severe"]
+    with pytest.raises(BadInput, match="needs a reason"):
+        store.quarantine.release(finding["digest"], ["black"], " ")
+    store.quarantine.release(finding["digest"], ["black"], "the lamp was off, the arm is seen by the wrist camera")
+    after = validate(store.root)
+    assert (len(before["quarantined"]), after["quarantined"]) == (1, [])
+    assert after["store_digest"] != before["store_digest"]
+    (released,) = [f for f in after["findings"] if f["rule"] == "black"]
+    assert "the lamp was off" in released["released"]
+
+
+def test_what_was_found_of_a_batch_is_kept_until_rules_or_robot_change(tmp_path):
+    store, cache = EpisodeStore(tmp_path / "store"), tmp_path / "validated"
+    store.append([good(0), with_images(good(1), held_still)], EMBODIMENT)
+    first = validate(store.root, cache=cache)
+    assert validate(store.root, cache=cache) == first == validate(store.root)
+    narrow = EMBODIMENT.model_dump()
+    narrow["state"][0] |= {"low": -0.001, "high": 0.001}
+    changed = type(EMBODIMENT).model_validate(narrow)
+    assert "limits-nonsense" in validate(store.root, embodiment=changed, cache=cache)["rules"]
+    assert validate(store.root, cache=cache) == first
