@@ -1,5 +1,5 @@
 # Everything a newcomer needs; each target sets up first. `make` alone lists them.
-.PHONY: help setup demo test lint lock stack stack-test stack-survival clean
+.PHONY: help setup demo test test-long lint lock stack stack-test stack-survival clean
 PRESET ?= demo
 
 help: ## this list
@@ -12,7 +12,10 @@ demo: setup ## the whole loop: demonstrations to a verified policy on a simulate
 	@.venv/bin/posa retrain --preset $(PRESET)
 
 test: setup ## the tests, one run of the whole loop among them
-	@.venv/bin/python -m pytest
+	@.venv/bin/python -m pytest -m "not long"
+
+test-long: setup ## what make test leaves out: more of the same faults
+	@.venv/bin/python -m pytest -m long
 
 lint: setup ## style, types (Python 3.11 and 3.12), layers, secrets
 	@infra/lint.sh

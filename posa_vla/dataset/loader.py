@@ -79,6 +79,11 @@ class PackedDataset:
     def __len__(self) -> int:
         return len(self._state)
 
+    @property
+    def labelled(self) -> bool:
+        """Whether any frame has an anchor label."""
+        return any(bool(valid.any()) for valid in self._valid.values())
+
     def sample(self, indices: Tensor) -> Batch:
         """The samples that start at given frames.
 

@@ -82,6 +82,8 @@ class Trainer:
         self.captions = prepared.captions
         self.train_data = PackedDataset(data, "train", params.model.horizon)
         self.validation_data = PackedDataset(data, "validation", params.model.horizon)
+        # Without any anchor label there is nothing that steps on the anchor loss alone could learn.
+        self.anchor_only_steps = self.params.anchor_only_steps if self.train_data.labelled else 0
         self.sampler = BatchSampler(len(self.train_data), self.params.batch, self.params.seed, rank, world)
         self.model = new_model(prepared, params, self.params.seed).to(self.device)
         self.state_units = Standardise(prepared.normalisation.state).to(self.device)
@@ -129,7 +131,7 @@ class Trainer:
         batch = augment(batch, generator, self.params.shift, self.params.jitter, **drawn)
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.step, self.params)
-        result = self._loss(self.distributed, batch, generator, self.step < self.params.anchor_only_steps)
+        result = self._loss(self.distributed, batch, generator, self.step < self.anchor_only_steps)
         self.optimizer.zero_grad(set_to_none=True)
         result["loss"].backward()  # type: ignore[no-untyped-call]  # torch ships it untyped
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from lerobot_datasets import make_v21
@@ -53,7 +54,13 @@ MOMENTS: dict[str, Callable[[Path], bool]] = {
 }
 
 
-@pytest.mark.parametrize("moment", MOMENTS)
+def moments() -> list[Any]:
+    """The first is in every run of the tests, the others take long."""
+    first, *others = MOMENTS
+    return [first, *(pytest.param(moment, marks=pytest.mark.long) for moment in others)]
+
+
+@pytest.mark.parametrize("moment", moments())
 def test_killed_at_any_moment_the_same_command_ends_the_same(dataset, expected, tmp_path, moment):
     workspace = tmp_path / "workspace"
     victim = subprocess.Popen(command(dataset, workspace), stderr=subprocess.DEVNULL, start_new_session=True)
@@ -74,6 +81,7 @@ def test_killed_at_any_moment_the_same_command_ends_the_same(dataset, expected, 
     assert not list(home.glob("episodes/drafts/*"))
 
 
+@pytest.mark.long
 def test_two_ingestions_at_once_neither_corrupt_nor_wait_for_ever(dataset, tmp_path):
     other = make_v21(tmp_path / "other", seed=700)
     workspace = tmp_path / "workspace"

@@ -46,7 +46,10 @@ def endpoint() -> Iterator[str]:
         yield address
 
 
-@pytest.mark.parametrize("how", ["drop", "500", "503", "slow"])
+LONG = [pytest.param(how, marks=pytest.mark.long) for how in ("500", "503", "slow")]
+
+
+@pytest.mark.parametrize("how", ["drop", *LONG])
 def test_a_version_goes_through_a_bad_network_and_comes_back(endpoint, tmp_path, monkeypatch, how):
     remote = f"s3://bucket/{how}"
     with spoilt(endpoint, how, every=5) as bad:

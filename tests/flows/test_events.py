@@ -183,7 +183,7 @@ def test_a_batch_that_came_starts_the_flow_that_proposes(
     ensure_automations(hook.url)
     before = {run.id for run in _runs(NAME)}
     rng = np.random.default_rng(7)
-    monkeypatch.setattr("posa_vla.sim.collect.collect", lambda *_: [make_episode(rng) for _ in range(3)])
+    monkeypatch.setattr("posa_vla.sim.collect.collect", lambda *_, learner: [make_episode(rng) for _ in range(3)])
     collect_demonstrations(place.retraining)
     collect_demonstrations(place.retraining)  # reused: nothing came
 
