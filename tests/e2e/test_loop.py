@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).parents[2]
 STEPS = ["collect", "version", "train", "bundle", "evaluate", "decide", "register", "release", "robot"]
@@ -155,6 +156,29 @@ def test_a_policy_is_evaluated_alone(finished: tuple[Path, dict[str, Any]]) -> N
     assert result["evaluation"]["episodes"] == first["evaluation"]["episodes"]
     assert result["evaluation"]["success_rate"] == first["evaluation"]["success_rate"]
     assert Path(result["out"], "evidence.json").is_file()
+
+
+def test_what_a_model_was_made_of_comes_back(finished: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
+    home, first = finished
+    shutil.rmtree(home / "data")
+    out = tmp_path / "again"
+    code, result, errors = posa(home, "reproduce", first["model_version"], "--out", str(out), "--fetch-only")
+    assert code == 0, errors
+    assert (Path(result["data"]).name, result["data_version"]) == (first["data_version"], "data-v1")
+    assert yaml.safe_load((out / "params.yaml").read_text())["train"]["steps"] == 30
+    # What was found of the data stands with the run that used them.
+    assert len(list(home.glob("mlflow/artifacts/*/*/artifacts/data/report.html"))) == 1
+    code, _, errors = posa(home, "reproduce", "99", "--out", str(tmp_path / "none"))
+    assert code == 2
+    assert "has no version '99'" in errors
+
+
+@pytest.mark.long
+def test_a_registered_model_is_made_again_bit_for_bit(finished: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
+    home, first = finished
+    code, result, errors = posa(home, "reproduce", first["model_version"], "--out", str(tmp_path / "again"))
+    assert code == 0, errors
+    assert result["identical"] is True
 
 
 # Long enough to be killed in its middle.

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
+import shutil
+import signal
 import time
 from pathlib import Path
 
@@ -76,3 +80,32 @@ def test_nothing_goes_where_it_cannot_be_told_what_is_needed(workspace):
     with pytest.raises(PosaError, match="neither cache nor remote"):
         clean_up(workspace, RetentionParams(), dry_run=False)
     assert [sorted(place.rglob("*")) for place in places] == before
+
+
+def _die_at(workspace: Workspace, removals: int) -> None:
+    rmtree, count = shutil.rmtree, 0
+
+    def counted(path: Path, ignore_errors: bool = False) -> None:
+        nonlocal count
+        if Path(path).name.startswith(".removed-"):
+            if count == removals:
+                os.kill(os.getpid(), signal.SIGKILL)
+            count += 1
+        rmtree(path, ignore_errors=ignore_errors)
+
+    shutil.rmtree = counted  # type: ignore[assignment]  # counts, then dies for real
+    clean_up(workspace, RetentionParams(), dry_run=False)
+    os._exit(0)
+
+
+@pytest.mark.fault
+def test_killed_at_a_removal_nothing_is_half_there(workspace):
+    process = multiprocessing.get_context("fork").Process(target=_die_at, args=(workspace, 0))
+    process.start()
+    process.join(60)
+    assert process.exitcode == -signal.SIGKILL
+    left = [folder for folder in workspace.data.iterdir() if not folder.name.startswith(".removed-")]
+    assert all((folder / "manifest.json").is_file() for folder in left)
+    clean_up(workspace, RetentionParams(), dry_run=False)
+    assert not list(workspace.home.rglob(".removed-*"))
+    assert verify(workspace)["ok"]
