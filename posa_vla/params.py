@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from posa_vla.errors import BadInput, did_you_mean
 from posa_vla.schema import Closed, parse, read_yaml
@@ -117,24 +117,66 @@ class PrepareParams(Closed):
     sigma_end: float = Field(default=1 / 15, gt=0)
 
 
+class EncoderParams(Closed):
+    """Where the visual and the language features come from."""
+
+    # `scratch`: a convolutional network and word pieces, trained with the policy. `pretrained`: CLIP and DINOv2.
+    kind: Literal["scratch", "pretrained"] = "scratch"
+    # Local folders or names on a hub, with the commits that are taken there.
+    clip: str = "openai/clip-vit-base-patch16"
+    clip_revision: str = "57c216476eefef5ab752ec549e440a49ae4ae5f3"
+    dino: str = "facebook/dinov2-base"
+    dino_revision: str = "f9e44c814b77203eaa57a6bdbbd535f21ede1415"
+    # Features that the action head sees: DINOv2's, or CLIP's own (the paper's variant for LIBERO).
+    dense: Literal["dinov2", "clip"] = "dinov2"
+    # What of pretrained encoders is trained: nothing, low-rank updates of the attention (LoRA), or all.
+    tuning: Literal["frozen", "lora", "full"] = "frozen"
+    lora_rank: int = Field(default=8, ge=1)
+
+
 class ModelParams(Closed):
     """Architecture of PosA-VLA; stored inside every bundle."""
 
-    preset: Literal["small"] = "small"
-    # Anchor grid: patches along each side. At 64 px, 8 leaves Omega+ empty on a third of the frames, 16 never does.
+    encoders: EncoderParams = EncoderParams()
+    # Anchor grid of the scratch encoder: patches along each side. At 64 px, 8 leaves Omega+ empty on a third of the
+    # frames, 16 never does. A pretrained encoder has its own.
     grid: int = Field(default=16, ge=4)
-    # Width of the visual features and of the text and pose embeddings.
+    # Width of the attended visual features and of the text and pose embeddings.
     width: int = Field(default=64, ge=16)
+    # Attention channels: both, or the task's alone (the paper's ablation "without end-effector attention").
+    channels: Literal["both", "task"] = "both"
+    # How the channels gate the action head's features (Eq. 12): by the larger one, by their sum, each in a stream of
+    # tokens of its own, or not at all.
+    gate: Literal["max", "sum", "streams", "none"] = "max"
+    # Whether each channel adds a token: its attended feature and the image position that it points at.
+    anchor_tokens: bool = True
+    # Gated cells pooled into a token, along each side.
+    pool: int = Field(default=2, ge=1)
     # Flow-matching transformer.
     flow_layers: int = Field(default=3, ge=1)
     flow_width: int = Field(default=128, ge=16)
     flow_heads: int = Field(default=4, ge=1)
     # Actions in a chunk.
     horizon: int = Field(default=8, ge=1)
-    # Euler steps at inference.
+    # Integration at inference: steps, and Euler's method or Heun's (two evaluations a step).
     flow_steps: int = Field(default=6, ge=1)
+    solver: Literal["euler", "heun"] = "euler"
     # Whether the pose encoder's embedding joins the text in the attention queries (see docs/architecture.md).
     pose_query: bool = True
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_preset(cls, value: Any) -> Any:
+        # Bundles and runs of before the encoders could be chosen name the only preset that there was.
+        if isinstance(value, dict) and value.get("preset") == "small":
+            return {name: item for name, item in value.items() if name != "preset"}
+        return value
+
+    @model_validator(mode="after")
+    def _heads_divide(self) -> ModelParams:
+        if self.flow_width % self.flow_heads:
+            raise ValueError(f"flow_width {self.flow_width} must be a multiple of flow_heads {self.flow_heads}")
+        return self
 
 
 class TrainParams(Closed):
@@ -152,6 +194,9 @@ class TrainParams(Closed):
     # L = L_action + anchor_weight * L_anchor (Eq. 17); L_anchor = alpha L_focal + (1 - alpha) L_contrastive (Eq. 11).
     anchor_weight: float = Field(default=1.0, ge=0)
     anchor_alpha: float = Field(default=0.5, ge=0, le=1)
+    # Noise and flow time are drawn this often for each observation: where the encoders are most of the cost, more
+    # draws lower the variance of the action loss for little more.
+    flow_draws: int = Field(default=4, ge=1)
     # Random shift of every image, pixels, the labels with it.
     shift: int = Field(default=3, ge=0)
     # Strength of the colour jitter, 0 for none.

@@ -7,15 +7,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-CHANNELS = ("task", "end")
-
 
 @dataclass(frozen=True)
 class AnchorMaps:
     """Attention logits and maps.
 
     Attributes:
-        logits: (B, C, 2, h, w) for C cameras and the channels task, end-effector.
+        logits: (B, C, K, h, w) for C cameras and K channels: task, and end-effector where there is one.
         maps: sigmoid of the logits, M in [0, 1].
     """
 
@@ -31,16 +29,17 @@ class AnchorAttention(nn.Module):
     for a softmax, which would be constant over a single text token.
     """
 
-    def __init__(self, width: int, cameras: int, *, pose_query: bool) -> None:
+    def __init__(self, width: int, cameras: int, channels: int, *, pose_query: bool) -> None:
         super().__init__()
         self.pose_query = pose_query
+        self.channels = channels
         self.query = nn.ModuleList(
-            nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.Linear(width, width)) for _ in CHANNELS
+            nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.Linear(width, width)) for _ in range(channels)
         )
         self.key = nn.Sequential(nn.Conv2d(width, width, 1), nn.ReLU(), nn.Conv2d(width, width, 1))
         self.camera = nn.Parameter(torch.randn(cameras, width) * 0.02)
         # sigmoid(-3): the maps start nearly closed, as the labels are nearly everywhere
-        self.bias = nn.Parameter(torch.full((len(CHANNELS),), -3.0))
+        self.bias = nn.Parameter(torch.full((channels,), -3.0))
         self.scale = width**-0.5
 
     def forward(self, features: Tensor, text: Tensor, gripper_text: Tensor, pose: Tensor) -> AnchorMaps:
@@ -54,10 +53,10 @@ class AnchorAttention(nn.Module):
         """
         batch, cameras, width, h, w = features.shape
         queries = []
-        for channel, source in zip(self.query, (text, gripper_text.expand_as(text)), strict=True):
+        for channel, source in zip(self.query, (text, gripper_text.expand_as(text)), strict=False):
             queries.append(channel(source + pose if self.pose_query else source))
-        query = torch.stack(queries, 1)[:, None] + self.camera[None, :, None]  # (B, C, 2, d)
+        query = torch.stack(queries, 1)[:, None] + self.camera[None, :, None]  # (B, C, K, d)
         keys = self.key(features.flatten(0, 1)).reshape(batch * cameras, width, h * w)
-        logits = torch.bmm(query.reshape(batch * cameras, len(CHANNELS), width), keys) * self.scale
-        logits = logits.view(batch, cameras, len(CHANNELS), h, w) + self.bias[:, None, None]
+        logits = torch.bmm(query.reshape(batch * cameras, self.channels, width), keys) * self.scale
+        logits = logits.view(batch, cameras, self.channels, h, w) + self.bias[:, None, None]
         return AnchorMaps(logits, logits.sigmoid())

@@ -50,11 +50,11 @@ def anchor_features(features: Tensor, labels: Tensor, valid: Tensor) -> Tensor:
 
     Args:
         features: (B, C, d, h, w).
-        labels: (B, C, 2, h, w).
-        valid: (B, C, 2) bool.
+        labels: (B, C, K, h, w).
+        valid: (B, C, K) bool.
 
     Returns:
-        (B, 2, d), over all cameras' Omega+ together; zero where Omega+ is empty.
+        (B, K, d), over all cameras' Omega+ together; zero where Omega+ is empty.
     """
     omega = ((labels > OMEGA_THRESHOLD) & valid[..., None, None]).to(features.dtype)
     total = torch.einsum("bcdhw,bckhw->bkd", features, omega)
@@ -67,13 +67,16 @@ def contrastive_loss(text: Tensor, gripper_text: Tensor, anchors: Tensor, captio
     Args:
         text: (B, d) f_x.
         gripper_text: (1, d) f_e.
-        anchors: (B, 2, d) v_obj, v_end.
+        anchors: (B, 2, d) v_obj, v_end, or (B, 1, d) v_obj where the task's is the only channel: z = [f_x; v_obj].
         captions: (B,) caption numbers.
         theta: Learned log temperature.
     """
     if len(text) < 2:
         return text.sum() * 0.0
-    z = F.normalize(torch.cat([text, gripper_text.expand_as(text), anchors[:, 1], anchors[:, 0]], dim=1), dim=1)
+    parts = [text, anchors[:, 0]]
+    if anchors.shape[1] == 2:
+        parts = [text, gripper_text.expand_as(text), anchors[:, 1], anchors[:, 0]]
+    z = F.normalize(torch.cat(parts, dim=1), dim=1)
     scores = z @ z.T / theta.exp()
     same = (captions[:, None] == captions[None, :]).to(scores.dtype)
     pairs = ~torch.eye(len(text), dtype=torch.bool, device=text.device)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from posa_vla.params import ModelParams
 from posa_vla.schema import Closed
@@ -12,6 +12,8 @@ from posa_vla.schema import Closed
 
 class ModelConfig(Closed):
     """Architecture and interface of one trained PosA-VLA.
+
+    Version 1 is read too: its text is hashed word by word, and all that its `params` do not name is as it was then.
 
     Attributes:
         cameras: Roles, in the order of the model's camera axis.
@@ -21,24 +23,40 @@ class ModelConfig(Closed):
         sigma_task: Label width of the task anchor, fraction of the image's side.
         sigma_end: Label width of the end-effector anchor.
         params: Architecture.
+        tokens: Size of the tokenizer's vocabulary (scratch encoders).
+        pretrained: Architectures of pretrained encoders, `clip` and, unless CLIP serves for both, `dino`: their weights
+            are in the bundle, and nothing is asked of a hub.
     """
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[1, 2] = 2
     architecture: Literal["posa-vla"] = "posa-vla"
-    cameras: list[str]
+    cameras: list[str] = Field(min_length=1)
     image_size: int
     state_dim: int
     action_dim: int
     sigma_task: float
     sigma_end: float
     params: ModelParams
+    tokens: int = Field(default=2048, gt=0)
+    pretrained: dict[str, dict[str, Any]] = Field(default_factory=dict)
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """Attention channels, in order."""
+        return ("task", "end") if self.params.channels == "both" else ("task",)
 
     @model_validator(mode="after")
     def _grid_divides(self) -> ModelConfig:
+        if self.params.encoders.kind == "pretrained":
+            if "clip" not in self.pretrained:
+                raise ValueError("pretrained encoders, and no architecture of CLIP: expected pretrained.clip")
+            return self
         stride, rest = divmod(self.image_size, self.params.grid)
         if rest or stride & (stride - 1):
             raise ValueError(
                 f"image_size {self.image_size} over model.grid {self.params.grid} must be a power of two, "
                 f"for example model.grid={max(self.image_size // 4, 1)}"
             )
+        if self.params.grid % self.params.pool:
+            raise ValueError(f"model.grid {self.params.grid} must be a multiple of model.pool {self.params.pool}")
         return self

@@ -12,10 +12,6 @@ from posa_vla.model.anchor_loss import anchor_features, contrastive_loss, focal_
 from posa_vla.model.flow_transformer import Context
 from posa_vla.model.posa import PosA
 
-# Noise and flow time are drawn this often for each observation: the encoders dominate the cost, and more draws
-# lower the variance of the action loss for little more.
-DRAWS = 4
-
 
 @dataclass(frozen=True)
 class Targets:
@@ -45,11 +41,20 @@ def flow_time(count: int, generator: torch.Generator) -> Tensor:
 class Objective(nn.Module):
     """The loss as a module, so that a distributed wrapper sees one forward pass a step."""
 
-    def __init__(self, model: PosA, *, alpha: float, anchor_weight: float) -> None:
+    def __init__(self, model: PosA, *, alpha: float, anchor_weight: float, draws: int) -> None:
+        """Wraps a model.
+
+        Args:
+            model: To train.
+            alpha: Share of the focal loss in the anchor loss (Eq. 11).
+            anchor_weight: lambda (Eq. 17).
+            draws: Noise and flow times for each observation.
+        """
         super().__init__()
         self.model = model
         self.alpha = alpha
         self.anchor_weight = anchor_weight
+        self.draws = draws
 
     def forward(
         self,
@@ -70,29 +75,30 @@ class Objective(nn.Module):
             generator: Of noise and flow times.
             anchor_only: Whether `loss` is the anchor loss alone (the first steps of a training).
         """
-        config = self.model.config
+        config, channels = self.model.config, len(self.model.config.channels)
         encoded = self.model.encode(images, state, texts)
         points = torch.stack([targets.anchor_points[role] for role in config.cameras], 1)
         valid = torch.stack([targets.anchor_valid[role] for role in config.cameras], 1)
         points = torch.where(valid[..., None], points, torch.zeros_like(points))
-        labels = label_maps(points, config.params.grid, config.image_size, (config.sigma_task, config.sigma_end))
+        labels = label_maps(points, self.model.grid, config.image_size, (config.sigma_task, config.sigma_end))
+        labels, valid = labels[:, :, :channels], valid[:, :, :channels]
         focal = focal_loss(encoded.anchors.logits, labels, valid)
         pooled = anchor_features(encoded.features, labels, valid)
         contrastive = contrastive_loss(encoded.text, encoded.gripper_text, pooled, targets.captions, self.model.theta)
         anchor = self.alpha * focal + (1 - self.alpha) * contrastive
-        action = _action_loss(self.model, encoded.context, targets, generator)
+        action = _action_loss(self.model, encoded.context, targets, generator, self.draws)
         # times zero rather than left out: a distributed reducer expects every parameter in the graph
         loss = self.anchor_weight * anchor + (0.0 if anchor_only else 1.0) * action
         return {"loss": loss, "action": action, "anchor": anchor, "focal": focal, "contrastive": contrastive}
 
 
-def _action_loss(model: PosA, context: Context, targets: Targets, generator: torch.Generator) -> Tensor:
-    action = targets.action.repeat_interleave(DRAWS, 0)
+def _action_loss(model: PosA, context: Context, targets: Targets, generator: torch.Generator, draws: int) -> Tensor:
+    action = targets.action.repeat_interleave(draws, 0)
     noise = torch.randn(action.shape, generator=generator).to(action.device)
     tau = flow_time(len(action), generator).to(action.device)
     noisy = (1 - tau)[:, None, None] * noise + tau[:, None, None] * action
-    velocity = model.flow(noisy, tau, context, DRAWS)
-    weight = targets.action_valid.repeat_interleave(DRAWS, 0)[..., None].to(action.dtype)
+    velocity = model.flow(noisy, tau, context, draws)
+    weight = targets.action_valid.repeat_interleave(draws, 0)[..., None].to(action.dtype)
     squared = (velocity - (action - noise)) ** 2 * weight
     loss: Tensor = squared.sum() / (weight.sum() * action.shape[-1]).clamp(min=1.0)
     return loss

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from posa_vla.model.anchor_attention import CHANNELS, AnchorAttention, AnchorMaps
+from posa_vla.model.anchor_attention import AnchorAttention, AnchorMaps
 from posa_vla.model.config import ModelConfig
+from posa_vla.model.features import VisualFeatures
 from posa_vla.model.flow_transformer import Context, FlowTransformer
 from posa_vla.model.pose_encoder import PoseEncoder
-from posa_vla.model.text import TextEncoder
-from posa_vla.model.vision import VisionEncoder
+from posa_vla.model.tokenizer import Tokenizer
 
 GRIPPER_WORD = "gripper"
 
@@ -38,33 +39,53 @@ class Encoded:
 
 
 class PosA(nn.Module):
-    """The policy network; inputs and outputs are normalised (see `normalisation.py`)."""
+    """The policy network; inputs and outputs are normalised (see `normalisation.py`).
 
-    def __init__(self, config: ModelConfig) -> None:
+    Attributes:
+        vision: (N, H, W, 3) uint8 -> `VisualFeatures`; it says its `grid`, `dense_grid` and `dense_width`.
+        language: (B, L) tokens -> (B, d).
+        tokenizer: Texts to tokens.
+    """
+
+    def __init__(self, config: ModelConfig, vision: nn.Module, language: nn.Module, tokenizer: Tokenizer) -> None:
         super().__init__()
-        p = config.params
+        p, cameras = config.params, len(config.cameras)
         self.config = config
-        self.vision = VisionEncoder(config.image_size, p.grid, p.width)
-        self.language = TextEncoder(p.width)
+        self.tokenizer = tokenizer
+        self.vision = vision
+        self.language = language
+        self.grid, self.dense_grid = _whole(vision, "grid"), _whole(vision, "dense_grid")
+        width = _whole(vision, "dense_width")
         self.pose = PoseEncoder(config.state_dim, p.width)
-        self.attention = AnchorAttention(p.width, len(config.cameras), pose_query=p.pose_query)
+        self.attention = AnchorAttention(p.width, cameras, len(config.channels), pose_query=p.pose_query)
         self.theta = nn.Parameter(torch.tensor(0.07).log())
 
-        self.pool = nn.AvgPool2d(2)
-        cells = p.grid // 2
-        self.patch_token = nn.Linear(p.width, p.flow_width)
-        self.patch_position = nn.Parameter(torch.randn(len(config.cameras), cells * cells, p.flow_width) * 0.02)
-        self.anchor_token = nn.Linear(p.width + 3, p.flow_width)
-        self.anchor_kind = nn.Parameter(torch.randn(len(config.cameras), len(CHANNELS), p.flow_width) * 0.02)
+        self.pool = nn.AvgPool2d(p.pool)
+        self.cells = self.dense_grid // p.pool
+        streams = len(config.channels) if p.gate == "streams" else 1
+        self.patch_token = nn.Linear(width, p.flow_width)
+        self.patch_position = nn.Parameter(torch.randn(cameras, streams * self.cells**2, p.flow_width) * 0.02)
         self.text_token = nn.Linear(p.width, p.flow_width)
         self.pose_token = nn.Linear(p.width, p.flow_width)
-        anchors = len(config.cameras) * len(CHANNELS)
+        summarised = cameras + 2
+        if p.anchor_tokens:
+            self.anchor_token = nn.Linear(p.width + 3, p.flow_width)
+            self.anchor_kind = nn.Parameter(torch.randn(cameras, len(config.channels), p.flow_width) * 0.02)
+            summarised = cameras * len(config.channels) + 1
         self.summary = nn.Sequential(
-            nn.Linear((anchors + 1) * p.flow_width, p.flow_width), nn.GELU(), nn.Linear(p.flow_width, p.flow_width)
+            nn.Linear(summarised * p.flow_width, p.flow_width), nn.GELU(), nn.Linear(p.flow_width, p.flow_width)
         )
         self.flow = FlowTransformer(config.action_dim, p.horizon, p.flow_width, p.flow_layers, p.flow_heads)
-        line = (torch.arange(p.grid) + 0.5) / p.grid * 2 - 1
-        self.register_buffer("cells", torch.stack(torch.meshgrid(line, line, indexing="xy")), False)
+        line = (torch.arange(self.grid) + 0.5) / self.grid * 2 - 1
+        self.register_buffer("places", torch.stack(torch.meshgrid(line, line, indexing="xy")), False)
+
+    def texts(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """f_x (B, d) of B instructions, each different one encoded once, and f_e (1, d)."""
+        distinct = sorted(set(texts))
+        device = self.theta.device
+        encoded = self.language(self.tokenizer([*distinct, GRIPPER_WORD]).to(device))
+        rows = torch.tensor([distinct.index(text) for text in texts], device=device)
+        return encoded[rows], encoded[-1:]
 
     def encode(self, images: Mapping[str, Tensor], state: Tensor, texts: Sequence[str]) -> Encoded:
         """Encodes observations once; the result serves all flow steps.
@@ -74,58 +95,117 @@ class PosA(nn.Module):
             state: (B, S), normalised.
             texts: B instructions.
         """
+        return self.observe(images, state, *self.texts(texts))
+
+    def observe(self, images: Mapping[str, Tensor], state: Tensor, text: Tensor, gripper_text: Tensor) -> Encoded:
+        """`encode` with texts that are encoded already."""
         stacked = torch.stack([images[role] for role in self.config.cameras], 1)
-        features = self.vision(stacked.flatten(0, 1)).unflatten(0, stacked.shape[:2])
-        distinct = sorted(set(texts))
-        encoded = self.language([*distinct, GRIPPER_WORD])
-        text = encoded[[distinct.index(t) for t in texts]]
-        gripper_text = encoded[-1:]
+        seen: VisualFeatures = self.vision(stacked.flatten(0, 1))
+        features = seen.attended.view(*stacked.shape[:2], *seen.attended.shape[1:])
+        dense = seen.dense.view(*stacked.shape[:2], *seen.dense.shape[1:])
         pose = self.pose(state)
         anchors = self.attention(features, text, gripper_text, pose)
-        return Encoded(
-            features, text, gripper_text, anchors, self._context(features, anchors.maps, self.text_token(text), pose)
-        )
+        context = self._context(features, dense, anchors.maps, self.text_token(text), pose)
+        return Encoded(features, text, gripper_text, anchors, context)
 
-    def _context(self, features: Tensor, maps: Tensor, text_token: Tensor, pose: Tensor) -> Context:
-        """Conditions of the action head: F_ref = M * F (gate: the larger channel), f_x, state.
+    def _gated(self, dense: Tensor, maps: Tensor) -> Tensor:
+        """F_ref = M * F_DINO (Eq. 12): (B, C, streams, e, k, l); the maps are resized where the grids differ."""
+        if maps.shape[-2:] != dense.shape[-2:]:
+            size = (dense.shape[-2], dense.shape[-1])
+            maps = F.interpolate(maps.flatten(0, 1), size, mode="bilinear").view(*maps.shape[:3], *size)
+        match self.config.params.gate:
+            case "max":
+                return (dense * maps.amax(2, keepdim=True))[:, :, None]
+            case "sum":
+                return (dense * maps.sum(2, keepdim=True))[:, :, None]
+            case "streams":
+                return dense[:, :, None] * maps[:, :, :, None]
+            case "none":
+                return dense[:, :, None]
 
-        Besides the gated patches, each attention channel gives one token: its attended feature, the image position
-        that it points at (the expectation of the cells' coordinates under M) and how sure it is.
+    def _context(self, features: Tensor, dense: Tensor, maps: Tensor, text_token: Tensor, pose: Tensor) -> Context:
+        """Conditions of the action head: {F_ref, f_x, state} (Eq. 13).
+
+        Besides the gated patches, each attention channel may give one token: its attended feature, the image position
+        that it points at (the expectation of the cells' coordinates under M) and how sure it is. The pooled vector is
+        made of these, or without them of the cameras' mean patches and the text; and of the pose.
         """
         batch, cameras = features.shape[:2]
-        gated = features * maps.amax(2, keepdim=True)
-        patches = self.pool(gated.flatten(0, 1)).flatten(2).transpose(1, 2)
-        patches = self.patch_token(patches).unflatten(0, (batch, cameras)) + self.patch_position
+        gated = self._gated(dense, maps)
+        patches = self.pool(gated.flatten(0, 2)).flatten(2).transpose(1, 2)
+        patches = self.patch_token(patches).view(batch, cameras, -1, self.flow.width) + self.patch_position
+        pose_token = self.pose_token(pose)
+        tokens = [patches.flatten(1, 2), text_token[:, None], pose_token[:, None]]
+        if self.config.params.anchor_tokens:
+            points = self._anchor_tokens(features, maps)
+            tokens.insert(1, points.flatten(1, 2))
+            summary = self.summary(torch.cat([points.flatten(1), pose_token], -1))
+        else:
+            summary = self.summary(torch.cat([patches.mean(2).flatten(1), text_token, pose_token], -1))
+        return self.flow.context(torch.cat(tokens, 1), summary)
 
+    def _anchor_tokens(self, features: Tensor, maps: Tensor) -> Tensor:
         weights = maps.flatten(3)
         weights = weights / weights.sum(-1, keepdim=True).clamp(min=1e-4)
         attended = torch.einsum("bckn,bcdn->bckd", weights, features.flatten(3))
-        where = torch.einsum("bckn,xn->bckx", weights, self.get_buffer("cells").flatten(1))
+        where = torch.einsum("bckn,xn->bckx", weights, self.get_buffer("places").flatten(1))
         sure = maps.flatten(3).amax(-1, keepdim=True)
-        points = self.anchor_token(torch.cat([attended, where, sure], -1)) + self.anchor_kind
-
-        pose_token = self.pose_token(pose)
-        summary = self.summary(torch.cat([points.flatten(1), pose_token], -1))
-        tokens = torch.cat([patches.flatten(1, 2), points.flatten(1, 2), text_token[:, None], pose_token[:, None]], 1)
-        return self.flow.context(tokens, summary)
+        points: Tensor = self.anchor_token(torch.cat([attended, where, sure], -1)) + self.anchor_kind
+        return points
 
     def sample(self, context: Context, noise: Tensor, committed: Tensor | None = None) -> Tensor:
-        """Integrates the flow from noise to a chunk with Euler steps (Eq. 16).
+        """Integrates the flow from noise to a chunk by Euler's or Heun's method (Eq. 16).
 
         Args:
             context: Of B observations.
             noise: (B, H, A) standard normal.
             committed: (B, K, A) normalised actions that the chunk must start with: they are held on the straight
-                path between their noise and themselves, so that the rest is drawn to continue them.
+                path between their noise and themselves, so that the rest is drawn to continue them (inpainting, as
+                in real-time chunking, Black et al. 2025).
         """
         x = noise
         steps = self.config.params.flow_steps
         for step in range(steps):
-            tau = step / steps
-            if committed is not None:
-                k = committed.shape[1]
-                x = torch.cat([(1 - tau) * noise[:, :k] + tau * committed, x[:, k:]], 1)
-            x = x + self.flow(x, torch.full((len(x),), tau, device=x.device), context) / steps
-        if committed is not None:
-            x = torch.cat([committed, x[:, committed.shape[1] :]], 1)
-        return x
+            tau, after = step / steps, (step + 1) / steps
+            x = self._held(x, noise, committed, tau)
+            velocity = self._velocity(x, tau, context)
+            # Heun's second evaluation at tau = 1 lies outside of what was trained (tau < 1).
+            if self.config.params.solver == "heun" and step + 1 < steps:
+                ahead = self._held(x + velocity / steps, noise, committed, after)
+                velocity = 0.5 * (velocity + self._velocity(ahead, after, context))
+            x = x + velocity / steps
+        return self._held(x, noise, committed, 1.0)
+
+    def _velocity(self, x: Tensor, tau: float, context: Context) -> Tensor:
+        velocity: Tensor = self.flow(x, torch.full((x.shape[0],), tau, device=x.device), context)
+        return velocity
+
+    @staticmethod
+    def _held(x: Tensor, noise: Tensor, committed: Tensor | None, tau: float) -> Tensor:
+        if committed is None:
+            return x
+        k = committed.shape[1]
+        return torch.cat([(1 - tau) * noise[:, :k] + tau * committed, x[:, k:]], 1)
+
+    def looked_at(self, context: Context, chunk: Tensor) -> Tensor:
+        """Where the action head's cross-attention lies as a chunk is finished, summed over the streams.
+
+        Args:
+            context: Of B observations.
+            chunk: (B, H, A), normalised, as `sample` returned it.
+
+        Returns:
+            (B, C, k, l), the share of each cell, mean over layers, heads and actions; what is left of 1 went to the
+            anchor, text and pose tokens.
+        """
+        last = 1 - 1 / self.config.params.flow_steps
+        weights = self.flow.cross_attention(chunk, torch.full((len(chunk),), last, device=chunk.device), context)
+        cameras, cells = len(self.config.cameras), self.cells
+        patches = weights[:, : cameras * self.patch_position.shape[1]]
+        return patches.reshape(len(chunk), cameras, -1, cells, cells).sum(2)
+
+
+def _whole(module: nn.Module, name: str) -> int:
+    value = getattr(module, name)
+    assert isinstance(value, int)  # for the type checker
+    return value

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,90 +15,45 @@ from torch import Tensor
 from posa_vla.episodes.embodiment import Embodiment
 from posa_vla.errors import BadInput
 from posa_vla.files import read_json, write_bytes, write_json
+from posa_vla.model.build import build_model, new_model, read_prepared, word_pieces
 from posa_vla.model.config import ModelConfig
+from posa_vla.model.lora import folded
 from posa_vla.model.normalisation import Normalisation, Standardise
 from posa_vla.model.posa import PosA
+from posa_vla.model.tokenizer import TOKENIZER_FILE, HashedWords, read_tokenizer
 from posa_vla.params import Params
 from posa_vla.policy.policy import ActionChunk, Observation
 from posa_vla.schema import parse
 
-POLICY_FILES = ("model.safetensors", "config.json", "normalisation.json", "embodiment.json")
+POLICY_FILES = ("model.safetensors", "config.json", "normalisation.json", "embodiment.json", TOKENIZER_FILE)
+# Instructions whose text features are kept: a robot is told the same thing over and over.
+_INSTRUCTIONS = 64
 
 
-@dataclass(frozen=True)
-class Prepared:
-    """What a prepared data folder says of itself."""
+def write_policy_files(data: Path, model: PosA, folder: Path, average: Mapping[str, Tensor] | None = None) -> None:
+    """Writes the files of a policy into an existing folder.
 
-    embodiment: Embodiment
-    cameras: list[str]
-    image_size: int
-    captions: list[str]
-    normalisation: Normalisation
-
-
-def read_prepared(data: Path) -> Prepared:
-    """Reads manifest and statistics of prepared data.
-
-    Raises:
-        BadInput: The folder is not prepared data.
+    Args:
+        data: Prepared data that it was trained on.
+        model: Not changed.
+        folder: Existing.
+        average: Takes the place of the weights of these names.
     """
-    manifest = read_json(data / "manifest.json")
-    try:
-        return Prepared(
-            embodiment=parse(Embodiment, manifest["embodiment"], f"{data}/manifest.json"),
-            cameras=list(manifest["cameras"]),
-            image_size=int(manifest["image_size"]),
-            captions=list(manifest["captions"]),
-            normalisation=parse(Normalisation, read_json(data / "normalisation.json"), f"{data}/normalisation.json"),
-        )
-    except (KeyError, TypeError) as error:
-        raise BadInput(f"{data} is not prepared data: manifest.json lacks {error}; run `posa data prepare`") from None
-
-
-def _built(config: ModelConfig) -> PosA:
-    model = PosA(config)
-    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # several times faster on a CPU
-    return model
-
-
-def new_model(prepared: Prepared, params: Params, seed: int) -> PosA:
-    """A freshly initialised model that fits the data; the same seed gives the same weights.
-
-    Raises:
-        BadInput: Image size and anchor grid do not fit.
-    """
-    config = parse(
-        ModelConfig,
-        {
-            "cameras": prepared.cameras,
-            "image_size": prepared.image_size,
-            "state_dim": len(prepared.embodiment.state),
-            "action_dim": len(prepared.embodiment.action),
-            "sigma_task": params.prepare.sigma_task,
-            "sigma_end": params.prepare.sigma_end,
-            "params": params.model.model_dump(),
-        },
-        "model",
-    )
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        return _built(config)
-
-
-def write_policy_files(data: Path, config: ModelConfig, weights: Mapping[str, Tensor], folder: Path) -> None:
-    """Writes the four files of a policy into an existing folder."""
     prepared = read_prepared(data)
+    weights = folded({**model.state_dict(), **(average or {})})
     tensors = {name: value.detach().cpu().contiguous() for name, value in weights.items()}
     save_file(tensors, folder / "model.safetensors")
-    write_json(folder / "config.json", config.model_dump(mode="json"))
+    write_json(folder / "config.json", model.config.model_dump(mode="json"))
     write_bytes(folder / "normalisation.json", (data / "normalisation.json").read_bytes())
     write_json(folder / "embodiment.json", prepared.embodiment.model_dump(mode="json"))
+    pieces = word_pieces(model)
+    if pieces is not None:
+        pieces.save(folder)
 
 
 def initial_policy_files(data: Path, params: Params, out: Path, seed: int) -> None:
     """Writes the files of an untrained policy into an existing folder: what a gate must refuse."""
-    model = new_model(read_prepared(data), params, seed)
-    write_policy_files(data, model.config, model.state_dict(), out)
+    write_policy_files(data, new_model(read_prepared(data), params, seed), out)
 
 
 class PosAPolicy:
@@ -112,6 +66,7 @@ class PosAPolicy:
         self._limits = embodiment.action_limits()
         self._frame = embodiment.action_frame
         self._digest = digest
+        self._texts: dict[str, tuple[Tensor, Tensor]] = {}
         self.embodiment = embodiment
         self.config = model.config
 
@@ -154,22 +109,40 @@ class PosAPolicy:
             self._check(observation)
         images = {r: torch.from_numpy(np.stack([o.images[r] for o in batch])) for r in self.config.cameras}
         state = self._state(torch.from_numpy(np.stack([o.state for o in batch]).astype(np.float32)))
-        encoded = self._model.encode(images, state, [o.instruction for o in batch])
+        encoded = self._model.observe(images, state, *self._encoded_texts([o.instruction for o in batch]))
         shape = (len(batch), self.horizon, self.config.action_dim)
         noise = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
         prefix = None if committed is None else self._action(torch.from_numpy(committed))
-        actions = self._action.back(self._model.sample(encoded.context, noise, prefix)).numpy()
-        maps = None
-        if attention:
-            maps = {role: encoded.anchors.maps[:, c].numpy() for c, role in enumerate(self.config.cameras)}
-        return ActionChunk(np.clip(actions, *self._limits).astype(np.float32), self._frame, maps)
+        sampled = self._model.sample(encoded.context, noise, prefix)
+        actions = np.clip(self._action.back(sampled).numpy(), *self._limits).astype(np.float32)
+        if not attention:
+            return ActionChunk(actions, self._frame)
+        looked_at = self._model.looked_at(encoded.context, sampled)
+        return ActionChunk(
+            actions,
+            self._frame,
+            {role: encoded.anchors.maps[:, c].numpy() for c, role in enumerate(self.config.cameras)},
+            {role: looked_at[:, c].numpy() for c, role in enumerate(self.config.cameras)},
+        )
+
+    def _encoded_texts(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """f_x (B, d) and f_e (1, d); instructions that were met before are not encoded again."""
+        new = sorted(set(texts) - self._texts.keys())
+        if new:
+            if len(self._texts) + len(new) > _INSTRUCTIONS:
+                self._texts.clear()
+                new = sorted(set(texts))
+            encoded, gripper = self._model.texts(new)
+            self._texts.update((text, (encoded[row], gripper)) for row, text in enumerate(new))
+        return torch.stack([self._texts[text][0] for text in texts]), self._texts[texts[0]][1]
 
 
 def load_policy(folder: Path, digest: str, *, threads: int | None = None) -> PosAPolicy:
-    """Loads a policy from the four files of a bundle, whose digest the caller has verified.
+    """Loads a policy from the files of a bundle, whose digest the caller has verified.
 
     Args:
-        folder: With model.safetensors, config.json, normalisation.json, embodiment.json.
+        folder: With model.safetensors, config.json, normalisation.json, embodiment.json and, but for a `config.json` of
+            version 1, tokenizer.json.
         digest: Bundle digest, reported as the policy's.
         threads: CPU threads of torch in this process; unchanged if None.
 
@@ -181,7 +154,7 @@ def load_policy(folder: Path, digest: str, *, threads: int | None = None) -> Pos
     config = parse(ModelConfig, read_json(folder / "config.json"), f"{folder}/config.json")
     normalisation = parse(Normalisation, read_json(folder / "normalisation.json"), f"{folder}/normalisation.json")
     embodiment = parse(Embodiment, read_json(folder / "embodiment.json"), f"{folder}/embodiment.json")
-    model = _built(config)
+    model = build_model(config, HashedWords() if config.schema_version == 1 else read_tokenizer(folder))
     try:
         model.load_state_dict(load_file(folder / "model.safetensors"))
     except (OSError, SafetensorError) as error:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from posa_vla.model.features import VisualFeatures
+
 
 class _Residual(nn.Module):
     def __init__(self, width: int) -> None:
@@ -25,7 +27,7 @@ class _Residual(nn.Module):
 
 
 class VisionEncoder(nn.Module):
-    """A residual convolutional network, one for all cameras: F_I, (d, grid, grid) features an image.
+    """A residual convolutional network, one for all cameras: (d, grid, grid) features an image, F_I and F_DINO in one.
 
     Two coordinate channels are added to the colours, since where something is matters as much as what it is.
     """
@@ -35,6 +37,8 @@ class VisionEncoder(nn.Module):
         stride = image_size // grid
         if stride * grid != image_size or stride & (stride - 1):
             raise ValueError(f"image size {image_size} over grid {grid} must be a power of two")
+        self.grid = self.dense_grid = grid
+        self.dense_width = width
         layers: list[nn.Module] = []
         channels, size = 5, image_size
         while size > grid:
@@ -48,10 +52,10 @@ class VisionEncoder(nn.Module):
         line = (torch.arange(image_size) + 0.5) / image_size * 2 - 1
         self.register_buffer("coordinates", torch.stack(torch.meshgrid(line, line, indexing="xy"))[None], False)
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Encodes uint8 (N, H, W, 3) to float32 (N, d, grid, grid)."""
+    def forward(self, images: Tensor) -> VisualFeatures:
+        """Encodes uint8 (N, H, W, 3)."""
         colours = images.permute(0, 3, 1, 2).float().mul_(1 / 127.5).sub_(1.0)
         coordinates = self.get_buffer("coordinates").expand(len(images), -1, -1, -1)
         x = torch.cat([colours, coordinates], 1).to(memory_format=torch.channels_last)
-        out: Tensor = self.net(x)
-        return out
+        features: Tensor = self.net(x)
+        return VisualFeatures(features, features)

@@ -34,13 +34,16 @@ class ActionChunk:
     Attributes:
         actions: float32 (B, H, A), physical units, the embodiment's action channels and frame.
         frame: Frame of reference of the actions, as the embodiment declares it.
-        attention: Camera role -> float32 (B, 2, h, w) anchor attention (task, end-effector) in [0, 1], where the
-            policy has one and was asked for it.
+        attention: Camera role -> float32 (B, K, h, w) anchor attention in [0, 1], channels task and, where the policy
+            has it, end-effector; where the policy has one and was asked for it.
+        cross_attention: Camera role -> float32 (B, k, l), share of each image cell in what the action head attended
+            to; with `attention`.
     """
 
     actions: NDArray[np.float32]
     frame: str
     attention: Mapping[str, NDArray[np.float32]] | None = None
+    cross_attention: Mapping[str, NDArray[np.float32]] | None = None
 
     def __post_init__(self) -> None:
         if self.actions.ndim != 3 or self.actions.dtype != np.float32:
@@ -74,7 +77,7 @@ class Policy(Protocol):
             batch: B observations.
             committed: float32 (B, K, A), the prefix of the coming chunk that is already being executed, or None.
             seed: Fixes the policy's randomness: same batch and seed, same actions.
-            attention: Whether to return the anchor attention too.
+            attention: Whether to return both attentions too.
 
         Raises:
             BadInput: A camera is missing, or an image, state or instruction does not fit the policy.

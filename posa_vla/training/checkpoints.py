@@ -11,13 +11,14 @@ from torch import Tensor, nn
 
 from posa_vla.errors import BadInput
 from posa_vla.files import read_json, write_json
+from posa_vla.model.build import trained_state
 
 
 def save_state(
     folder: Path, step: int, model: nn.Module, average: dict[str, Tensor], optimizer: torch.optim.Optimizer
 ) -> None:
-    """Writes the state after `step` steps into an existing folder."""
-    tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
+    """Writes the state after `step` steps into an existing folder; frozen weights are not part of it."""
+    tensors = {f"model.{name}": value for name, value in trained_state(model).items()}
     tensors |= {f"average.{name}": value for name, value in average.items()}
     for index, state in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{name}": value for name, value in state.items()}
@@ -38,8 +39,11 @@ def load_state(folder: Path, model: nn.Module, average: dict[str, Tensor], optim
         tensors = load_file(folder / "state.safetensors")
     except (OSError, SafetensorError) as error:
         raise BadInput(f"checkpoint {folder} cannot be read ({error}): delete it and train again") from None
+    saved = {k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")}
     try:
-        model.load_state_dict({k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")})
+        if saved.keys() != average.keys():
+            raise RuntimeError(f"it differs in {sorted(saved.keys() ^ average.keys())[:3]}")
+        model.load_state_dict(saved, strict=False)
     except RuntimeError as error:
         raise BadInput(f"checkpoint {folder} is of another architecture: {error}") from None
     for name, value in average.items():

@@ -15,9 +15,10 @@ from posa_vla.dataset.augment import augment
 from posa_vla.dataset.loader import Batch, BatchSampler, PackedDataset
 from posa_vla.errors import BadInput, PosaError
 from posa_vla.files import new_folder
+from posa_vla.model.build import new_model, read_prepared, trained_state
 from posa_vla.model.losses import Objective, Targets
 from posa_vla.model.normalisation import Standardise
-from posa_vla.model.posa_policy import new_model, read_prepared, write_policy_files
+from posa_vla.model.posa_policy import write_policy_files
 from posa_vla.params import Params, TrainParams
 from posa_vla.training.checkpoints import load_state, save_state
 
@@ -88,11 +89,12 @@ class Trainer:
         self.model = new_model(prepared, params, self.params.seed).to(self.device)
         self.state_units = Standardise(prepared.normalisation.state).to(self.device)
         self.action_units = Standardise(prepared.normalisation.action).to(self.device)
-        self.objective = Objective(self.model, alpha=self.params.anchor_alpha, anchor_weight=self.params.anchor_weight)
+        weights = {"alpha": self.params.anchor_alpha, "anchor_weight": self.params.anchor_weight}
+        self.objective = Objective(self.model, **weights, draws=self.params.flow_draws)
         self.distributed = distribute(self.objective)
-        self.average = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
+        self.average = {name: value.detach().clone() for name, value in trained_state(self.model).items()}
         self.optimizer = torch.optim.AdamW(
-            self.model.parameters(),
+            [parameter for parameter in self.model.parameters() if parameter.requires_grad],
             lr=self.params.learning_rate,
             betas=(0.95, 0.999),
             eps=1e-8,
@@ -156,7 +158,7 @@ class Trainer:
         """Exponential moving average of the weights; it follows faster while the training is young."""
         decay = min(self.params.ema, (1 + self.step) / (10 + self.step))
         with torch.no_grad():
-            for name, value in self.model.state_dict().items():
+            for name, value in trained_state(self.model).items():
                 self.average[name].lerp_(value, 1 - decay)
 
     def validate(self) -> dict[str, float]:
@@ -180,7 +182,7 @@ class Trainer:
 
     def export(self, folder: Path) -> None:
         """Writes the policy's four files, with the averaged weights, into an existing folder."""
-        write_policy_files(self.data_folder, self.model.config, self.average, folder)
+        write_policy_files(self.data_folder, self.model, folder, self.average)
 
 
 def train(

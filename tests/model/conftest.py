@@ -4,23 +4,15 @@ from __future__ import annotations
 
 import pytest
 import torch
+from small_models import CAMERAS, small_model
 
-from posa_vla.model.config import ModelConfig
 from posa_vla.model.losses import Targets
 from posa_vla.model.posa import PosA
-from posa_vla.params import ModelParams
-
-CAMERAS = ["head", "wrist"]
 
 
 @pytest.fixture
 def model() -> PosA:
-    torch.manual_seed(0)
-    params = ModelParams(width=32, flow_layers=2, flow_width=32, flow_steps=8)
-    config = ModelConfig(
-        cameras=CAMERAS, image_size=64, state_dim=5, action_dim=3, sigma_task=0.1, sigma_end=1 / 15, params=params
-    )
-    return PosA(config)
+    return small_model()
 
 
 @pytest.fixture

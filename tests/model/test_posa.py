@@ -15,7 +15,7 @@ Batch = tuple[dict[str, torch.Tensor], torch.Tensor, list[str], Targets]
 
 def test_one_batch_can_be_overfitted(model: PosA, batch: Batch) -> None:
     images, state, texts, targets = batch
-    objective = Objective(model, alpha=0.5, anchor_weight=1.0)
+    objective = Objective(model, alpha=0.5, anchor_weight=1.0, draws=4)
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
     generator = torch.Generator().manual_seed(0)
     for _ in range(150):
@@ -37,7 +37,7 @@ def test_one_batch_can_be_overfitted(model: PosA, batch: Batch) -> None:
 
 def test_anchor_only_steps_leave_the_action_head_alone(model: PosA, batch: Batch) -> None:
     images, state, texts, targets = batch
-    objective = Objective(model, alpha=0.5, anchor_weight=1.0)
+    objective = Objective(model, alpha=0.5, anchor_weight=1.0, draws=4)
     objective(images, state, texts, targets, torch.Generator().manual_seed(0), True)["loss"].backward()
     gradients = [p.grad for p in model.flow.parameters()]
     assert all(g is not None and not g.any() for g in gradients), "every parameter is in the graph, none is moved"
@@ -49,7 +49,7 @@ def test_actions_past_the_end_of_an_episode_never_move_the_loss(model: PosA, bat
     images, state, texts, targets = batch
     valid = targets.action_valid.clone()
     valid[:, 5:] = False
-    objective = Objective(model, alpha=0.5, anchor_weight=1.0)
+    objective = Objective(model, alpha=0.5, anchor_weight=1.0, draws=4)
     results = []
     for shift in (0.0, 100.0):  # the untrained velocity is zero whatever goes in, so only the targets can differ
         action = targets.action.clone()
@@ -69,11 +69,11 @@ def test_the_gate_closes_off_an_unattended_region(model: PosA, batch: Batch) -> 
     noise = torch.randn(6, 8, 3, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         model.flow.out.weight.normal_()
-        before = model.sample(model._context(features, maps, text, pose), noise)
+        before = model.sample(model._context(features, features, maps, text, pose), noise)
         features[..., 8:, 8:] += 10.0
-        unattended = model.sample(model._context(features, maps, text, pose), noise)
+        unattended = model.sample(model._context(features, features, maps, text, pose), noise)
         features[..., 2:6, 2:6] += 10.0
-        attended = model.sample(model._context(features, maps, text, pose), noise)
+        attended = model.sample(model._context(features, features, maps, text, pose), noise)
     torch.testing.assert_close(before, unattended, atol=1e-5, rtol=1e-5)
     assert (before - attended).abs().max() > 1e-3
 
@@ -87,14 +87,14 @@ def test_a_committed_prefix_is_kept(model: PosA, batch: Batch) -> None:
 
 
 def test_text_never_seen_and_empty_text_are_encoded(model: PosA) -> None:
-    encoded = model.language(["pick up the red cube", "saisis le gobelet ébréché", ""])
+    encoded = model.texts(["pick up the red cube", "saisis le gobelet ébréché", ""])[0]
     assert encoded.isfinite().all()
     assert (encoded[0] - encoded[1]).norm() > 0.1
 
 
 @pytest.mark.parametrize("variant", ["PICK UP the red  cube", "pick up the red cube.", "  pick up the red cube "])
 def test_case_spacing_and_punctuation_do_not_count(model: PosA, variant: str) -> None:
-    assert torch.equal(*model.language(["pick up the red cube", variant]).detach().unbind())
+    assert torch.equal(*model.texts(["pick up the red cube", variant])[0].detach().unbind())
 
 
 def test_flow_time_is_noise_heavy_and_inside_its_range() -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from packed_data import observation as synthetic_observation
 
 from posa_vla.errors import BadInput
 from posa_vla.files import write_json
@@ -102,6 +103,15 @@ def test_weights_of_another_architecture_are_refused(files: Path) -> None:
     write_json(files / "config.json", config)
     with pytest.raises(BadInput, match=r"does not fit config\.json"):
         load_policy(files, "d")
+
+
+def test_a_policy_of_the_first_version_acts_as_it_did() -> None:
+    golden = Path(__file__).parent / "golden"
+    expected = json.loads((golden / "policy-1-expected.json").read_text())
+    chunk = load_policy(golden / "policy-1", "d").act([synthetic_observation()], seed=7, attention=True)
+    np.testing.assert_allclose(chunk.actions, expected["actions"], atol=1e-4)
+    assert chunk.attention is not None
+    np.testing.assert_allclose(chunk.attention["head"], expected["attention"], atol=1e-4)
 
 
 @pytest.mark.parametrize("name", POLICY_FILES)
