@@ -11,7 +11,7 @@ from posa_vla.params import Params, load_params
 from posa_vla.schema import Closed
 
 # The shipped presets (posa_vla/presets), spelled out so that a form offers them.
-Preset = Literal["demo", "tiny"]
+Preset = Literal["demo", "tiny", "small", "paper"]
 
 
 class Changes(Closed):

@@ -36,11 +36,15 @@ class Retraining:
         workspace: Where everything is written.
         params: Resolved parameters.
         steps: Results of the steps so far, in order.
+        experiment: MLflow's experiment; that of the target if empty.
+        host: Another one whose cluster is used, if any.
     """
 
     workspace: Workspace
     params: Params
     steps: list[StepResult] = field(default_factory=list)
+    experiment: str = ""
+    host: Retraining | None = None
     _resources: ExitStack = field(default_factory=ExitStack)
     _tracked: TrackedRun | None = None
     _jobs: Jobs | None = None
@@ -85,6 +89,8 @@ class Retraining:
 
     def jobs(self) -> Jobs:
         """Jobs of the Ray cluster; a local one is started at the first call and ends with the retraining."""
+        if self.host is not None:
+            return self.host.jobs()
         if self._jobs is None:
             from posa_vla.ray_cluster import ray_cluster
 
@@ -106,7 +112,7 @@ class Retraining:
 
             workspace, target = self.workspace, self.params.target
             key = self.run_key(data["version"])
-            run = self._resources.enter_context(tracking.open_run(workspace.mlflow_uri, target, key))
+            run = self._resources.enter_context(tracking.open_run(workspace.mlflow_uri, self.experiment or target, key))
             run.log_params(self.params.model_dump(mode="json"))
             source = {"remote": workspace.dvc_remote, "repository": str(workspace.repository), "commit": data["commit"]}
             size = {"episodes": data["episodes"], "frames": data["frames"]}

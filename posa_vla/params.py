@@ -37,6 +37,8 @@ class CollectParams(Closed):
     image_size: int = Field(default=64, ge=32, le=512)
     # Objects on the table, the target among them.
     objects: int = Field(default=3, ge=1, le=6)
+    # Colours and shapes ("red ball") that no scene holds, so that nobody has seen them in training.
+    held_out: list[str] = Field(default_factory=list)
     # Standard deviation of the noise on executed end-effector deltas, as a fraction of the largest delta: the labels
     # stay the expert's, so that recovery is in the data (DART, Laskey et al. 2017).
     noise: float = Field(default=0.3, ge=0, le=2)
@@ -220,6 +222,11 @@ class EvaluateParams(Closed):
 
     episodes: int = Field(default=50, gt=0)
     objects: int = Field(default=3, ge=1, le=6)
+    # How the scenes look otherwise than those of the demonstrations.
+    perturb: PerturbParams = PerturbParams()
+    # Colours and shapes that no scene holds, and those that the target is one of; any where empty.
+    held_out: list[str] = Field(default_factory=list)
+    targets: list[str] = Field(default_factory=list)
     # Control steps after which an episode has failed.
     max_steps: int = Field(default=60, gt=0)
     # Actions executed of each chunk before the policy looks again.
@@ -365,6 +372,15 @@ def load_params(path: Path, preset: str | None = None, settings: list[str] | Non
     if params.target not in params.targets:
         raise BadInput(f"{path}: unknown target {params.target!r}; {did_you_mean(params.target, params.targets)}")
     return params
+
+
+def overlaid(params: Params, over: dict[str, Any], where: str) -> Params:
+    """Parameters with some of them replaced; `where` names the overlay in the message.
+
+    Raises:
+        BadInput: An unknown key, or a value that does not fit.
+    """
+    return parse(Params, _overlay(params.model_dump(mode="json"), over), where)
 
 
 def write_params(path: Path, params: Params) -> None:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on standard output, nothing else there.")]
 ParamsFile = Annotated[Path, typer.Option("--params", help="Parameter file.")]
-Preset = Annotated[str | None, typer.Option("--preset", help="Shipped overlay: demo, tiny.")]
+Preset = Annotated[str | None, typer.Option("--preset", help="Shipped overlay: demo, tiny, small, paper.")]
 Set = Annotated[list[str] | None, typer.Option("--set", help="One parameter, e.g. train.steps=100; repeatable.")]
 
 

@@ -73,6 +73,18 @@ def scene_seeds(digest: str, count: int) -> list[int]:
     return list(seeds)
 
 
+def path_length(positions: NDArray[Any]) -> float:
+    """Metres along positions (T, 3)."""
+    return float(np.linalg.norm(np.diff(positions, axis=0), axis=1).sum())
+
+
+def mean_jerk(positions: NDArray[Any]) -> float | None:
+    """Root mean square jerk along positions (T, 3), m per cubed control period; None of fewer than four."""
+    if len(positions) < 4:
+        return None
+    return float(np.sqrt((np.diff(positions, n=3, axis=0) ** 2).sum(1).mean()))
+
+
 def run_episode(
     policy: Policy, environment: Environment, seed: int, params: EvaluateParams, record: bool = False
 ) -> Rollout:
@@ -87,7 +99,7 @@ def run_episode(
     """
     observation, info = environment.reset(seed=seed)
     rollout = Rollout(EpisodeRow(scene_seed=seed, success=False, steps=0, path_length=0), str(info["instruction"]))
-    position, length, steps, chunks, over = np.asarray(info["end_effector"][:3]), 0.0, 0, 0, False
+    path, steps, chunks, over = [np.asarray(info["end_effector"][:3])], 0, 0, False
     code = "ok"
     while not over:
         seen = Observation(observation["images"], observation["state"], rollout.instruction)
@@ -104,14 +116,19 @@ def run_episode(
                     rollout.attention.setdefault(role, []).append(maps[0])
             observation, _, terminated, truncated, info = environment.step(action)
             steps += 1
-            moved = np.asarray(info["end_effector"][:3])
-            length += float(np.linalg.norm(moved - position))
-            position = moved
+            path.append(np.asarray(info["end_effector"][:3]))
             over = terminated or truncated
             if over:
                 break
     success = bool(info["success"]) and code == "ok"
-    rollout.row = EpisodeRow(scene_seed=seed, success=success, steps=steps, path_length=length, return_code=code)
+    rollout.row = EpisodeRow(
+        scene_seed=seed,
+        success=success,
+        steps=steps,
+        path_length=path_length(np.stack(path)),
+        jerk=mean_jerk(np.stack(path)),
+        return_code=code,
+    )
     return rollout
 
 
@@ -142,6 +159,9 @@ class Suite:
             "max_steps": self.params.max_steps,
             "execute": self.params.execute,
             "image_size": self.image_size,
+            "perturb": self.params.perturb.model_dump(mode="json"),
+            "held_out": list(self.params.held_out),
+            "targets": list(self.params.targets),
             "seeds": sha256_json(list(self.seeds)),
         }
 
@@ -149,6 +169,7 @@ class Suite:
         """The environment of these conditions."""
         from posa_vla.sim.environment import make_environment
         from posa_vla.sim.gl import require_gl
+        from posa_vla.sim.tasks import make_kinds
 
         require_gl()
         return make_environment(
@@ -157,6 +178,8 @@ class Suite:
             image_size=self.image_size,
             objects=self.params.objects,
             max_steps=self.params.max_steps,
+            perturb=self.params.perturb,
+            kinds=make_kinds(self.params.held_out, self.params.targets, self.params.objects),
         )
 
 

@@ -19,6 +19,7 @@ class EpisodeRow(Closed):
         success: Whether the task was done within the step limit.
         steps: Control steps until success, or until the limit.
         path_length: Metres travelled by the end effector.
+        jerk: Root mean square jerk of its path, m per cubed control period; None where it was not measured.
         return_code: `ok`, or why the episode has no valid outcome (such an episode makes the evidence incomplete).
     """
 
@@ -26,6 +27,7 @@ class EpisodeRow(Closed):
     success: bool
     steps: int = Field(ge=0)
     path_length: float = Field(ge=0)
+    jerk: float | None = Field(default=None, ge=0)
     return_code: str = "ok"
 
 

@@ -26,7 +26,7 @@ from posa_vla.sim.demonstration import demonstrate, relabelled
 from posa_vla.sim.environment import TaskEnvironment, make_environment
 from posa_vla.sim.gl import require_gl
 from posa_vla.sim.parts import count_part, read_part, write_part
-from posa_vla.sim.tasks import require_task
+from posa_vla.sim.tasks import Kinds, make_kinds, require_task
 from posa_vla.workspace import code_digest
 
 if TYPE_CHECKING:
@@ -63,9 +63,11 @@ class _Block:
 
 
 @functools.cache
-def _environment(embodiment: str, task: str, image_size: int, objects: int, perturb: PerturbParams) -> TaskEnvironment:
+def _environment(
+    embodiment: str, task: str, image_size: int, objects: int, perturb: PerturbParams, kinds: Kinds
+) -> TaskEnvironment:
     return make_environment(
-        embodiment, task, image_size=image_size, objects=objects, max_steps=_MAX_STEPS, perturb=perturb
+        embodiment, task, image_size=image_size, objects=objects, max_steps=_MAX_STEPS, perturb=perturb, kinds=kinds
     )
 
 
@@ -78,7 +80,8 @@ def _policy(learner: Learner) -> PosAPolicy:
 
 def _collect_block(block: _Block) -> None:
     params, learner = block.params, block.learner
-    environment = _environment(block.embodiment, block.task, params.image_size, params.objects, params.perturb)
+    kinds = make_kinds(params.held_out, (), params.objects)
+    environment = _environment(block.embodiment, block.task, params.image_size, params.objects, params.perturb, kinds)
     seeds = range(block.seed, block.seed + _BLOCK)
     if learner is None:
         attempts = (demonstrate(environment, seed, params.noise) for seed in seeds)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from posa_vla.errors import BadInput
 from posa_vla.params import PerturbParams
 from posa_vla.sim.gl import require_gl
-from posa_vla.sim.tasks import LIFT_HEIGHT, Scene, require_task, sample_scene
+from posa_vla.sim.tasks import LIFT_HEIGHT, Kinds, Scene, require_task, sample_scene
 
 if TYPE_CHECKING:
     from posa_vla.sim.simulation import Simulation
@@ -33,13 +33,21 @@ class TaskEnvironment(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
     """
 
     def __init__(
-        self, simulation: Simulation, task: str, *, objects: int, max_steps: int, perturb: PerturbParams | None = None
+        self,
+        simulation: Simulation,
+        task: str,
+        *,
+        objects: int,
+        max_steps: int,
+        perturb: PerturbParams | None = None,
+        kinds: Kinds | None = None,
     ) -> None:
         self.simulation = simulation
         self.embodiment = simulation.embodiment
         self._task = task
         self._objects = objects
         self._max_steps = max_steps
+        self._kinds = kinds
         self._scene: Scene | None = None
         self._steps = 0
         self._perturbation = (
@@ -72,7 +80,7 @@ class TaskEnvironment(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
         super().reset(seed=seed)
         if seed is None:
             seed = int(self.np_random.integers(2**31))
-        self._scene = sample_scene(self._task, int(seed), self._objects)
+        self._scene = sample_scene(self._task, int(seed), self._objects, self._kinds)
         self._steps = 0
         if self._perturbation is not None:
             self._perturbed = {"perturbed": self._perturbation.apply(int(seed))}
@@ -133,6 +141,7 @@ def make_environment(
     objects: int,
     max_steps: int,
     perturb: PerturbParams | None = None,
+    kinds: Kinds | None = None,
 ) -> TaskEnvironment:
     """An environment of a task for an embodiment.
 
@@ -143,6 +152,7 @@ def make_environment(
         objects: Objects on the table, the target among them.
         max_steps: Control steps after which an episode is truncated.
         perturb: How much scenes look otherwise than usual; not at all if None.
+        kinds: What objects may be; anything if None.
 
     Raises:
         BadInput: Unknown task, an embodiment that cannot be simulated, or no OpenGL library.
@@ -152,4 +162,4 @@ def make_environment(
     from posa_vla.sim.simulation import Simulation
 
     simulation = Simulation(embodiment, objects, image_size)
-    return TaskEnvironment(simulation, task, objects=objects, max_steps=max_steps, perturb=perturb)
+    return TaskEnvironment(simulation, task, objects=objects, max_steps=max_steps, perturb=perturb, kinds=kinds)

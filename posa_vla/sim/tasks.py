@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -91,6 +91,19 @@ class Scene:
         }
 
 
+@dataclass(frozen=True)
+class Kinds:
+    """Which colours and shapes scenes are made of.
+
+    Attributes:
+        held_out: Names ("red ball") that no scene holds.
+        targets: Names that the target is one of, be they held out or not; any other if empty.
+    """
+
+    held_out: tuple[str, ...] = ()
+    targets: tuple[str, ...] = ()
+
+
 def rest_height(shape: str) -> float:
     """Height (m) of a shape's centre above the table it lies on."""
     return SHAPES[shape][-1]
@@ -105,29 +118,57 @@ def _scatter(rng: np.random.Generator, count: int) -> NDArray[np.float64]:
             return points
 
 
-def _pick(seed: int, objects: int) -> Scene:
+def _pick(seed: int, objects: int, allowed: Kinds) -> Scene:
     rng = np.random.default_rng([0, seed])
-    kinds = list(itertools.product(SHAPES, COLOURS))
-    chosen = rng.permutation(len(kinds))[:objects]
+    kinds = [kind for kind in itertools.product(SHAPES, COLOURS) if _name(kind) not in allowed.held_out]
+    chosen = [kinds[index] for index in rng.permutation(len(kinds))[:objects]]
     points = _scatter(rng, objects)
-    placed = []
-    for index, (x, y) in zip(chosen, points, strict=True):
-        shape, colour = kinds[index]
-        yaw = float(rng.uniform(-0.35, 0.35))
-        placed.append(SceneObject(shape, colour, (float(x), float(y), rest_height(shape)), yaw))
+    yaws = [float(rng.uniform(-0.35, 0.35)) for _ in chosen]
     target = int(rng.integers(objects))
     offset = rng.uniform((-0.03, -0.03, -0.02), (0.03, 0.03, 0.02))
+    if allowed.targets:
+        wanted = _kind(allowed.targets[int(rng.integers(len(allowed.targets)))])
+        chosen = [chosen[target] if kind == wanted else kind for kind in chosen]
+        chosen[target] = wanted
+    placed = tuple(
+        SceneObject(shape, colour, (float(x), float(y), rest_height(shape)), yaw)
+        for (shape, colour), (x, y), yaw in zip(chosen, points, yaws, strict=True)
+    )
     return Scene(
         task="pick",
         seed=seed,
-        objects=tuple(placed),
+        objects=placed,
         target=target,
         instruction=f"pick up the {placed[target].name}",
         start_offset=(float(offset[0]), float(offset[1]), float(offset[2])),
     )
 
 
-TASKS: dict[str, Callable[[int, int], Scene]] = {"pick": _pick}
+def _name(kind: tuple[str, str]) -> str:
+    return f"{kind[1]} {kind[0]}"
+
+
+def _kind(name: str) -> tuple[str, str]:
+    colour, _, shape = name.partition(" ")
+    return shape, colour
+
+
+TASKS: dict[str, Callable[[int, int, Kinds], Scene]] = {"pick": _pick}
+
+
+def make_kinds(held_out: Sequence[str], targets: Sequence[str] = (), objects: int = 1) -> Kinds:
+    """Checks names of colours and shapes.
+
+    Raises:
+        BadInput: Something else is named, or too few kinds are left for a scene of `objects`.
+    """
+    names = [_name(kind) for kind in itertools.product(SHAPES, COLOURS)]
+    for name in [*held_out, *targets]:
+        if name not in names:
+            raise BadInput(f"unknown object {name!r}; {did_you_mean(name, names)}")
+    if len(set(names) - set(held_out)) < objects:
+        raise BadInput(f"{len(set(held_out))} kinds of object are held out, too few are left for {objects} in a scene")
+    return Kinds(tuple(held_out), tuple(targets))
 
 
 def require_task(task: str) -> None:
@@ -140,13 +181,14 @@ def require_task(task: str) -> None:
         raise BadInput(f"unknown task {task!r}; {did_you_mean(task, TASKS)}")
 
 
-def sample_scene(task: str, seed: int, objects: int) -> Scene:
+def sample_scene(task: str, seed: int, objects: int, kinds: Kinds | None = None) -> Scene:
     """The scene of a task and a seed.
 
     Args:
         task: Key of `TASKS`.
         seed: Any non-negative integer.
         objects: Objects on the table, the target among them.
+        kinds: What they may be; anything if None.
 
     Raises:
         BadInput: Unknown task, negative seed, or more objects than fit (6).
@@ -156,4 +198,4 @@ def sample_scene(task: str, seed: int, objects: int) -> Scene:
         raise BadInput(f"scene seed {seed} is negative, expected 0 or more")
     if not 1 <= objects <= 6:
         raise BadInput(f"{objects} objects asked for, expected 1 to 6")
-    return TASKS[task](seed, objects)
+    return TASKS[task](seed, objects, kinds or Kinds())

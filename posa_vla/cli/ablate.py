@@ -1,0 +1,44 @@
+"""`posa ablate`: whether anchors work."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from posa_vla.cli.options import AsJson, ParamsFile, Set, read_params
+
+
+def ablate(
+    preset: Annotated[str, typer.Option("--preset", help="What every variant starts from.")] = "small",
+    full: Annotated[
+        bool, typer.Option("--full", help="All variants, conditions and numbers of demonstrations: hours.")
+    ] = False,
+    tune: Annotated[bool, typer.Option("--tune", help="Only try the plan's learning rates.")] = False,
+    plan: Annotated[Path | None, typer.Option("--plan", help="Another plan than the shipped one.")] = None,
+    settings: Set = None,
+    params_file: ParamsFile = Path("params.yaml"),
+    as_json: AsJson = False,
+) -> None:
+    """Train with and without anchors, run both on the same unseen scenes, and say how sure the difference is.
+
+    Variants, seeds, scenes and budget are the plan's (posa_vla/evaluation/ablation.yaml). The same command continues
+    what was stopped, and nothing that is done is repeated. The result is a table, a plot and an MLflow run.
+    """
+    from flows.ablate import run_ablation
+    from posa_vla.console import print_json, print_table, say
+    from posa_vla.evaluation.ablation import load_plan
+    from posa_vla.workspace import Workspace
+
+    params = read_params(params_file, preset, settings)
+    result = run_ablation(Workspace.open(), params, load_plan(plan), full=full, tuning=tune)
+    if as_json:
+        print_json({name: value for name, value in result.items() if name != "figures"})
+    elif tune:
+        tried = result["tuning"]
+        rows = [(f"{r['variant']}, learning rate {r['learning_rate']:g}", f"{r['success']:.0%}") for r in tried]
+        print_table("posa ablate --tune", rows)
+    else:
+        say(Path(result["table"]).read_text())
+        print_table("posa ablate", [(name, str(result[name])) for name in ("table", "plot", "results", "seconds")])
