@@ -139,7 +139,7 @@ def _expert(ablation: Ablation, condition: str, scenes: list[int]) -> dict[int, 
 
 
 def tune(ablation: Ablation) -> list[dict[str, Any]]:
-    """Tries every learning rate of the plan for every variant of its quick run: `variant`, `learning_rate`, `success`."""
+    """Tries every learning rate of the plan for every quick variant; rows of both and the `success` they had."""
     plan = ablation.plan
     scenes, rows = plan_scenes(plan, "tuning", plan.tuning.scenes), []
     for variant in plan.quick:

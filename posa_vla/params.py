@@ -231,6 +231,10 @@ class EvaluateParams(Closed):
     max_steps: int = Field(default=60, gt=0)
     # Actions executed of each chunk before the policy looks again.
     execute: int = Field(default=4, ge=1)
+    # Actions that go on being executed while the policy thinks; the coming chunk begins with them.
+    committed: int = Field(default=0, ge=0)
+    # Temporal ensembling: looks at every step, weights exp(-ensemble * i) from the oldest chunk on; null for none.
+    ensemble: float | None = Field(default=None, ge=0)
     # Rollouts kept as video.
     videos: int = Field(default=3, ge=0)
 

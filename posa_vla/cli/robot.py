@@ -69,6 +69,13 @@ def run(
     objects: Annotated[int, typer.Option("--objects", min=1, help="Objects of a simulated scene.")] = 3,
     max_steps: Annotated[int, typer.Option("--max-steps", min=1, help="Control steps of an episode.")] = 60,
     execute: Annotated[int, typer.Option("--execute", min=1, help="Actions taken before it looks again.")] = 4,
+    committed: Annotated[
+        int, typer.Option("--committed", min=0, help="Actions that go on being executed while the policy thinks.")
+    ] = 0,
+    ensemble: Annotated[
+        float | None,
+        typer.Option("--ensemble", min=0, help="Look at every step, average the chunks: weights exp(-x i)."),
+    ] = None,
     image_size: Annotated[int, typer.Option("--image-size", min=16, help="Side of the camera images, pixels.")] = 64,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Scene of the first episode.")] = _FIRST_SEED,
     once: Annotated[bool, typer.Option("--once", help="One update, one set of episodes; else until Ctrl-C.")] = False,
@@ -90,6 +97,7 @@ def run(
     from posa_vla.console import progress, say
     from posa_vla.errors import BadInput
     from posa_vla.objects import open_objects
+    from posa_vla.policy.execution import Execution
     from posa_vla.release.channel import ChannelClient
     from posa_vla.robot.agent import Agent
     from posa_vla.robot.provision import trust_of, tuf_state
@@ -97,6 +105,7 @@ def run(
     from posa_vla.robot.robot import RobotOptions, open_driver
     from posa_vla.robot.session import Runner
 
+    way = Execution(execute, committed, ensemble)
     if once and socket is not None:
         raise BadInput("--socket is for a robot that goes on: leave --once or --socket out")
     root, trust = trust_of(home)
@@ -114,7 +123,7 @@ def run(
             agent.slots.forget_attempts()
         try:
             robot.connect()
-            runner = Runner(agent, robot, execute=execute, max_steps=max_steps, seed=seed)
+            runner = Runner(agent, robot, way=way, max_steps=max_steps, seed=seed)
             place = None if reports is None else open_objects(reports)
             reporter = Reporter(runner.session, name, target, place, say)
             if not once:

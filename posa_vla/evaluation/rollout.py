@@ -6,7 +6,7 @@ import hashlib
 import importlib.metadata
 import os
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -19,7 +19,8 @@ from posa_vla.evidence.evidence import EpisodeRow, Evidence
 from posa_vla.files import canonical_json, sha256_json
 from posa_vla.objects import Objects, open_objects
 from posa_vla.params import EvaluateParams
-from posa_vla.policy.policy import Observation, Policy
+from posa_vla.policy.execution import ChunkExecutor, Execution
+from posa_vla.policy.policy import ActionChunk, Observation, Policy
 from posa_vla.schema import parse_json
 
 _FIRST_SEED, _SEEDS = 2**31, 2**31
@@ -46,13 +47,15 @@ class Rollout:
         row: The outcome.
         instruction: What the policy was asked to do.
         images: Role -> the frame of every step, uint8 (H, W, 3); empty unless recorded.
-        attention: Role -> the anchor attention (2, h, w) that the step was taken under; empty unless recorded.
+        attention: Role -> the anchor attention (K, h, w) that the step was taken under; empty unless recorded.
+        cross_attention: Role -> the action head's share of attention (k, l) on each image cell; likewise.
     """
 
     row: EpisodeRow
     instruction: str
     images: dict[str, list[NDArray[np.uint8]]] = field(default_factory=dict)
     attention: dict[str, list[NDArray[np.float32]]] = field(default_factory=dict)
+    cross_attention: dict[str, list[NDArray[np.float32]]] = field(default_factory=dict)
 
 
 def scene_seeds(digest: str, count: int) -> list[int]:
@@ -73,6 +76,17 @@ def scene_seeds(digest: str, count: int) -> list[int]:
     return list(seeds)
 
 
+def _record(rollout: Rollout, images: Mapping[str, NDArray[np.uint8]], chunk: ActionChunk | None) -> None:
+    for role, image in images.items():
+        rollout.images.setdefault(role, []).append(image)
+    for kept, maps in (
+        (rollout.attention, chunk and chunk.attention),
+        (rollout.cross_attention, chunk and chunk.cross_attention),
+    ):
+        for role, values in (maps or {}).items():
+            kept.setdefault(role, []).append(values[0])
+
+
 def path_length(positions: NDArray[Any]) -> float:
     """Metres along positions (T, 3)."""
     return float(np.linalg.norm(np.diff(positions, axis=0), axis=1).sum())
@@ -91,7 +105,7 @@ def run_episode(
     """Runs one scene to success, to the step limit, or to an action that is not a number.
 
     Args:
-        policy: Looks again after every `params.execute` actions; its randomness is seeded by scene and chunk.
+        policy: Looks again as `params` say; its randomness is seeded by scene and chunk.
         environment: Terminates on success, truncates at the step limit.
         seed: Of the scene.
         params: Executed horizon.
@@ -99,27 +113,24 @@ def run_episode(
     """
     observation, info = environment.reset(seed=seed)
     rollout = Rollout(EpisodeRow(scene_seed=seed, success=False, steps=0, path_length=0), str(info["instruction"]))
-    path, steps, chunks, over = [np.asarray(info["end_effector"][:3])], 0, 0, False
+    way = Execution(params.execute, params.committed, params.ensemble)
+    planner: ChunkExecutor[None] = ChunkExecutor(
+        policy, way, lambda look: (seed * 1000 + look) % 2**63, attention=record
+    )
+    path, steps, over = [np.asarray(info["end_effector"][:3])], 0, False
     code = "ok"
     while not over:
         seen = Observation(observation["images"], observation["state"], rollout.instruction)
-        chunk = policy.act([seen], seed=(seed * 1000 + chunks) % 2**63, attention=record)
-        chunks += 1
-        for action in chunk.actions[0][: params.execute]:
-            if not np.isfinite(action).all():
-                code, over = "nan-action", True
-                break
-            if record:
-                for role, image in observation["images"].items():
-                    rollout.images.setdefault(role, []).append(image)
-                for role, maps in (chunk.attention or {}).items():
-                    rollout.attention.setdefault(role, []).append(maps[0])
-            observation, _, terminated, truncated, info = environment.step(action)
-            steps += 1
-            path.append(np.asarray(info["end_effector"][:3]))
-            over = terminated or truncated
-            if over:
-                break
+        action = planner.next(seen, None).action
+        if not np.isfinite(action).all():
+            code = "nan-action"
+            break
+        if record:
+            _record(rollout, observation["images"], planner.chunk)
+        observation, _, terminated, truncated, info = environment.step(action)
+        steps += 1
+        path.append(np.asarray(info["end_effector"][:3]))
+        over = terminated or truncated
     success = bool(info["success"]) and code == "ok"
     rollout.row = EpisodeRow(
         scene_seed=seed,
@@ -158,6 +169,8 @@ class Suite:
             "objects": self.params.objects,
             "max_steps": self.params.max_steps,
             "execute": self.params.execute,
+            "committed": self.params.committed,
+            "ensemble": self.params.ensemble,
             "image_size": self.image_size,
             "perturb": self.params.perturb.model_dump(mode="json"),
             "held_out": list(self.params.held_out),

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+from posa_vla.policy.execution import ChunkExecutor, Execution
 from posa_vla.policy.policy import Observation, Policy
-from posa_vla.robot.robot import Robot
+from posa_vla.robot.robot import Reading, Robot
 from posa_vla.robot.safety import Envelope
 
 
@@ -35,7 +36,7 @@ def run_episode(
     policy: Policy,
     *,
     seed: int,
-    execute: int,
+    way: Execution,
     max_steps: int,
     cameras: Sequence[str] | None = None,
 ) -> EpisodeReport:
@@ -43,14 +44,13 @@ def run_episode(
 
     Args:
         robot: Connected.
-        policy: Looks again after each `execute` actions of a chunk, and after every hold.
+        policy: Looks again as `way` says, and after every hold; beside the robot's motion where actions are committed.
         seed: Fixes the scene where the driver can arrange one, and the policy's randomness.
-        execute: Actions taken of each chunk, at most its horizon.
+        way: How chunks become actions.
         max_steps: Control periods after which the episode is over, whatever the driver says.
         cameras: Roles that the policy needs; all of the embodiment if None.
     """
     envelope = Envelope(robot.embodiment, cameras)
-    latencies: list[float] = []
     steps = 0
 
     def hold(reason: str) -> None:
@@ -59,30 +59,28 @@ def run_episode(
         robot.hold()
         steps += 1
 
-    try:
-        robot.start_episode(seed)
-        reading = robot.observe()
-        while not reading.ended and steps < max_steps:
-            reason = envelope.unfit(reading, robot.now())
-            if reason is not None:
-                hold(reason)
-                reading = robot.observe()
-                continue
-            start = time.perf_counter()
-            observation = Observation(reading.images, reading.state, reading.instruction)
-            chunk = policy.act([observation], seed=(seed + steps) % 2**63).actions[0]
-            latencies.append(1000 * (time.perf_counter() - start))
-            seen = reading
-            for index, wanted in enumerate(chunk[:execute]):
-                action, reason = envelope.admit(wanted, envelope.deadline(seen, index), robot.now())
+    with ThreadPoolExecutor(1, "policy") as thinker:
+        planner: ChunkExecutor[Reading] = ChunkExecutor(
+            policy, way, lambda look: (seed * 1000 + look) % 2**63, thinker if way.committed else None
+        )
+        try:
+            robot.start_episode(seed)
+            reading = robot.observe()
+            while not reading.ended and steps < max_steps:
+                reason = envelope.unfit(reading, robot.now()) if planner.due else None
+                action = None
+                if reason is None:
+                    observation = Observation(reading.images, reading.state, reading.instruction)
+                    planned = planner.next(observation, reading)
+                    deadline = envelope.deadline(planned.source, planned.index)
+                    action, reason = envelope.admit(planned.action, deadline, robot.now())
                 if action is None:
                     hold(reason or "unknown")
+                    planner.forget()
                 else:
                     robot.apply(action)
                     steps += 1
                 reading = robot.observe()
-                if action is None or reading.ended or steps >= max_steps:
-                    break
-    finally:
-        robot.hold()
-    return EpisodeReport(reading.success, steps, dict(envelope.holds), envelope.clamped, latencies)
+        finally:
+            robot.hold()
+    return EpisodeReport(reading.success, steps, dict(envelope.holds), envelope.clamped, planner.latencies_ms)

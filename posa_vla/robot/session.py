@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from posa_vla.errors import PosaError, Refused
+from posa_vla.policy.execution import Execution
 from posa_vla.robot.agent import Agent, UpdateReport
 from posa_vla.robot.control_loop import EpisodeReport, run_episode
 from posa_vla.robot.health import RobotPolicy
@@ -59,20 +60,20 @@ class Session:
 class Runner:
     """An agent and the robot that it looks after."""
 
-    def __init__(self, agent: Agent, robot: Robot, *, execute: int, max_steps: int, seed: int) -> None:
+    def __init__(self, agent: Agent, robot: Robot, *, way: Execution, max_steps: int, seed: int) -> None:
         """Takes a connected robot.
 
         Args:
             agent: Keeps the robot's releases.
             robot: Connected.
-            execute: Actions taken of each chunk before the policy looks again.
+            way: How chunks become actions.
             max_steps: Control periods of an episode.
             seed: Of the first episode; each further one takes the next.
         """
         self.session = Session()
         self._agent = agent
         self._robot = robot
-        self._execute = execute
+        self._way = way
         self._max_steps = max_steps
         self._seed = seed
         self._policy: RobotPolicy | None = None
@@ -106,7 +107,7 @@ class Runner:
                 self._robot,
                 self._policy,
                 seed=self._seed,
-                execute=self._execute,
+                way=self._way,
                 max_steps=self._max_steps,
                 cameras=self._policy.config.cameras,
             )

@@ -11,6 +11,7 @@ from robot.fakes import FakePolicy
 
 from posa_vla.errors import BadInput
 from posa_vla.files import write_json
+from posa_vla.policy.execution import Execution
 from posa_vla.robot.control_loop import run_episode
 from posa_vla.robot.drivers.dry_run import DryRunRobot
 from posa_vla.robot.drivers.simulated import SimulatedRobot
@@ -67,7 +68,7 @@ def test_the_dry_run_refuses_what_a_robot_would(dry: DryRunRobot) -> None:
 
 
 def test_an_episode_on_the_dry_run_counts_and_cannot_know_success(dry: DryRunRobot) -> None:
-    report = run_episode(dry, FakePolicy([[0.05, 1.0]] * 4), seed=0, execute=4, max_steps=60)
+    report = run_episode(dry, FakePolicy([[0.05, 1.0]] * 4), seed=0, way=Execution(4), max_steps=60)
     assert (report.success, report.steps, dry.applied) == (None, 5, 5)
 
 

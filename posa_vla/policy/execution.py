@@ -1,0 +1,172 @@
+"""How action chunks become one action a control step: executed horizon, temporal ensembling, committed prefix."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor, Future
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from posa_vla.errors import BadInput
+from posa_vla.policy.policy import ActionChunk, Observation, Policy
+
+Source = TypeVar("Source")
+
+
+@dataclass(frozen=True)
+class Execution:
+    """The way.
+
+    Attributes:
+        execute: Actions taken of each chunk before the policy looks again, at most its horizon.
+        committed: Actions that go on being executed while the policy thinks: they are the coming chunk's prefix, which
+            it must continue (inpainting, as in real-time chunking, Black et al. 2025). 0: the robot waits.
+        ensemble: Looks at each step, and averages what all chunks say of it with weights exp(-ensemble * i), i = 0 the
+            oldest (temporal ensembling, Zhao et al. 2023); not at all if None.
+    """
+
+    execute: int
+    committed: int = 0
+    ensemble: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.execute < 1 or self.committed < 0:
+            raise BadInput(f"execute {self.execute} and committed {self.committed}: expected at least 1 and 0")
+        if self.ensemble is not None and self.committed:
+            raise BadInput("an ensemble looks at every step: it cannot be had with committed actions")
+
+
+@dataclass(frozen=True)
+class Planned(Generic[Source]):
+    """An action, and what it was made from.
+
+    Attributes:
+        action: float32 (A,), physical units.
+        index: Control steps after the look that its chunk comes from.
+        source: What that look was taken with.
+    """
+
+    action: NDArray[np.float32]
+    index: int
+    source: Source
+
+
+@dataclass
+class _Look(Generic[Source]):
+    chunk: ActionChunk
+    source: Source
+    index: int = 0
+
+
+@dataclass
+class ChunkExecutor(Generic[Source]):
+    """Asks a policy for chunks, one observation at a time, and hands out one action a control step.
+
+    Attributes:
+        policy: Asked with the seed that `seed` gives for the number of the look.
+        way: See `Execution`.
+        seed: Number of the look -> seed.
+        background: Where the policy thinks while committed actions are executed; the caller's own thread if None. The
+            actions are the same either way.
+        attention: Whether the policy is asked for its attention.
+        latencies_ms: Wall time of every inference.
+    """
+
+    policy: Policy
+    way: Execution
+    seed: Callable[[int], int]
+    background: Executor | None = None
+    attention: bool = False
+    latencies_ms: list[float] = field(default_factory=list)
+    _looks: list[_Look[Source]] = field(default_factory=list)
+    _pending: tuple[Future[ActionChunk] | ActionChunk, Source, int] | None = None
+    _count: int = 0
+
+    def __post_init__(self) -> None:
+        if self.way.committed >= self.policy.horizon:
+            raise BadInput(
+                f"{self.way.committed} committed actions of a chunk of {self.policy.horizon}: expected fewer"
+            )
+        self._execute = min(self.way.execute, self.policy.horizon - self.way.committed)
+
+    @property
+    def due(self) -> bool:
+        """Whether the next action needs a new look."""
+        if self.way.ensemble is not None or not self._looks:
+            return True
+        return self._pending is None and self._looks[-1].index >= self._execute
+
+    @property
+    def chunk(self) -> ActionChunk | None:
+        """The newest chunk that actions were taken of."""
+        return self._looks[-1].chunk if self._looks else None
+
+    def forget(self) -> None:
+        """Drops what was planned: the robot held, and is no longer where the plan began."""
+        self._looks, self._pending = [], None
+
+    def next(self, observation: Observation, source: Source) -> Planned[Source]:
+        """The action of the coming control step.
+
+        Args:
+            observation: What is seen now; the policy looks at it only where `due`.
+            source: Comes back with the actions that are made from this observation.
+
+        Raises:
+            BadInput: The observation does not fit the policy.
+        """
+        if self.way.ensemble is not None:
+            return self._averaged(observation, source)
+        if self.due:
+            self._look(observation, source)
+        if self._pending is not None:
+            answer, seen, begin = self._pending
+            if not self._looks or self._looks[-1].index - begin >= self.way.committed:
+                chunk = answer if isinstance(answer, ActionChunk) else answer.result()
+                index = self._looks[-1].index - begin if self._looks else 0
+                self._looks, self._pending = [_Look(chunk, seen, index)], None
+        current = self._looks[-1]
+        action = current.chunk.actions[0, current.index]
+        current.index += 1
+        return Planned(action, current.index - 1, current.source)
+
+    def _look(self, observation: Observation, source: Source) -> None:
+        prefix, begin = None, 0
+        if self._looks and self.way.committed:
+            begin = self._looks[-1].index
+            prefix = self._looks[-1].chunk.actions[:, begin : begin + self.way.committed]
+        if self._looks and not self.way.committed:
+            self._looks = []
+        seed, self._count = self.seed(self._count), self._count + 1
+        if prefix is not None and self.background is not None:
+            answer: Future[ActionChunk] | ActionChunk = self.background.submit(self._ask, observation, prefix, seed)
+        else:
+            answer = self._ask(observation, prefix, seed)
+        self._pending = (answer, source, begin)
+
+    def _ask(self, observation: Observation, prefix: NDArray[np.float32] | None, seed: int) -> ActionChunk:
+        start = time.perf_counter()
+        chunk = self.policy.act([observation], committed=prefix, seed=seed, attention=self.attention)
+        self.latencies_ms.append(1000 * (time.perf_counter() - start))
+        return chunk
+
+    def _averaged(self, observation: Observation, source: Source) -> Planned[Source]:
+        seed, self._count = self.seed(self._count), self._count + 1
+        self._looks.append(_Look(self._ask(observation, None, seed), source))
+        self._looks = [look for look in self._looks if look.index < look.chunk.actions.shape[1]]
+        said = np.stack([look.chunk.actions[0, look.index] for look in self._looks])
+        for look in self._looks:
+            look.index += 1
+        return Planned(ensembled(said, self.way.ensemble or 0.0), 0, source)
+
+
+def ensembled(actions: NDArray[np.float32] | Sequence[NDArray[np.float32]], coefficient: float) -> NDArray[np.float32]:
+    """Mean of (N, A) actions, the oldest first, with weights exp(-coefficient * i)."""
+    rows = np.asarray(actions, np.float32)
+    weights = np.exp(-coefficient * np.arange(len(rows)))
+    mean: NDArray[np.float32] = (weights[:, None] * rows).sum(0).astype(np.float32) / np.float32(weights.sum())
+    return mean
