@@ -53,25 +53,13 @@ def show(
     """Make a page of an episode: frames, anchors, state, action, gripper events, findings."""
     from posa_vla.console import print_json, say
     from posa_vla.dataset.show import page_of
-    from posa_vla.episodes.lerobot_v3 import DatasetReader
-    from posa_vla.episodes.quarantine import by_prefix
     from posa_vla.episodes.store import EpisodeStore
-    from posa_vla.errors import BadInput
     from posa_vla.files import write_text
     from posa_vla.workspace import Workspace
 
     report = _report(workspace_folder)
-    store = EpisodeStore(Workspace.open().store)
-    prefix, slash, number = episode.partition("/")
-    if slash:
-        place = by_prefix(prefix, store.batches(), "batch"), int(number) if number.isdigit() else -1
-    else:
-        known = store.known()
-        place = known[by_prefix(prefix, known, "episode")]
-    reader = DatasetReader(store.folder(place[0]))
-    if not 0 <= place[1] < len(reader):
-        raise BadInput(f"batch {place[0][:12]} has episodes 0 to {len(reader) - 1}, got {number!r}")
-    record = reader.records[place[1]]
+    reader, record = EpisodeStore(Workspace.open().store).find(episode)
+    place = (reader.folder.name, record.number)
     findings = [f for f in report["findings"] if (f["batch"], f["episode"]) == place]
     title = f"Episode {record.extra.digest[:12]} ({place[0][:12]}/{record.number})"
     write_text(out, page_of(reader.episode(record), reader.embodiment, title, findings))

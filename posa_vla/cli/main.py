@@ -37,6 +37,7 @@ COMMANDS = {
     "data": Command("posa_vla.cli.data", extras="platform,sim"),
     "train": Command("posa_vla.cli.train", "train", "platform"),
     "evaluate": Command("posa_vla.cli.evaluate", extras="platform,sim"),
+    "explain": Command("posa_vla.cli.explain", "explain", "platform"),
     "ablate": Command("posa_vla.cli.ablate", "ablate", "platform,sim"),
     "promote": Command("posa_vla.cli.promote", "promote", "platform"),
     "approve": Command("posa_vla.cli.promote", "approve"),

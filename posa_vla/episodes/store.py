@@ -8,8 +8,8 @@ from pathlib import Path
 
 from posa_vla.episodes.embodiment import Embodiment
 from posa_vla.episodes.episode import Episode
-from posa_vla.episodes.lerobot_v3 import DatasetReader, read_episodes, write_dataset
-from posa_vla.episodes.quarantine import Quarantine
+from posa_vla.episodes.lerobot_v3 import DatasetReader, EpisodeRecord, read_episodes, write_dataset
+from posa_vla.episodes.quarantine import Quarantine, by_prefix
 from posa_vla.errors import BadInput
 from posa_vla.files import scratch_folder, sha256_json, sync_folder
 
@@ -89,3 +89,23 @@ class EpisodeStore:
             for record in records:
                 places.setdefault(record.extra.digest, (batch, record.number))
         return places
+
+    def find(self, text: str) -> tuple[DatasetReader, EpisodeRecord]:
+        """An episode and the reader of its batch.
+
+        Args:
+            text: First digits of the episode's digest, or BATCH/NUMBER with first digits of the batch's.
+
+        Raises:
+            BadInput: None, or several, fit.
+        """
+        prefix, slash, number = text.partition("/")
+        if slash:
+            batch, chosen = by_prefix(prefix, self.batches(), "batch"), int(number) if number.isdigit() else -1
+        else:
+            known = self.known()
+            batch, chosen = known[by_prefix(prefix, known, "episode")]
+        reader = DatasetReader(self.folder(batch))
+        if not 0 <= chosen < len(reader):
+            raise BadInput(f"batch {batch[:12]} has episodes 0 to {len(reader) - 1}, got {number!r}")
+        return reader, reader.records[chosen]

@@ -19,6 +19,7 @@ _TILE = 256
 _CAPTION = 24
 # Task anchor in orange, end-effector anchor in cyan.
 CHANNEL_COLOURS = np.array([[255, 140, 0], [0, 200, 255]], np.float32)
+HEAT_COLOUR = np.array([255, 60, 200], np.float32)
 
 
 def enlarge(image: Picture, size: int) -> Picture:
@@ -26,19 +27,20 @@ def enlarge(image: Picture, size: int) -> Picture:
     return np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.NEAREST))
 
 
-def overlay(image: Picture, attention: NDArray[np.float32]) -> Picture:
-    """Paints both attention channels over a picture.
+def overlay(image: Picture, attention: NDArray[np.float32], colours: NDArray[np.float32] = CHANNEL_COLOURS) -> Picture:
+    """Paints attention channels over a picture.
 
     Args:
         image: uint8 (H, W, 3).
-        attention: float32 (2, h, w) in [0, 1]: task (orange), end-effector (cyan).
+        attention: float32 (K, h, w) in [0, 1]: task (orange), and end-effector (cyan) where there is one.
+        colours: float32 (K or more, 3), RGB of the channels.
 
     Returns:
         uint8 (H, W, 3), the picture darkened where nothing is attended to.
     """
     height, width = image.shape[:2]
     painted = image.astype(np.float32) * 0.55
-    for maps, colour in zip(attention, CHANNEL_COLOURS, strict=True):
+    for maps, colour in zip(attention, colours, strict=False):
         scaled = Image.fromarray(np.asarray(maps, np.float32)).resize((width, height), Image.Resampling.BILINEAR)
         weight = np.clip(np.asarray(scaled), 0, 1)[..., None] * 0.75
         painted = painted * (1 - weight) + colour * weight
@@ -46,13 +48,44 @@ def overlay(image: Picture, attention: NDArray[np.float32]) -> Picture:
     return done
 
 
-def _frame(rollout: Rollout, step: int) -> Picture:
-    """All cameras side by side, above the same under the attention, above the instruction."""
-    roles = list(rollout.images)
-    rows = [np.concatenate([enlarge(rollout.images[role][step], _TILE) for role in roles], axis=1)]
+def heat(image: Picture, share: NDArray[np.float32]) -> Picture:
+    """Paints the action head's attention over a picture.
+
+    Args:
+        image: uint8 (H, W, 3).
+        share: float32 (k, l), share of each cell.
+
+    Returns:
+        uint8 (H, W, 3), magenta where the action head looks more than at most cells; even attention paints nothing.
+    """
+    above = np.asarray(share, np.float32) - np.median(share)
+    return overlay(image, (above / max(float(above.max()), float(share.mean()), 1e-9))[None], HEAT_COLOUR[None])
+
+
+def _strip(rollout: Rollout, roles: list[str], step: int) -> list[Picture]:
+    """Pictures of each camera as it was seen, under the anchor attention, and under the action head's."""
+    seen = {role: enlarge(rollout.images[role][step], _TILE) for role in roles}
+    tiles = [(f"{role} camera", seen[role]) for role in roles]
     if rollout.attention:
-        tiles = [overlay(enlarge(rollout.images[r][step], _TILE), rollout.attention[r][step]) for r in roles]
-        rows.append(np.concatenate(tiles, axis=1))
+        tiles += [(f"{role}: anchors", overlay(seen[role], rollout.attention[role][step])) for role in roles]
+    if rollout.cross_attention:
+        tiles += [(f"{role}: action head", heat(seen[role], rollout.cross_attention[role][step])) for role in roles]
+    return [_titled(picture, title) for title, picture in tiles]
+
+
+def _titled(picture: Picture, title: str) -> Picture:
+    image = Image.fromarray(picture)
+    draw = ImageDraw.Draw(image)
+    draw.rectangle((0, 0, 7 + round(draw.textlength(title)), 15), fill="black")
+    draw.text((4, 2), title, fill="white")
+    return np.asarray(image)
+
+
+def _frame(rollout: Rollout, step: int) -> Picture:
+    """All cameras side by side; below them the same under the anchor attention and under the action head's."""
+    roles = list(rollout.images)
+    tiles = _strip(rollout, roles, step)
+    rows = [np.concatenate(tiles[i : i + len(roles)], axis=1) for i in range(0, len(tiles), len(roles))]
     caption = Image.new("RGB", (rows[0].shape[1], _CAPTION), "white")
     ImageDraw.Draw(caption).text((6, 5), f"{rollout.instruction}   step {step + 1}", fill="black")
     return np.concatenate([np.asarray(caption), *rows], axis=0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,23 +28,23 @@ class Estimate:
 NOTHING = Estimate(None, None, None)
 
 
-def _draws(seeds: int, scenes: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Resampled training seeds (D, S) and scenes (D, N), the same for every figure of these sizes."""
-    rng = np.random.default_rng(0)
-    return rng.integers(seeds, size=(_DRAWS, seeds)), rng.integers(scenes, size=(_DRAWS, scenes))
+@functools.lru_cache(maxsize=16)
+def _resampled(size: int, stream: int) -> NDArray[np.float64]:
+    """How often each of `size` is drawn in each of D resamples with replacement: (D, size)."""
+    counts = np.random.default_rng([stream, size]).multinomial(size, np.full(size, 1 / size), _DRAWS)
+    return counts.astype(np.float64)
+
+
+def _totals(seeds: NDArray[np.float64], scenes: NDArray[np.float64], values: NDArray[Any]) -> NDArray[np.float64]:
+    """Sum of values (S, N) over each resample of both: (D,)."""
+    totals: NDArray[np.float64] = ((scenes @ np.asarray(values, np.float64).T) * seeds).sum(1)
+    return totals
 
 
 def _interval(figures: NDArray[np.float64], value: float, confidence: float) -> Estimate:
     figures = figures[np.isfinite(figures)]
     low, high = np.quantile(figures, [(1 - confidence) / 2, (1 + confidence) / 2])
     return Estimate(value, float(low), float(high))
-
-
-def _counts(chosen: NDArray[np.int64], size: int) -> NDArray[np.float64]:
-    """How often each of `size` was drawn: (D, size)."""
-    counts: NDArray[np.float64] = np.zeros((len(chosen), size))
-    np.add.at(counts, (np.arange(len(chosen))[:, None], chosen), 1)
-    return counts
 
 
 def mean_interval(values: NDArray[Any], confidence: float = 0.95) -> Estimate:
@@ -56,25 +57,20 @@ def mean_interval(values: NDArray[Any], confidence: float = 0.95) -> Estimate:
     if not known.any():
         return NOTHING
     filled = np.where(known, values, 0.0)
-    seeds, scenes = (_counts(chosen, size) for chosen, size in zip(_draws(*values.shape), values.shape, strict=True))
-    total = np.einsum("ds,dn,sn->d", seeds, scenes, filled, optimize=True)
-    count = np.einsum("ds,dn,sn->d", seeds, scenes, known.astype(float), optimize=True)
+    drawn = _resampled(len(values), 0), _resampled(values.shape[1], 1)
     with np.errstate(invalid="ignore", divide="ignore"):
-        return _interval(total / count, float(filled.sum() / known.sum()), confidence)
+        means = _totals(*drawn, filled) / _totals(*drawn, known)
+    return _interval(means, float(filled.sum() / known.sum()), confidence)
 
 
 def difference_interval(first: NDArray[Any], second: NDArray[Any], confidence: float = 0.95) -> Estimate:
     """Mean of `first` minus mean of `second`, (S, N) each on the same scenes; the training seeds are not paired."""
     if first.shape[1] != second.shape[1] or 0 in (*first.shape, *second.shape):
         return NOTHING
-    ours, scenes = (_counts(chosen, size) for chosen, size in zip(_draws(*first.shape), first.shape, strict=True))
-    rng = np.random.default_rng(1)
-    theirs = _counts(rng.integers(len(second), size=(_DRAWS, len(second))), len(second))
-    means = [
-        np.einsum("ds,dn,sn->d", seeds, scenes, values, optimize=True) / values.size
-        for seeds, values in ((ours, first), (theirs, second))
-    ]
-    return _interval(means[0] - means[1], float(first.mean() - second.mean()), confidence)
+    scenes = _resampled(first.shape[1], 1)
+    ours = _totals(_resampled(len(first), 0), scenes, first) / first.size
+    theirs = _totals(_resampled(len(second), 2), scenes, second) / second.size
+    return _interval(ours - theirs, float(first.mean() - second.mean()), confidence)
 
 
 def ratio_interval(
@@ -83,11 +79,7 @@ def ratio_interval(
     """Total of `first` over total of `second` where `both` holds, (S, N) each, training seeds paired by their order."""
     if not both.any():
         return NOTHING
-    seeds, scenes = (_counts(chosen, size) for chosen, size in zip(_draws(*both.shape), both.shape, strict=True))
-    totals = [
-        np.einsum("ds,dn,sn->d", seeds, scenes, np.where(both, values, 0.0), optimize=True)
-        for values in (first, second)
-    ]
-    value = float(first[both].sum() / second[both].sum())
+    drawn = _resampled(len(both), 0), _resampled(both.shape[1], 1)
     with np.errstate(invalid="ignore", divide="ignore"):
-        return _interval(totals[0] / totals[1], value, confidence)
+        ratios = _totals(*drawn, np.where(both, first, 0.0)) / _totals(*drawn, np.where(both, second, 0.0))
+    return _interval(ratios, float(first[both].sum() / second[both].sum()), confidence)

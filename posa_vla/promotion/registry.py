@@ -89,6 +89,7 @@ class RegisteredVersion:
         commit: Commit of the code; `unknown` where it is.
         dirty: Whether that code had been changed, and is not wholly in its commit.
         params: All parameters as JSON, or None where its run has none.
+        run_id: Of its MLflow run.
     """
 
     bundle: str
@@ -96,6 +97,7 @@ class RegisteredVersion:
     commit: str
     dirty: bool
     params: bytes | None
+    run_id: str
 
 
 def registered_version(uri: str, model: str, version: str, params_artifact: str) -> RegisteredVersion:
@@ -124,6 +126,7 @@ def registered_version(uri: str, model: str, version: str, params_artifact: str)
         commit=tags.get("posa.commit", "unknown"),
         dirty=tags.get("posa.dirty") == "true",
         params=params,
+        run_id=run,
     )
 
 
