@@ -6,6 +6,7 @@ import dataclasses
 
 import pytest
 import torch
+from small_models import small_model
 
 from posa_vla.model.losses import Objective, Targets, flow_time
 from posa_vla.model.posa import PosA
@@ -102,3 +103,38 @@ def test_flow_time_is_noise_heavy_and_inside_its_range() -> None:
     assert tau.min() >= 0.0
     assert tau.max() <= 0.999
     assert abs(tau.mean() - (1 - (0.001 + 0.999 * 0.6))) < 0.01, "mean of 1 - t, t ~ Beta(1.5, 1)"
+
+
+@pytest.mark.parametrize("cameras", [["head"], ["head", "left", "right"]])
+@pytest.mark.parametrize(
+    "variant",
+    [
+        {"gate": "sum", "solver": "heun"},
+        {"gate": "streams", "channels": "task"},
+        {"gate": "streams"},
+        {"gate": "none", "anchor_tokens": False, "pool": 4},
+        {"pose_query": False, "anchor_tokens": False},
+    ],
+    ids=str,
+)
+def test_every_variant_learns_and_says_where_it_looks(cameras: list[str], variant: dict[str, object]) -> None:
+    model = small_model(cameras, **variant)
+    generator = torch.Generator().manual_seed(0)
+    images = {r: torch.randint(0, 256, (2, 64, 64, 3), dtype=torch.uint8, generator=generator) for r in cameras}
+    state, texts = torch.randn(2, 5, generator=generator), ["pick up the red cube", "pick up the blue ball"]
+    points = {r: torch.rand(2, 2, 2, generator=generator) * 64 for r in cameras}
+    valid = {r: torch.ones(2, 2, dtype=torch.bool) for r in cameras}
+    targets = Targets(torch.randn(2, 8, 3), torch.ones(2, 8, dtype=torch.bool), torch.tensor([0, 1]), points, valid)
+    objective = Objective(model, alpha=0.5, anchor_weight=1.0, draws=2)
+    objective(images, state, texts, targets, generator, False)["loss"].backward()
+    idle = [name for name, p in model.named_parameters() if p.grad is None]
+    assert not idle, "a distributed reducer expects every parameter in the graph"
+    with torch.no_grad():
+        encoded = model.encode(images, state, texts)
+        chunk = model.sample(encoded.context, torch.randn(2, 8, 3, generator=generator))
+        looked_at = model.looked_at(encoded.context, chunk)
+    channels = 1 if variant.get("channels") == "task" else 2
+    assert encoded.anchors.maps.shape == (2, len(cameras), channels, 16, 16)
+    assert looked_at.shape == (2, len(cameras), model.cells, model.cells)
+    assert (looked_at >= 0).all()
+    assert (looked_at.sum((1, 2, 3)) < 1).all()
