@@ -37,6 +37,7 @@ COMMANDS = {
     "data": Command("posa_vla.cli.data", extras="platform,sim"),
     "train": Command("posa_vla.cli.train", "train", "platform"),
     "evaluate": Command("posa_vla.cli.evaluate", extras="platform,sim"),
+    "export": Command("posa_vla.cli.export", "export"),
     "promote": Command("posa_vla.cli.promote", "promote", "platform"),
     "approve": Command("posa_vla.cli.promote", "approve"),
     "reproduce": Command("posa_vla.cli.reproduce", "reproduce", "platform,sim"),

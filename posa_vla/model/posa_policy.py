@@ -80,6 +80,11 @@ class PosAPolicy:
         """Actions in a chunk."""
         return self.config.params.horizon
 
+    @property
+    def network(self) -> tuple[PosA, Standardise, Standardise]:
+        """The network, and the units of its state and of its actions."""
+        return self._model, self._state, self._action
+
     def to(self, device: torch.device) -> PosAPolicy:
         """Moves the policy; observations and actions stay in the host's memory."""
         for module in (self._model, self._state, self._action):
