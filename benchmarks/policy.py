@@ -7,7 +7,8 @@ of CLIP ViT-B/16 and DINOv2-base in their real sizes, built without a hub, and w
 instructions instead of CLIP's. A chunk is measured through `PosAPolicy.act`, images in the host's memory to actions in
 physical units: what a robot runs, its instruction's text features met before. The naive loop is the same network, which
 encodes images, state and texts again at every flow step; that it gives the same actions is checked. Both take turns, so
-that a machine that slows down slows both down, and the ratio is that of their medians.
+that a machine that slows down slows both down, and the ratio is that of their medians; on a CPU the ratio in the thread's
+own time is told too, in which waiting for other processes does not count.
 
 On the CPU everything is fp32 in one thread but the training, which is as preset and processor have it. On a GPU it is
 bf16 autocast and `torch.compile`. An executed action costs the chunk's time over the actions that are executed of it:
@@ -81,11 +82,11 @@ GPU_EFFORT = {
 }
 
 
-def _timed(call: Callable[[], T]) -> tuple[float, T]:
+def _timed(call: Callable[[], T], clock: Callable[[], float] = time.perf_counter) -> tuple[float, T]:
     """Milliseconds, and the result, which is in the host's memory by then."""
-    start = time.perf_counter()
+    start = clock()
     result = call()
-    return (time.perf_counter() - start) * 1e3, result
+    return (clock() - start) * 1e3, result
 
 
 def _chunks(preset: str, params: Params, device: str, effort: Effort) -> dict[str, Any]:
@@ -97,16 +98,19 @@ def _chunks(preset: str, params: Params, device: str, effort: Effort) -> dict[st
     single, several = observations(fast, 1), observations(fast, effort.batch)
     low, high = embodiment.action_limits()
     times: dict[str, list[float]] = {"fast": [], "naive": []}
+    own: dict[str, list[float]] = {"fast": [], "naive": []}  # ms of this thread
     apart = 0.0
     with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
         compiled = _compile(model, fast, single) if device == "cuda" else None
         fast.act(single)
         for number in range(effort.rounds):
-            took, chunk = _timed(lambda: fast.act(single))
+            took, (busy, chunk) = _timed(lambda: _timed(partial(fast.act, single), time.thread_time))
             times["fast"].append(took)
+            own["fast"].append(busy)
             if number % effort.every == 0:
-                took, other = _timed(lambda: naive.act(single))
+                took, (busy, other) = _timed(lambda: _timed(partial(naive.act, single), time.thread_time))
                 times["naive"].append(took)
+                own["naive"].append(busy)
                 apart = max(apart, float((np.abs(chunk.actions - other.actions) / (high - low)).max()))
         if not apart <= TOLERANCE[device]:
             raise PosaError(
@@ -117,6 +121,8 @@ def _chunks(preset: str, params: Params, device: str, effort: Effort) -> dict[st
             fast.act(several)  # another size compiles once more
         batched = statistics.median(_timed(lambda: fast.act(several))[0] for _ in range(effort.batched))
     median, slow = (statistics.median(times[name]) for name in ("fast", "naive"))
+    busy, slow_busy = (statistics.median(own[name]) for name in ("fast", "naive"))
+    alone = {"chunk_cpu_ms_p50": round(busy, 2), "speedup_in_cpu_time": round(slow_busy / busy, 2)}
     horizon = params.model.horizon
     executed = sorted({1, min(params.evaluate.execute, horizon), horizon})
     return {
@@ -126,6 +132,7 @@ def _chunks(preset: str, params: Params, device: str, effort: Effort) -> dict[st
         "batch": effort.batch,
         "speedup_vs_naive": round(slow / median, 2),
         "naive_ms_p50": round(slow, 2),
+        **(alone if device == "cpu" else {}),
         "largest_difference": float(f"{apart:.2g}"),
         "measured": {name: len(values) for name, values in times.items()},
         "flow_steps": params.model.flow_steps,
@@ -219,6 +226,7 @@ def _machine(device: str) -> dict[str, Any]:
         "device": device,
         "name": torch.cuda.get_device_name() if device == "cuda" else (names or [platform.processor()])[0],
         "cores": os.cpu_count(),
+        "load_average": round(os.getloadavg()[0], 1),
         "threads": torch.get_num_threads(),
         "precision": "bf16" if device == "cuda" else "fp32",
         "torch": torch.__version__,
@@ -250,6 +258,12 @@ def measure(quick: bool, device: str) -> dict[str, Any]:
     return {**result, "training": training, "machine": _machine(device)}
 
 
+def _thread(row: dict[str, Any]) -> list[tuple[str, str]]:
+    if "chunk_cpu_ms_p50" not in row:
+        return []
+    return [("in the thread's own time", f"{row['chunk_cpu_ms_p50']:g} ms, {row['speedup_in_cpu_time']:g} x as long")]
+
+
 def _rows(row: dict[str, Any]) -> list[tuple[str, str]]:
     measured = row["measured"]
     worst = "p99" if measured["fast"] >= 100 else f"worst of {measured['fast']}"
@@ -265,6 +279,7 @@ def _rows(row: dict[str, Any]) -> list[tuple[str, str]]:
             f"{row['naive_ms_p50']:g} ms (p50 of {measured['naive']}): {row['speedup_vs_naive']:g} x as long, actions "
             f"differ by {row['largest_difference']:.1g} of their range",
         ),
+        *_thread(row),
         ("an action, by those executed", per_action),
     ]
     compiled = row.get("compile")
