@@ -7,8 +7,8 @@ of CLIP ViT-B/16 and DINOv2-base in their real sizes, built without a hub, and w
 instructions instead of CLIP's. A chunk is measured through `PosAPolicy.act`, images in the host's memory to actions in
 physical units: what a robot runs, its instruction's text features met before. The naive loop is the same network, which
 encodes images, state and texts again at every flow step; that it gives the same actions is checked. Both take turns, so
-that a machine that slows down slows both down, and the ratio is that of their medians; on a CPU the ratio in the thread's
-own time is told too, in which waiting for other processes does not count.
+that a machine that slows down slows both down, and the ratio is that of their medians; on a CPU the ratio of the
+thread's own time is told too, in which waiting for other processes does not count.
 
 On the CPU everything is fp32 in one thread but the training, which is as preset and processor have it. On a GPU it is
 bf16 autocast and `torch.compile`. An executed action costs the chunk's time over the actions that are executed of it:
