@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from posa_vla.cli.options import AsJson, ParamsFile, Preset, Set, read_params
+from posa_vla.cli.options import AsJson, ParamsFile, Preset, Set, read_params, read_policy
 
 app = typer.Typer(help="Run a policy, and say how good it is and how sure that is.", no_args_is_help=True)
 
@@ -33,18 +33,13 @@ def sim(
     from posa_vla.evaluation.rollout import evaluate, scene_seeds
     from posa_vla.evidence.evidence import write_evidence
     from posa_vla.model.posa_policy import load_policy
-    from posa_vla.release.bundle import MANIFEST, Bundle, build_bundle, verify_bundle
     from posa_vla.settings import Settings
     from posa_vla.sim.gl import require_gl
 
     params = read_params(params_file, preset, settings)
     require_gl()
     out = out.resolve()
-    if (policy / MANIFEST).is_file():
-        verify_bundle(policy, policy.resolve().name)
-        bundle = Bundle(policy.resolve().name, policy.resolve())
-    else:
-        bundle = build_bundle(policy, out / "bundles")
+    bundle = read_policy(policy, out / "bundles")
     loaded = load_policy(bundle.folder, bundle.digest)
     folder = f"evaluations/{bundle.digest}"
     seeds = scene_seeds(bundle.digest, params.evaluate.episodes)

@@ -39,6 +39,7 @@ COMMANDS = {
     "evaluate": Command("posa_vla.cli.evaluate", extras="platform,sim"),
     "explain": Command("posa_vla.cli.explain", "explain", "platform"),
     "ablate": Command("posa_vla.cli.ablate", "ablate", "platform,sim"),
+    "export": Command("posa_vla.cli.export", "export"),
     "promote": Command("posa_vla.cli.promote", "promote", "platform"),
     "approve": Command("posa_vla.cli.promote", "approve"),
     "reproduce": Command("posa_vla.cli.reproduce", "reproduce", "platform,sim"),

@@ -9,6 +9,7 @@ import typer
 
 if TYPE_CHECKING:
     from posa_vla.params import Params
+    from posa_vla.release.bundle import Bundle
 
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on standard output, nothing else there.")]
 ParamsFile = Annotated[Path, typer.Option("--params", help="Parameter file.")]
@@ -60,3 +61,18 @@ def read_params(path: Path, preset: str | None, settings: list[str] | None) -> P
 
     require_params(path)
     return load_params(path, preset, settings)
+
+
+def read_policy(folder: Path, bundles: Path) -> Bundle:
+    """A bundle as it is, verified, or one that is made below `bundles` of the folder that `posa train` printed.
+
+    Raises:
+        BadInput: The folder is neither.
+        Refused: The bundle is not what its name says.
+    """
+    from posa_vla.release.bundle import MANIFEST, Bundle, build_bundle, verify_bundle
+
+    if not (folder / MANIFEST).is_file():
+        return build_bundle(folder, bundles)
+    verify_bundle(folder, folder.resolve().name)
+    return Bundle(folder.resolve().name, folder.resolve())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -28,8 +29,8 @@ def _weights(query: Tensor, keys: Tensor) -> Tensor:
 
 
 def _attend(query: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-    """Softmax attention spelled out: on a CPU and at these lengths three times faster than the fused kernel."""
-    if query.is_cuda:
+    """Softmax attention; on a CPU spelled out where gradients are wanted, of which the fused kernel's are slow."""
+    if query.is_cuda or not torch.is_grad_enabled():
         return F.scaled_dot_product_attention(query, keys, values).transpose(-2, -3).flatten(-2)
     return (_weights(query, keys) @ values).transpose(-2, -3).flatten(-2)
 
@@ -56,33 +57,35 @@ class _Block(nn.Module):
         nn.init.zeros_(self.modulation.bias)
         with torch.no_grad():  # gates start open a little: faster than DiT's closed gates on short trainings
             self.modulation.bias.view(9, width)[2::3] = 0.5
+        self.register_buffer("unit", torch.tensor([0.0, 1.0, 0.0] * 3)[:, None, None], False)
+
+    def modulated(self, condition: Tensor) -> Tensor:
+        """The adaptive norms' (..., 9, 1, d) of a condition (..., d): shift, 1 + scale and gate of each of three."""
+        modulation: Tensor = self.modulation(F.silu(condition)).unflatten(-1, (9, 1, -1))
+        return modulation + self.get_buffer("unit")
 
     def forward(
         self,
         x: Tensor,
-        condition: Tensor,
+        modulation: Tensor,
         keys_values: tuple[Tensor, Tensor],
         draws: int,
         seen: list[Tensor] | None = None,
     ) -> Tensor:
-        modulation = self.modulation(F.silu(condition))[:, None].chunk(9, dim=-1)
-        shift, scale, gate = modulation[:3]
-        q, k, v = self.qkv(self.norm(x) * (1 + scale) + shift).chunk(3, dim=-1)
+        shift, scale, gate, cross_shift, cross_scale, cross_gate, mlp_shift, mlp_scale, mlp_gate = modulation.unbind(-3)
+        q, k, v = self.qkv(torch.addcmul(shift, self.norm(x), scale)).chunk(3, dim=-1)
         attended = _attend(_split(q, self.heads), _split(k, self.heads), _split(v, self.heads))
-        x = x + gate * self.self_out(attended)
+        x = torch.addcmul(x, gate, self.self_out(attended))
 
-        shift, scale, gate = modulation[3:6]
-        query = self.cross_q(self.norm(x) * (1 + scale) + shift)
+        query = self.cross_q(torch.addcmul(cross_shift, self.norm(x), cross_scale))
         rows, steps, width = query.shape
         query = query.view(rows // draws, draws * steps, width)  # the draws of an observation share its keys
         if seen is not None:
             seen.append(_weights(_split(query, self.heads), keys_values[0]).mean((1, 2)))
         attended = _attend(_split(query, self.heads), *keys_values)
-        x = x + gate * self.cross_out(attended.view(rows, steps, width))
+        x = torch.addcmul(x, cross_gate, self.cross_out(attended.view(rows, steps, width)))
 
-        shift, scale, gate = modulation[6:]
-        out: Tensor = x + gate * self.mlp(self.norm(x) * (1 + scale) + shift)
-        return out
+        return torch.addcmul(x, mlp_gate, self.mlp(torch.addcmul(mlp_shift, self.norm(x), mlp_scale)))
 
 
 class FlowTransformer(nn.Module):
@@ -123,22 +126,41 @@ class FlowTransformer(nn.Module):
         Returns:
             (B * draws, H, A).
         """
-        return self._velocity(actions, tau, context, draws, None)
+        return self._velocity(actions, self._modulations(tau, context.summary, draws), context, draws, None)
+
+    def schedule(self, taus: Sequence[float], context: Context) -> list[list[Tensor]]:
+        """What the flow's time does to each layer, for all times of an integration at once, as `at` takes it."""
+        summary = context.summary
+        times = torch.tensor(taus, dtype=summary.dtype, device=summary.device)
+        layers = self._modulations(times[:, None], summary, 1)
+        return [list(layer) for layer in zip(*(layer.unbind(0) for layer in layers), strict=True)]
+
+    def at(self, actions: Tensor, modulations: list[Tensor], context: Context) -> Tensor:
+        """Velocity (B, H, A) at one time of a `schedule`."""
+        return self._velocity(actions, modulations, context, 1, None)
 
     def cross_attention(self, actions: Tensor, tau: Tensor, context: Context) -> Tensor:
         """Share of each observation token (B, n) in what the chunk attends to, mean over layers, heads and actions."""
         seen: list[Tensor] = []
-        self._velocity(actions, tau, context, 1, seen)
+        self._velocity(actions, self._modulations(tau, context.summary, 1), context, 1, seen)
         return torch.stack(seen).mean(0)
 
-    def _velocity(
-        self, actions: Tensor, tau: Tensor, context: Context, draws: int, seen: list[Tensor] | None
-    ) -> Tensor:
-        angles = tau[:, None] * 1000.0 * self.get_buffer("frequencies")
+    def _modulations(self, tau: Tensor, summary: Tensor, draws: int) -> list[Tensor]:
+        """Of each layer (..., 9, 1, d), for times (...) that broadcast to those of the summary's rows."""
+        angles = tau[..., None] * 1000.0 * self.get_buffer("frequencies")
         condition = self.time(torch.cat([angles.sin(), angles.cos()], -1))
-        condition = condition + context.summary.repeat_interleave(draws, 0)
+        condition = condition + summary.repeat_interleave(draws, 0)
+        modulations = []
+        for block in self.blocks:
+            assert isinstance(block, _Block)  # for the type checker
+            modulations.append(block.modulated(condition))
+        return modulations
+
+    def _velocity(
+        self, actions: Tensor, modulations: list[Tensor], context: Context, draws: int, seen: list[Tensor] | None
+    ) -> Tensor:
         x = self.embed(actions) + self.position
-        for block, keys_values in zip(self.blocks, context.keys_values, strict=True):
-            x = block(x, condition, keys_values, draws, seen)
+        for block, modulation, keys_values in zip(self.blocks, modulations, context.keys_values, strict=True):
+            x = block(x, modulation, keys_values, draws, seen)
         out: Tensor = self.out(self.norm(x))
         return out

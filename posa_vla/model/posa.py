@@ -165,20 +165,16 @@ class PosA(nn.Module):
         """
         x = noise
         steps = self.config.params.flow_steps
+        schedule = self.flow.schedule([step / steps for step in range(steps)], context)
         for step in range(steps):
-            tau, after = step / steps, (step + 1) / steps
-            x = self._held(x, noise, committed, tau)
-            velocity = self._velocity(x, tau, context)
+            x = self._held(x, noise, committed, step / steps)
+            velocity = self.flow.at(x, schedule[step], context)
             # Heun's second evaluation at tau = 1 lies outside of what was trained (tau < 1).
             if self.config.params.solver == "heun" and step + 1 < steps:
-                ahead = self._held(x + velocity / steps, noise, committed, after)
-                velocity = 0.5 * (velocity + self._velocity(ahead, after, context))
+                ahead = self._held(x + velocity / steps, noise, committed, (step + 1) / steps)
+                velocity = 0.5 * (velocity + self.flow.at(ahead, schedule[step + 1], context))
             x = x + velocity / steps
         return self._held(x, noise, committed, 1.0)
-
-    def _velocity(self, x: Tensor, tau: float, context: Context) -> Tensor:
-        velocity: Tensor = self.flow(x, torch.full((x.shape[0],), tau, device=x.device), context)
-        return velocity
 
     @staticmethod
     def _held(x: Tensor, noise: Tensor, committed: Tensor | None, tau: float) -> Tensor:

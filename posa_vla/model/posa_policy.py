@@ -80,6 +80,18 @@ class PosAPolicy:
         """Actions in a chunk."""
         return self.config.params.horizon
 
+    @property
+    def network(self) -> tuple[PosA, Standardise, Standardise]:
+        """The network, and the units of its state and of its actions."""
+        return self._model, self._state, self._action
+
+    def to(self, device: torch.device) -> PosAPolicy:
+        """Moves the policy; observations and actions stay in the host's memory."""
+        for module in (self._model, self._state, self._action):
+            module.to(device)
+        self._texts.clear()
+        return self
+
     def _check(self, observation: Observation) -> None:
         size = self.config.image_size
         for role in self.config.cameras:
@@ -107,22 +119,23 @@ class PosAPolicy:
             raise BadInput("the batch is empty, expected at least one observation")
         for observation in batch:
             self._check(observation)
-        images = {r: torch.from_numpy(np.stack([o.images[r] for o in batch])) for r in self.config.cameras}
-        state = self._state(torch.from_numpy(np.stack([o.state for o in batch]).astype(np.float32)))
+        device = self._model.theta.device
+        images = {r: torch.from_numpy(np.stack([o.images[r] for o in batch])).to(device) for r in self.config.cameras}
+        state = self._state(torch.from_numpy(np.stack([o.state for o in batch]).astype(np.float32)).to(device))
         encoded = self._model.observe(images, state, *self._encoded_texts([o.instruction for o in batch]))
         shape = (len(batch), self.horizon, self.config.action_dim)
-        noise = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
-        prefix = None if committed is None else self._action(torch.from_numpy(committed))
+        noise = torch.randn(shape, generator=torch.Generator().manual_seed(seed)).to(device)
+        prefix = None if committed is None else self._action(torch.from_numpy(committed).to(device))
         sampled = self._model.sample(encoded.context, noise, prefix)
-        actions = np.clip(self._action.back(sampled).numpy(), *self._limits).astype(np.float32)
+        actions = np.clip(self._action.back(sampled).cpu().numpy(), *self._limits).astype(np.float32)
         if not attention:
             return ActionChunk(actions, self._frame)
         looked_at = self._model.looked_at(encoded.context, sampled)
         return ActionChunk(
             actions,
             self._frame,
-            {role: encoded.anchors.maps[:, c].numpy() for c, role in enumerate(self.config.cameras)},
-            {role: looked_at[:, c].numpy() for c, role in enumerate(self.config.cameras)},
+            {role: encoded.anchors.maps[:, c].float().cpu().numpy() for c, role in enumerate(self.config.cameras)},
+            {role: looked_at[:, c].float().cpu().numpy() for c, role in enumerate(self.config.cameras)},
         )
 
     def _encoded_texts(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:

@@ -195,7 +195,7 @@ class ClipDinoVision(nn.Module):
         colours = images.permute(0, 3, 1, 2).float() / 255.0
         if colours.shape[-2:] != (self.clip_size, self.clip_size):
             colours = F.interpolate(colours, (self.clip_size, self.clip_size), mode="bilinear", antialias=True)
-        count = len(images)
+        count = images.shape[0]  # not len(), which would fix the batch of an exported program
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
             patches = self.vision_model(pixel_values=self._colours(colours, "clip")).last_hidden_state[:, 1:]
             if self.dino is None:

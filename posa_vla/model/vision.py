@@ -55,7 +55,8 @@ class VisionEncoder(nn.Module):
     def forward(self, images: Tensor) -> VisualFeatures:
         """Encodes uint8 (N, H, W, 3)."""
         colours = images.permute(0, 3, 1, 2).float().mul_(1 / 127.5).sub_(1.0)
-        coordinates = self.get_buffer("coordinates").expand(len(images), -1, -1, -1)
+        # shape[0] and not len(), which would fix the batch of an exported program
+        coordinates = self.get_buffer("coordinates").expand(images.shape[0], -1, -1, -1)
         x = torch.cat([colours, coordinates], 1).to(memory_format=torch.channels_last)
         features: Tensor = self.net(x)
         return VisualFeatures(features, features)
