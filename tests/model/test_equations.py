@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -32,8 +33,8 @@ def test_eq_2_attention_is_the_sigmoid_of_query_times_keys(pose_query: bool) -> 
     keys = attention.key(features[1, 1][None])[0]  # (d, h, w)
     for channel, source in enumerate((text[1], gripper[0])):
         query = attention.query[channel](source + pose[1] if pose_query else source) + attention.camera[1]
-        score = sum(float(query[d] * keys[d, 2, 3]) for d in range(8)) / math.sqrt(8) + float(attention.bias[channel])
-        assert math.isclose(float(maps[1, 1, channel, 2, 3]), 1 / (1 + math.exp(-score)), rel_tol=1e-4)
+        score = sum(float(query[d] * keys[d, 2, 3]) for d in range(8)) / math.sqrt(8) + float(attention.bias[channel].detach())
+        assert math.isclose(float(maps[1, 1, channel, 2, 3]), 1 / (1 + math.exp(-float(score))), rel_tol=1e-4)
 
 
 def test_the_end_effector_s_query_does_not_depend_on_the_instruction() -> None:
@@ -147,12 +148,18 @@ def test_eq_11_and_17_the_weights(model: PosA, batch: Batch) -> None:
     torch.testing.assert_close(alone["loss"], 2.0 * alone["anchor"])
 
 
+def velocity_of(model: PosA, patch: pytest.MonkeyPatch, velocity: Callable[[torch.Tensor], torch.Tensor]) -> Any:
+    """Puts a known velocity field in the action head's place; returns a context for it."""
+    patch.setattr(model.flow, "schedule", lambda taus, context: list(taus))
+    patch.setattr(model.flow, "at", lambda x, conditions, context: velocity(x))
+    return None
+
+
 @pytest.mark.parametrize(("solver", "expected"), [("euler", 1.1**2 * 1.0), ("heun", None)])
 def test_eq_16_integration_by_hand(solver: str, expected: float | None, monkeypatch: pytest.MonkeyPatch) -> None:
     """dx/dtau = 0.2 x in two steps; Heun's last step is Euler's, for tau = 1 was never trained."""
     model = small_model(["head"], solver=solver, flow_steps=2)
-    monkeypatch.setattr(model.flow, "forward", lambda x, tau, context, draws=1: 0.2 * x)
-    context: Any = None
+    context = velocity_of(model, monkeypatch, lambda x: 0.2 * x)
     got = model.sample(context, torch.ones(1, 8, 3))
     by_hand = expected if expected is not None else (1 + 0.1 + 0.005) * 1.1
     torch.testing.assert_close(got, torch.full((1, 8, 3), by_hand))
@@ -162,8 +169,7 @@ def test_heun_is_nearer_to_the_truth(monkeypatch: pytest.MonkeyPatch) -> None:
     errors = {}
     for solver in ("euler", "heun"):
         model = small_model(["head"], solver=solver, flow_steps=10)
-        monkeypatch.setattr(model.flow, "forward", lambda x, tau, context, draws=1: x)
-        context: Any = None
+        context = velocity_of(model, monkeypatch, lambda x: x)
         errors[solver] = abs(float(model.sample(context, torch.ones(1, 8, 3))[0, 0, 0]) - math.e)
     assert errors["heun"] < errors["euler"] / 3
 
@@ -172,13 +178,12 @@ def test_a_committed_prefix_moves_on_the_straight_path(monkeypatch: pytest.Monke
     model = small_model(["head"], flow_steps=4)
     seen: list[torch.Tensor] = []
 
-    def flow(x: torch.Tensor, tau: torch.Tensor, context: Any, draws: int = 1) -> torch.Tensor:
+    def still(x: torch.Tensor) -> torch.Tensor:
         seen.append(x.clone())
         return torch.zeros_like(x)
 
-    monkeypatch.setattr(model.flow, "forward", flow)
+    context = velocity_of(model, monkeypatch, still)
     noise, committed = torch.randn(1, 8, 3), torch.full((1, 2, 3), 3.0)
-    context: Any = None
     got = model.sample(context, noise, committed)
     for step, x in enumerate(seen):
         torch.testing.assert_close(x[:, :2], (1 - step / 4) * noise[:, :2] + step / 4 * committed)
