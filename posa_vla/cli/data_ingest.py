@@ -38,7 +38,7 @@ def ingest(
     from posa_vla.workspace import Workspace
     from posa_vla.workspace_template import write_template
 
-    place = enter_workspace(workspace_folder, params_file)
+    place = enter_workspace(workspace_folder, params_file, may_be_new=True)
     if workspace_folder is not None and not place.exists() and not params_file.is_absolute():
         write_template(workspace_folder)
     params = read_params(place, preset, settings)

@@ -126,6 +126,21 @@ class Clone:
         kind = BadInput if "exited with 2" in output else PosaError
         raise kind(f"dvc {' '.join(arguments)} failed: {message}")
 
+    def run_posa(self, code: Path, arguments: Sequence[str]) -> None:
+        """Runs the `posa` of another checkout in this clone.
+
+        Raises:
+            PosaError: It failed.
+        """
+        command = [sys.executable, "-m", "posa_vla.cli.main", *arguments]
+        before, self._environment = self._environment, {**self._environment, "PYTHONPATH": str(code)}
+        try:
+            exit_code, output = self._run(command, self.folder, show=True)
+        finally:
+            self._environment = before
+        if exit_code:
+            raise PosaError(f"posa {' '.join(arguments[:2])} with the code in {code} failed: {output.strip()[-1000:]}")
+
     def open(self, commit: str = "") -> None:
         """Clones the repository, which is made where there is none, at a commit or at the newest.
 
