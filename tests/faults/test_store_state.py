@@ -1,4 +1,4 @@
-"""The episode store and its history: what went missing, was changed, or stopped half way is never versioned silently."""
+"""The store and its history: what went missing, was changed or stopped half way is never versioned silently."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_a_batch_that_has_gone_is_missed_and_comes_back(workspace: Workspace) ->
     report = verify(workspace)
     assert (report["ok"], report["name"]) == (False, "data-v2")
     assert {p["remedy"] for p in report["problems"]} == {"posa data checkout data-v2"}
-    with pytest.raises(BadInput, match=f"{batch.name} is missing.*posa data checkout data-v2"):
+    with pytest.raises(BadInput, match=rf"{batch.name} is missing.*posa data checkout data-v2"):
         version(workspace)  # what is left is data-v1, and would be trained on
     checkout(workspace, "data-v2")
     assert verify(workspace)["ok"]
@@ -89,7 +89,7 @@ def test_a_checkout_that_was_cut_off_is_finished_before_anything_is_learnt(works
     assert state is not None
     assert (state.name, state.moving) == ("data-v1", True)
     for act in (version, verify):
-        with pytest.raises(BadInput, match="between two versions.*posa data checkout data-v1` finishes it"):
+        with pytest.raises(BadInput, match=r"between two versions.*posa data checkout data-v1` finishes it"):
             act(workspace)
     checkout(workspace, "data-v1")
     assert verify(workspace)["name"] == "data-v1"
