@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,11 +13,9 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from posa_vla.episodes.images import StoredImages
+from posa_vla.episodes.images import LARGEST_PIXELS, StoredImages
 from posa_vla.errors import BadInput
 
-# A larger picture is no camera's: nothing is decoded that would fill the memory.
-_LARGEST_PIXELS = 64_000_000
 # Frames that may stand before a picture in a file although they show later: no encoder looks further ahead.
 _REORDERED = 17
 
@@ -40,15 +39,25 @@ def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
         raise BadInput(f"{path} is damaged, or no video that can be decoded here ({error})") from None
 
 
+def _require_keepable(path: Path, stream: Any) -> None:
+    with av.open(io.BytesIO(), "w", format="mp4") as container:
+        try:
+            container.add_stream_from_template(stream, opaque=True)
+        except ValueError as error:
+            raise BadInput(f"{path}: {error}; encode it as AV1 or H.264") from None
+
+
 def video_size(path: Path) -> tuple[int, int]:
     """Height and width (pixels) of a video file.
 
     Raises:
-        BadInput: It is missing, damaged, or larger than any camera's picture.
+        BadInput: It is missing, damaged, larger than any camera's picture, or of a codec that the store's MP4 files
+            cannot hold.
     """
     with _opened(path) as (_, stream):
         height, width = int(stream.height or 0), int(stream.width or 0)
-    if not 0 < height * width <= _LARGEST_PIXELS:
+        _require_keepable(path, stream)
+    if not 0 < height * width <= LARGEST_PIXELS:
         raise BadInput(f"{path} has pictures of {width} x {height} pixels")
     return height, width
 
