@@ -152,8 +152,11 @@ class _Statistics:
                 self._add(name, rows, (rows.shape[1],))
         chosen = np.linspace(0, len(episode) - 1, min(len(episode), STATISTICS_IMAGES)).astype(int)
         for role, camera in episode.cameras.items():
-            # Decoding takes long: one image of each episode has to do.
-            images = camera.images.middle() if isinstance(camera.images, StoredImages) else camera.images[chosen]
+            try:
+                # Decoding takes long: one image of each episode has to do.
+                images = camera.images.middle() if isinstance(camera.images, StoredImages) else camera.images[chosen]
+            except BadInput:
+                continue  # bytes that came in damaged are kept as they are: validation finds them and their episode
             self._add(layout.IMAGES + role, images.reshape(-1, 3) / 255, (3, 1, 1))
 
     def summary(self) -> dict[str, Any]:
