@@ -239,9 +239,9 @@ def _numbers_in_tables(folder: Path, needed: bool) -> list[dict[str, Any]]:
             continue
         try:
             numbers = read_table(file, ["episode_index"])["episode_index"].unique().to_pylist()
-        except BadInput:
+        except (BadInput, pa.ArrowException) as error:
             if needed:
-                raise
+                raise BadInput(f"{file} does not say of which episodes it is: {error}") from None
             continue
         where = {"data/chunk_index": int(place[1]), "data/file_index": int(place[2])}
         listed += [{"episode_index": number, **where} for number in numbers]

@@ -10,8 +10,10 @@ from lerobot_datasets import LENGTHS, add_column, edit_info, edit_rows, make_v21
 
 from posa_vla.dataset.ingest import ingest
 from posa_vla.dataset.validate import validate
+from posa_vla.episodes.embodiment import Embodiment
 from posa_vla.episodes.store import EpisodeStore
 from posa_vla.errors import BadInput
+from posa_vla.schema import parse
 
 ROWS = "data/chunk-000/file-000.parquet"
 
@@ -133,3 +135,29 @@ def test_late_times_of_single_precision_are_regular_and_come_back(tmp_path, stor
     ingest(store, reader_of(folder))
     assert all(episode.timestamps is None for episode in store.episodes())
     assert "content" not in validate(store.root)["rules"]
+
+
+@pytest.mark.parametrize("unit", ["deg", "unstated"])
+def test_joints_in_degrees_are_not_given_to_kinematics(unit):
+    channel = {"name": "elbow", "unit": unit}
+    value = {
+        "id": "arm",
+        "simulated": False,
+        "cameras": {},
+        "state": [channel],
+        "action": [channel],
+        "action_frame": "joint",
+        "control_hz": 10,
+        "kinematics": {"mjcf": "arm.xml", "joints": {"elbow": "joint_2"}, "site": "hand"},
+    }
+    with pytest.raises(BadInput, match=f"state elbow is in {unit}, expected rad"):
+        parse(Embodiment, value, "arm.yaml")
+
+
+def test_a_folder_of_links_is_refused_with_what_to_do(tmp_path):
+    folder = make_v21(tmp_path / "dataset", video=False)
+    place = folder / "meta/info.json"
+    place.rename(tmp_path / "blob")
+    place.symlink_to(tmp_path / "blob")
+    with pytest.raises(BadInput, match="cp -rL"):
+        reader_of(folder)

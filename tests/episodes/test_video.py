@@ -134,8 +134,10 @@ def appended(videos: list[StoredVideo], folder: Path, fps: float) -> list[Stored
     ]
 
 
-@pytest.mark.parametrize("fps", [25, 30, 50])
-@pytest.mark.parametrize("encoder", list(ENCODERS))
+@pytest.mark.parametrize(
+    ("encoder", "fps"),
+    [("h264", 25), ("h264", 50), ("h264-short", 25), ("av1", 50), ("hevc-open", 25), ("hevc-open", 30)],
+)
 def test_any_start_at_any_rate_is_found_again(tmp_path, encoder, fps):
     videos = stretches(tmp_path, encoder, fps, [11 + number % 7 for number in range(40)])
     whole = frames_of(StoredVideo(tmp_path / "all.mp4", 0.0, None, sum(map(len, videos)), fps, SIZE))
