@@ -154,7 +154,11 @@ def _at_hand(workspace: Workspace, location: str) -> Iterator[Path]:
     if not location.startswith("s3://"):
         if "://" in location:
             raise BadInput(f"{location!r}: expected a folder or s3://BUCKET/PREFIX")
-        yield Path(location).expanduser()
+        try:
+            folder = Path(location).expanduser()
+        except RuntimeError as error:
+            raise BadInput(f"{location!r}: {error}") from None
+        yield folder
         return
     remote = open_objects(location)
     stored = list(remote.stored())

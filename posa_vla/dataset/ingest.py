@@ -13,8 +13,9 @@ import pyarrow.parquet as pq
 from posa_vla.console import Advance, progress
 from posa_vla.episodes.content import episode_digest
 from posa_vla.episodes.episode import Episode
+from posa_vla.episodes.lerobot_files import MALFORMED
 from posa_vla.episodes.lerobot_layout import features_of
-from posa_vla.episodes.lerobot_source import MALFORMED, SourceEpisode
+from posa_vla.episodes.lerobot_source import SourceEpisode
 from posa_vla.episodes.quarantine import Kept
 from posa_vla.episodes.source_episode import BadEpisode, SourceReader
 from posa_vla.episodes.store import EpisodeStore
@@ -141,7 +142,7 @@ def _originals(reader: SourceReader, where: SourceEpisode, scratch: Path) -> Ite
     folder = reader.source.folder
     stretches = [(name, stretch.path) for name, stretch in where.videos.items() if stretch is not None]
     shared = not reader.source.version.startswith("v2")
-    for name, relative in [("table.parquet", where.table), *((f"{n}.mp4", path) for n, path in stretches)]:
+    for name, relative in [("table.parquet", where.table or ""), *((f"{n}.mp4", path) for n, path in stretches)]:
         try:
             path = safe_join(folder, relative)
             if not path.is_file():

@@ -46,16 +46,21 @@ def _examine(
         table = reader.table(record)
         episode = reader.episode(record, table)
         digest = episode_digest(episode)
-        glances = {role: glance(camera.images) for role, camera in episode.cameras.items()}
     except PosaError as error:
         return [("episode-readable", None, str(error))], None, []
+    trace = trace_of(batch, record.number, record.extra.digest, episode)
+    try:
+        glances = {role: glance(camera.images) for role, camera in episode.cameras.items()}
+    except PosaError as error:
+        # The bytes are the ones that came in: no copy of the batch has better pictures.
+        came = digest == record.extra.digest
+        return [("images" if came else "episode-readable", None, str(error))], trace if came else None, []
     remarks: list[Remark] = []
     if digest != record.extra.digest:
         remarks.append(("content", None, f"digest is {digest[:12]}, appended was {record.extra.digest[:12]}"))
     remarks += _numbered(table)
     remarks += episode_remarks(episode, embodiment, rules)
     remarks += image_remarks(episode, embodiment, rules, glances)
-    trace = trace_of(batch, record.number, record.extra.digest, episode)
     return remarks, trace, undeclared(episode, embodiment)
 
 

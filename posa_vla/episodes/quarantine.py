@@ -14,6 +14,8 @@ from posa_vla.errors import BadInput, did_you_mean
 from posa_vla.files import copy_whole, new_folder, read_json, safe_join, sha256_file, sha256_json, write_json
 from posa_vla.schema import Closed, parse
 
+_WORDS = ("dataset", "instruction", "value")
+
 
 class Kept(Closed):
     """`origin.json` of an episode that could not be read: where it came from, and what is wrong with it.
@@ -74,7 +76,9 @@ class Quarantine:
             Its key: the same files with the same finding are one.
         """
         digests = {name: self._keep(path) for name, path in files}
-        kept = kept.model_copy(update={"files": digests})
+        # Half a UTF-16 pair, in a folder's name perhaps, is no text that can be hashed.
+        words = {name: getattr(kept, name).encode("utf-8", "replace").decode() for name in _WORDS}
+        kept = kept.model_copy(update={**words, "files": digests})
         same = {"files": digests, "episode": kept.episode, "rule": kept.rule} if digests else kept.model_dump()
         key = sha256_json(same)
         with new_folder(self._folder / key) as draft:
