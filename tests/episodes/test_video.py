@@ -112,24 +112,28 @@ ENCODERS = {
 }
 
 
-def stretches(folder: Path, encoder: str, fps: int, lengths: list[int]) -> list[StoredVideo]:
+# x265 corrupts the memory where pictures are smaller than its largest coding unit (64 pixels).
+LARGE = (64, 96)
+
+
+def stretches(folder: Path, encoder: str, fps: int, lengths: list[int], size: tuple[int, int]) -> list[StoredVideo]:
     """Episodes one after the other in one file, as v3.0 has them."""
     codec, options = ENCODERS[encoder]
-    write_video(folder / "all.mp4", moving_picture(sum(lengths)), fps, codec, **options)
+    write_video(folder / "all.mp4", moving_picture(sum(lengths), 0, *size), fps, codec, **options)
     ends = np.cumsum(lengths)
     return [
-        StoredVideo(folder / "all.mp4", (end - n) / fps, end / fps, n, fps, SIZE)
+        StoredVideo(folder / "all.mp4", (end - n) / fps, end / fps, n, fps, size)
         for n, end in zip(lengths, ends.tolist(), strict=True)
     ]
 
 
-def appended(videos: list[StoredVideo], folder: Path, fps: float) -> list[StoredVideo]:
+def appended(videos: list[StoredVideo], folder: Path, fps: float, size: tuple[int, int] = SIZE) -> list[StoredVideo]:
     """The same episodes, in files of the store."""
     files = VideoFiles(folder / "{number}.mp4", limit=10**9)
     places = [files.append(video) for video in videos]
     files.close()
     return [
-        StoredVideo(folder / f"{number}.mp4", start, end, len(video), fps, SIZE)
+        StoredVideo(folder / f"{number}.mp4", start, end, len(video), fps, size)
         for video, (number, start, end) in zip(videos, places, strict=True)
     ]
 
@@ -139,10 +143,11 @@ def appended(videos: list[StoredVideo], folder: Path, fps: float) -> list[Stored
     [("h264", 25), ("h264", 50), ("h264-short", 25), ("av1", 50), ("hevc-open", 25), ("hevc-open", 30)],
 )
 def test_any_start_at_any_rate_is_found_again(tmp_path, encoder, fps):
-    videos = stretches(tmp_path, encoder, fps, [11 + number % 7 for number in range(40)])
-    whole = frames_of(StoredVideo(tmp_path / "all.mp4", 0.0, None, sum(map(len, videos)), fps, SIZE))
-    copies = appended(videos, tmp_path / "store", fps)
-    again = appended(copies, tmp_path / "again", fps)
+    size = LARGE if encoder == "hevc-open" else SIZE
+    videos = stretches(tmp_path, encoder, fps, [11 + number % 7 for number in range(40)], size)
+    whole = frames_of(StoredVideo(tmp_path / "all.mp4", 0.0, None, sum(map(len, videos)), fps, size))
+    copies = appended(videos, tmp_path / "store", fps, size)
+    again = appended(copies, tmp_path / "again", fps, size)
     for video, copy, third in zip(videos, copies, again, strict=True):
         assert list(copy.payloads()) == list(video.payloads()) == list(third.payloads())
     for number in (0, 1, 17, 39):
