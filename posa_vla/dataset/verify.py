@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,12 +9,13 @@ from typing import Any
 import yaml
 
 from posa_vla.console import progress
-from posa_vla.dataset.versioning_clone import object_path, open_clone
+from posa_vla.dataset.dvc_objects import LISTING, content_md5, listed, object_path
+from posa_vla.dataset.versioning_clone import open_clone
 from posa_vla.dataset.versions import Version, all_versions, current_version, find_version
 from posa_vla.errors import PosaError
 from posa_vla.files import sha256_file
-from posa_vla.objects import Objects, open_objects
-from posa_vla.schema import Closed, parse_json
+from posa_vla.objects import DirectoryObjects, Objects, open_objects
+from posa_vla.schema import Closed
 from posa_vla.workspace import Workspace
 
 
@@ -75,8 +75,8 @@ def verify(workspace: Workspace, name: str = "", *, repair: bool = False) -> dic
                 problems += _file(where, root / path, digest, remedy)
                 advance(1)
         problems += _strangers(workspace.store, version, remedy)
-        for path, digest in objects.items():
-            found = list(_object(remote, workspace.dvc_cache, path, digest, repair, repaired))
+        for path, object_ in objects.items():
+            found = list(_object(remote, workspace.dvc_cache, path, object_, repair, repaired))
             problems += found
             advance(2)
     return {
@@ -106,61 +106,24 @@ def _strangers(root: Path, version: Version, remedy: str) -> Iterator[Problem]:
                 yield Problem(where="store", file=str(path), problem="is not part of its batch", remedy=remedy)
 
 
-class _Entry(Closed):
-    """One file of a folder that DVC keeps."""
-
-    md5: str
-    relpath: str
-
-
-class _Folder(Closed):
-    entries: list[_Entry]
-
-
 def _listed(remote: Objects, cache: Path, tree: str) -> tuple[dict[str, str], list[Problem]]:
-    """Path of each object of a version -> hex MD5 of its content (DVC's name for it)."""
-    path, digest = object_path(tree), tree.removesuffix(".dir")
-    for data in (remote.get(path), _read(cache / path)):
-        if data is not None and hashlib.md5(data, usedforsecurity=False).hexdigest() == digest:
-            folder = parse_json(_Folder, b'{"entries": ' + data + b"}", path)
-            return {path: digest, **{object_path(entry.md5): entry.md5 for entry in folder.entries}}, []
+    """Path of each object of a version -> its name, which is the hex MD5 of its content."""
+    files = listed(tree, [remote, DirectoryObjects(cache)])
+    if files is not None:
+        return {object_path(name): name for name in (tree, *files)}, []
     remedy = "restore the remote from its backup"
     problem = "is missing or damaged, in the cache too: it lists the version's files"
-    return {}, [Problem(where="remote", file=f"{remote.location}/{path}", problem=problem, remedy=remedy)]
+    return {}, [Problem(where="remote", file=f"{remote.location}/{object_path(tree)}", problem=problem, remedy=remedy)]
 
 
-def _read(path: Path) -> bytes | None:
-    return path.read_bytes() if path.is_file() else None
-
-
-def _md5(pieces: Iterator[bytes] | None) -> str | None:
-    """Hex MD5 of an object; None where there is none."""
-    if pieces is None:
-        return None
-    digest = hashlib.md5(usedforsecurity=False)
-    for piece in pieces:
-        digest.update(piece)
-    return digest.hexdigest()
-
-
-def _pieces(path: Path) -> Iterator[bytes] | None:
-    def read() -> Iterator[bytes]:
-        with path.open("rb") as file:
-            while piece := file.read(1 << 20):
-                yield piece
-
-    return read() if path.is_file() else None
-
-
-def _object(
-    remote: Objects, cache: Path, path: str, digest: str, repair: bool, repaired: list[str]
-) -> Iterator[Problem]:
-    there, here = _md5(remote.read(path)), _md5(_pieces(cache / path))
+def _object(remote: Objects, cache: Path, path: str, name: str, repair: bool, repaired: list[str]) -> Iterator[Problem]:
+    digest = name.removesuffix(LISTING)
+    there, here = content_md5(remote.read(path)), content_md5(DirectoryObjects(cache).read(path))
     if there != digest:
         file = f"{remote.location}/{path}"
         if repair and here == digest:
-            remote.delete(path)
-            remote.put_file(path, cache / path)
+            # A copy, never a link: the second copy must survive what damages the first.
+            remote.put_copy(path, cache / path)
             repaired.append(file)
         else:
             remedy = "posa data verify --repair" if here == digest else "restore the remote from its backup"

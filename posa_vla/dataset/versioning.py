@@ -218,7 +218,7 @@ def version_data(workspace: Workspace, params: Params, embodiment: Embodiment) -
         )
         write_json(clone.folder / RECORD, record.model_dump(mode="json"))
         advance(1, "dvc push")
-        clone.dvc("push", "--quiet")
+        clone.push()
         advance(1, "commit")
         named = _commit(clone, record, versions)
         commit = clone.versions()[version] if version in versions else clone.git("rev-parse", "HEAD")
