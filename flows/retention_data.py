@@ -12,6 +12,7 @@ from flows.retention_item import Item, Store
 from posa_vla.dataset.dvc_objects import LISTING, OBJECTS, listed, object_name, object_path
 from posa_vla.dataset.named_objects import named_objects
 from posa_vla.dataset.remote_owners import other_owners
+from posa_vla.dataset.store_state import read_state
 from posa_vla.dataset.versioning_clone import open_clone
 from posa_vla.errors import PosaError
 from posa_vla.objects import REMOVED, DirectoryObjects, Objects, open_objects
@@ -82,6 +83,9 @@ def _prepared(workspace: Workspace, retention: RetentionParams) -> Iterator[Item
     needed = dict.fromkeys(_registered(workspace), "a registered model")
     newest = max(folders, key=lambda folder: folder.stat().st_mtime)
     needed[newest.name] = "the newest"
+    state = read_state(workspace)
+    if state is not None:
+        needed[state.version] = "the version that the store is at"
     for folder in sorted(folders):
         yield _item("prepared", folder.name, *_measured(folder), needed.get(folder.name, ""), retention.prepared)
 

@@ -52,8 +52,8 @@ def verify(workspace: Workspace, name: str = "", *, repair: bool = False) -> dic
     """
     with open_clone(workspace) as clone:
         versions = all_versions(clone)
-        version = find_version(versions, name) if name else current_version(workspace, versions)
-        version = version or find_version(versions, "latest")
+        current = current_version(workspace, versions) or find_version(versions, "latest")
+        version = find_version(versions, name) if name else current
         problems = [
             Problem(where="history", file=str(workspace.repository), problem=line, remedy="restore it from its backup")
             for line in clone.fsck()
@@ -63,13 +63,19 @@ def verify(workspace: Workspace, name: str = "", *, repair: bool = False) -> dic
     objects, broken = _listed(remote, workspace.dvc_cache, tree)
     problems += broken
     prepared = workspace.data / version.record.version
-    count = len(version.record.store_files) + len(version.record.prepared_files) + 2 * len(objects)
+    store_files, prepared_files = version.record.store_files, version.record.prepared_files
+    if version.record.version != current.record.version:
+        # The store is at another version, and prepared data that were cleaned up are made again: no damage.
+        here = {f"batches/{folder.name}" for folder in (workspace.store / "batches").glob("*")}
+        store_files = {p: d for p, d in store_files.items() if "/".join(p.split("/")[:2]) in here}
+        prepared_files = prepared_files if prepared.is_dir() else {}
+    count = len(store_files) + len(prepared_files) + 2 * len(objects)
     repaired: list[str] = []
     with progress("verify", count, unit="file") as advance:
         remedy = f"posa data checkout {version.name}"
         for where, root, files in (
-            ("store", workspace.store, version.record.store_files),
-            ("prepared", prepared, version.record.prepared_files),
+            ("store", workspace.store, store_files),
+            ("prepared", prepared, prepared_files),
         ):
             for path, digest in files.items():
                 problems += _file(where, root / path, digest, remedy)
@@ -83,7 +89,7 @@ def verify(workspace: Workspace, name: str = "", *, repair: bool = False) -> dic
         "ok": not problems,
         "version": version.record.version,
         "name": version.name,
-        "files": len(version.record.store_files) + len(version.record.prepared_files),
+        "files": len(store_files) + len(prepared_files),
         "objects": len(objects),
         "repaired": repaired,
         "problems": [problem.model_dump() for problem in problems],

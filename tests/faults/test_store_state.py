@@ -75,6 +75,16 @@ def test_after_a_checkout_that_version_is_verified_and_trained_on(workspace: Wor
     assert version(workspace)["name"] == "data-v1"
 
 
+def test_another_version_is_sound_although_its_prepared_data_were_cleaned_up(workspace: Workspace) -> None:
+    first = list_versions(workspace)[0].record.version
+    shutil.rmtree(workspace.data / first)
+    report = verify(workspace, "data-v1")
+    assert (report["ok"], report["name"]) == (True, "data-v1")
+    assert report["files"] > 0, "its batch is in the store, and was read"
+    shutil.rmtree(workspace.data / list_versions(workspace)[1].record.version)
+    assert not verify(workspace)["ok"], "what the store is at must be there"
+
+
 def test_a_checkout_that_was_cut_off_is_finished_before_anything_is_learnt(workspace: Workspace) -> None:
     victim = (
         "import os, signal, sys, pathlib\n"
