@@ -127,8 +127,8 @@ def _released(findings: list[Finding], releases: dict[str, Release]) -> list[Fin
     marked = []
     for finding in findings:
         release = releases.get(finding.digest)
-        waived = release is not None and finding.severity == "severe" and finding.rule in release.rules
-        marked.append(replace(finding, released=release.reason) if release is not None and waived else finding)
+        reason = release.reason(finding.rule) if release is not None and finding.severity == "severe" else ""
+        marked.append(replace(finding, released=reason) if reason else finding)
     return marked
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from posa_vla.episodes.embodiment import Embodiment
 from posa_vla.episodes.episode import Episode
 from posa_vla.episodes.lerobot_v3 import DatasetReader, read_episodes, write_dataset
-from posa_vla.episodes.quarantine import Quarantine
+from posa_vla.episodes.quarantine import Quarantine, Replaced
 from posa_vla.errors import BadInput
 from posa_vla.files import scratch_folder, sha256_json, sync_folder
 
@@ -77,6 +77,17 @@ class EpisodeStore:
         """Digest of the whole store: of the batches' digests, and of what is quarantined and released."""
         aside = self.quarantine.digest()
         return sha256_json({"batches": self.batches(), **aside} if aside else self.batches())
+
+    def replaced(self) -> dict[str, Replaced]:
+        """Digest of an episode, or key in quarantine -> what counts in its place.
+
+        Where a better episode was announced and never came, or was taken out again, the earlier one counts.
+
+        Raises:
+            BadInput: A record is damaged.
+        """
+        known = self.known()
+        return {k: record for k, record in self.quarantine.replaced().items() if not record.by or record.by in known}
 
     def known(self) -> dict[str, tuple[str, int]]:
         """Digest of each episode -> its batch and its number there; batches that cannot be read are passed over."""

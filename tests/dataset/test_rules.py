@@ -16,6 +16,7 @@ from posa_vla.dataset.validate import validate
 from posa_vla.episodes.episode import Episode
 from posa_vla.episodes.store import EpisodeStore
 from posa_vla.errors import BadInput
+from posa_vla.files import sha256_json, write_json
 from posa_vla.params import RuleParams, ValidateParams
 
 EMBODIMENT = make_embodiment()
@@ -141,6 +142,36 @@ def test_a_released_episode_counts_again_and_its_reason_stays(tmp_path):
     assert after["store_digest"] != before["store_digest"]
     (released,) = [f for f in after["findings"] if f["rule"] == "black"]
     assert "the lamp was off" in released["released"]
+
+
+def test_a_second_release_keeps_what_the_first_waived_and_both_reasons(tmp_path):
+    store = EpisodeStore(tmp_path / "store")
+    dark = replace(with_images(good(1), lambda i: i // 64), instruction="")
+    store.append([good(0), dark], EMBODIMENT)
+    ((_, reader),) = store.readers()
+    digest = reader.records[1].extra.digest
+    store.quarantine.release(digest, ["instruction"], "it waves")
+    assert len(validate(store.root)["quarantined"]) == 1
+    store.quarantine.release(digest, ["black"], "the lamp was off")
+    after = validate(store.root)
+    assert after["quarantined"] == []
+    assert {f["rule"]: f["released"] for f in after["findings"] if f["severity"] == "severe"} == {
+        "instruction": "it waves",
+        "black": "the lamp was off",
+    }
+
+
+def test_a_release_of_the_previous_schema_still_counts_and_changes_no_digest(tmp_path):
+    store = EpisodeStore(tmp_path / "store")
+    store.append([good(0), with_images(good(1), lambda i: i // 64)], EMBODIMENT)
+    ((_, reader),) = store.readers()
+    digest = reader.records[1].extra.digest
+    first = {"episode": digest, "rules": ["black"], "reason": "lamp", "schema_version": 1, "who": "me", "when": 12.5}
+    write_json(store.root / f"releases/{digest}.json", first)
+    assert validate(store.root)["quarantined"] == []
+    assert store.quarantine.digest() == {"releases": [sha256_json(first)]}
+    store.quarantine.release(digest, ["jumps"], "bumped")
+    assert store.quarantine.releases()[digest].rules == ["black", "jumps"]
 
 
 def test_what_was_found_of_a_batch_is_kept_until_rules_or_robot_change(tmp_path):
