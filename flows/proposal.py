@@ -74,7 +74,9 @@ def store_state(workspace: Workspace, params: Params) -> StoreState:
     embodiment = load_embodiment(params.chosen.embodiment).id
     store = EpisodeStore(workspace.store)
     readers = [reader for _, reader in store.readers() if reader.embodiment.id == embodiment]
-    usable = sum(record.extra.success for reader in readers for record in reader.records)
+    gone = store.replaced()
+    records = [record for reader in readers for record in reader.records]
+    usable = sum(record.extra.success and record.extra.digest not in gone for record in records)
     versioned = 0
     for path in workspace.data.glob("*/manifest.json"):
         manifest = read_json(path)

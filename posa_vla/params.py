@@ -101,6 +101,8 @@ class ValidateParams(Closed):
     scene_leakage: RuleParams = _rule("severe")
     # Limits, calibration, pose or gripper that were never declared: what cannot be checked or labelled.
     undeclared: RuleParams = _rule("info")
+    # A later ingestion of the same recording, with more or other things declared of it, counts in its place.
+    superseded: RuleParams = _rule("info")
     # Metadata that contradicts the files, which win.
     metadata: RuleParams = _rule("warning")
 

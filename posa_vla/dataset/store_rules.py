@@ -140,7 +140,7 @@ class _Trajectories:
             block = numbers[start : start + _BLOCK]
             ranks = list(range(1, count + 1))
             _, found = tree.query(self.seen[block], k=ranks, distance_upper_bound=np.nextafter(threshold, np.inf))
-            for number, row in zip(block, found, strict=True):
+            for number, row in zip(block, np.asarray(found), strict=True):
                 near = candidates[row[row < len(candidates)]]
                 best = self._best(number, near, threshold, earlier)
                 if best is None and len(near) == count < len(candidates):

@@ -150,6 +150,8 @@ class Quarantine:
             reason: Why, in words.
         """
         replaced = Replaced(key=key, by=by, reason=reason)
+        # What comes now, perhaps again, is the latest: no two replace each other.
+        (self._folder / f"{by}.json").unlink(missing_ok=True)
         write_json(self._folder / f"{key}.json", replaced.model_dump(mode="json"))
 
     def replaced(self) -> dict[str, Replaced]:

@@ -168,7 +168,13 @@ def test_a_folder_that_disagrees_with_its_metadata_is_believed_and_reported(tmp_
     edit_info(folder, total_episodes=7, features=None)
     done = take_in(store, folder)
     assert done.new == 3
-    assert {rule for rule, _ in done.remarks} == {"counts", "layout", "length-metadata", "several-tasks"}
+    # All of it is in the report, for good: with its episode, its rule and a remedy.
+    found = [f for f in validate(store.root)["findings"] if f["rule"] == "metadata"]
+    assert [(f["episode"], f["severity"]) for f in found] == [(None, "warning")] * 2 + [(0, "warning")] * 2
+    for finding, words in zip(found, ("counts 7 episodes", "moved", "counts 99 frames", "2 instructions"), strict=True):
+        assert words in finding["value"]
+        assert finding["remedy"]
+    assert len(done.remarks) == 4
     # Where the list of episodes is silent, the table's task says it.
     assert [episode.instruction for episode in store.episodes()] == [TASKS[0], TASKS[1], TASKS[0]]
 
@@ -186,6 +192,24 @@ def test_what_was_recorded_besides_is_kept(tmp_path, store):
     take_in(store, folder)
     for number, episode in enumerate(store.episodes()):
         assert episode.extra["observation.effort"][-1].tolist() == [0.5, number]
+
+
+def test_numbers_and_times_that_the_store_gives_anew_are_judged_as_they_came(tmp_path, store):
+    folder = make_v21(tmp_path / "dataset", video=False)
+    gap = np.arange(LENGTHS[0]) + (np.arange(LENGTHS[0]) > 7)
+    change_table(folder, 0, lambda t: with_column(t, "frame_index", pa.array(gap)))
+    early = (np.arange(LENGTHS[1]) / FPS - 100).astype(np.float32)
+    change_table(folder, 1, lambda t: with_column(t, "timestamp", pa.array(early)))
+    change_table(folder, 2, lambda t: with_column(t, "frame_index", pa.array(np.arange(LENGTHS[2]) + 3)))
+    take_in(store, folder)
+    report = validate(store.root)
+    found = [f for f in report["findings"] if f["rule"] in {"timestamps", "metadata"}]
+    assert [(f["rule"], f["episode"], f["frame"]) for f in found] == [
+        ("timestamps", 0, 8),
+        ("timestamps", 1, 0),
+        ("metadata", 2, 0),
+    ]
+    assert [row["episode"] for row in report["quarantined"]] == [0, 1]
 
 
 def test_recorded_times_are_kept_and_a_gap_is_found(tmp_path, store):

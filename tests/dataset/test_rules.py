@@ -212,5 +212,5 @@ def test_what_was_found_of_a_batch_is_kept_until_rules_or_robot_change(tmp_path)
     narrow = EMBODIMENT.model_dump()
     narrow["state"][0] |= {"low": -0.001, "high": 0.001}
     changed = type(EMBODIMENT).model_validate(narrow)
-    assert "limits-nonsense" in validate(store.root, embodiment=changed, cache=cache)["rules"]
+    assert "limits-nonsense" in validate(store.root, declared={changed.id: changed}, cache=cache)["rules"]
     assert validate(store.root, cache=cache) == first
