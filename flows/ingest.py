@@ -60,7 +60,8 @@ def ingest_dataset(workspace: Workspace, params: Params, dataset: Dataset) -> di
 
     Returns:
         `accepted` and `quarantined`: episodes of this dataset in the store that may and may not be learnt from;
-        `new`: how many of both were not there before; `findings` about them (see `Finding`); `data_version` and its
+        `new`: how many of both were not there before; `superseded`: how many stored ones of the same recordings they
+        count in the place of; `findings` about them (see `Finding`); `data_version` and its
         `name`, or None where there is nothing to learn from; `embodiment` and its `declaration` file.
 
     Raises:
@@ -73,6 +74,9 @@ def ingest_dataset(workspace: Workspace, params: Params, dataset: Dataset) -> di
         _require_one_meaning(store, reader.embodiment)
         if not declaration.is_file():
             _declare(reader.embodiment, declaration)
+        beside = dataset.declarations / f"{reader.embodiment.id}.yaml"
+        if beside.is_file() and load_embodiment(str(beside)).digest != reader.embodiment.digest:
+            say(f"{beside} declares this robot otherwise than {declaration}: all other commands judge by it, mend it")
         before = set(store.batches())
         done = ingest(store, reader)
         _announce(store, set(store.batches()) - before, reader.embodiment, params)
@@ -96,6 +100,7 @@ def ingest_dataset(workspace: Workspace, params: Params, dataset: Dataset) -> di
     return {
         **judged,
         "new": done.new,
+        "superseded": done.superseded,
         "data_version": version and version["version"],
         "name": version and version["name"],
         "folder": version and str(workspace.home / version["folder"]),

@@ -47,7 +47,10 @@ def ingest(
     if as_json:
         print_json(result)
         return
-    rows = [(name, str(result[name])) for name in ("accepted", "quarantined", "new", "data_version", "name", "folder")]
+    rows = [
+        (name, str(result[name]))
+        for name in ("accepted", "quarantined", "new", "superseded", "data_version", "name", "folder")
+    ]
     found = [(f"{f['severity']}: {f['rule']}", f["value"]) for f in result["findings"] if f["severity"] != "info"]
     print_table("ingested", [*rows, *found[:20]])
 

@@ -76,7 +76,7 @@ def declared_embodiments(store: EpisodeStore, params: Params, folder: Path) -> d
             continue  # validation names it
     named = params.chosen.embodiment
     places = [str(path) for path in (folder / named, Path(named)) if path.is_file()]
-    found = [load_embodiment(place) for place in places or [n for n in [named] if n in shipped_embodiments()]]
+    found = [load_embodiment(name) for name in (places or [n for n in shipped_embodiments() if n == named])[:1]]
     declared = {embodiment.id: embodiment for embodiment in _shipped(ids)}
     declared |= {embodiment.id: embodiment for embodiment in found}
     for identity in ids:

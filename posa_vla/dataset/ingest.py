@@ -33,6 +33,7 @@ class Ingested:
         episodes: Digests of those that are in a batch; where a stored one has more declared of the same recording, its.
         kept: Keys of those that could not be read; their files are in quarantine.
         new: How many of both were not there before.
+        superseded: How many stored episodes of the same recordings the new ones count in the place of.
         remarks: (rule, value): what was found of the dataset and its episodes, with their numbers in the dataset.
     """
 
@@ -40,6 +41,7 @@ class Ingested:
     episodes: list[str] = field(default_factory=list)
     kept: list[str] = field(default_factory=list)
     new: int = 0
+    superseded: int = 0
     remarks: list[tuple[str, str]] = field(default_factory=list)
 
 
@@ -135,6 +137,7 @@ def _fresh(
                     store.quarantine.replace(other.digest, digest, _why(other, digest))
                 seen.add(digest)
                 done.new += 1
+                done.superseded += len(same)
                 yield _Fresh(episode, remarks)
         advance(1)
 

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 import yaml
-from lerobot_datasets import CAMERA, FPS, LENGTHS, TASKS, edit_info, make_v21, make_v30, trajectory, write_table
+from lerobot_datasets import CAMERA, FPS, LENGTHS, TASKS, edit_info, make_v21, make_v30, trajectory
+from taking_in import change_table, reader_of, take_in, with_column
 
-from posa_vla.dataset.ingest import Ingested, ingest
+from posa_vla.dataset.ingest import ingest
 from posa_vla.dataset.validate import validate
 from posa_vla.episodes.calibration import load_calibration
 from posa_vla.episodes.embodiment import Embodiment
@@ -19,21 +19,9 @@ from posa_vla.episodes.episode import Episode
 from posa_vla.episodes.images import StoredImages
 from posa_vla.episodes.kinematics import ForwardKinematics
 from posa_vla.episodes.lerobot_source import open_source
-from posa_vla.episodes.mapping import derived_embodiment, map_features, parse_map
-from posa_vla.episodes.source_episode import SourceReader
 from posa_vla.episodes.store import EpisodeStore
 from posa_vla.errors import BadInput
 from posa_vla.files import sha256_tree
-
-
-def reader_of(folder: Path, *mapping: str, embodiment: Embodiment | None = None, **options) -> SourceReader:
-    source = open_source(folder)
-    features = map_features(source, parse_map(list(mapping)), embodiment)
-    return SourceReader(source, features, embodiment or derived_embodiment(source, features), **options)
-
-
-def take_in(store: EpisodeStore, folder: Path, *mapping: str, **options) -> Ingested:
-    return ingest(store, reader_of(folder, *mapping, **options))
 
 
 @pytest.fixture
@@ -91,15 +79,6 @@ def test_an_episode_without_its_video_is_kept_with_its_files_and_the_others_come
     assert report["unreadable"] == 1
     assert report["quarantined"] == [{"batch": done.kept[0], "episode": 1, "kept_aside": True}]
     assert take_in(store, folder).new == 0
-
-
-def change_table(folder: Path, number: int, change) -> None:
-    path = folder / f"data/chunk-000/episode_{number:06d}.parquet"
-    write_table(path, change(pq.read_table(path)))
-
-
-def with_column(table: pa.Table, name: str, values) -> pa.Table:
-    return table.set_column(table.column_names.index(name), name, values)
 
 
 def with_nan(table: pa.Table) -> pa.Table:
@@ -194,24 +173,6 @@ def test_what_was_recorded_besides_is_kept(tmp_path, store):
         assert episode.extra["observation.effort"][-1].tolist() == [0.5, number]
 
 
-def test_numbers_and_times_that_the_store_gives_anew_are_judged_as_they_came(tmp_path, store):
-    folder = make_v21(tmp_path / "dataset", video=False)
-    gap = np.arange(LENGTHS[0]) + (np.arange(LENGTHS[0]) > 7)
-    change_table(folder, 0, lambda t: with_column(t, "frame_index", pa.array(gap)))
-    early = (np.arange(LENGTHS[1]) / FPS - 100).astype(np.float32)
-    change_table(folder, 1, lambda t: with_column(t, "timestamp", pa.array(early)))
-    change_table(folder, 2, lambda t: with_column(t, "frame_index", pa.array(np.arange(LENGTHS[2]) + 3)))
-    take_in(store, folder)
-    report = validate(store.root)
-    found = [f for f in report["findings"] if f["rule"] in {"timestamps", "metadata"}]
-    assert [(f["rule"], f["episode"], f["frame"]) for f in found] == [
-        ("timestamps", 0, 8),
-        ("timestamps", 1, 0),
-        ("metadata", 2, 0),
-    ]
-    assert [row["episode"] for row in report["quarantined"]] == [0, 1]
-
-
 def test_recorded_times_are_kept_and_a_gap_is_found(tmp_path, store):
     folder = make_v21(tmp_path / "dataset")
     times = np.arange(LENGTHS[1]) / FPS
@@ -281,12 +242,6 @@ def test_joints_and_calibration_give_poses_and_anchors_and_nothing_is_invented(t
     assert without == []
 
 
-CALIBRATION = (
-    "cameras: {head: {intrinsics: {fx: 40, fy: 40, cx: 24, cy: 16, width: 48, height: 32}, "
-    "base_from_camera: {position: [0, 0, 4], quaternion: [0, 1, 0, 0]}}}"
-)
-
-
 def test_a_hand_camera_moves_with_the_hand(tmp_path, store):
     embodiment = arm(tmp_path)
     (tmp_path / "c.yaml").write_text(
@@ -323,61 +278,6 @@ def test_another_rate_than_the_robots_is_bad_input(tmp_path):
     faster = arm(tmp_path).model_copy(update={"control_hz": 30.0, "kinematics": None})
     with pytest.raises(BadInput, match="10 frames/s, embodiment arm is controlled at 30 Hz"):
         reader_of(make_v21(tmp_path / "dataset"), embodiment=faster)
-
-
-def named(*names: str) -> Embodiment:
-    channels = [{"name": name, "unit": "rad"} for name in names]
-    value = {"state": channels, "action": channels, "id": "arm", "simulated": False, "control_hz": FPS}
-    return Embodiment.model_validate({**value, "cameras": {"head": {"source": "cam_high"}}, "action_frame": "joint"})
-
-
-@pytest.mark.parametrize(
-    ("names", "message"),
-    [
-        (["j0", "j1", "j2"], r"has 4 channels \(j0, j1, j2, j3\), embodiment arm declares 3 \(j0, j1, j2\)"),
-        (["j3", "j2", "j1", "j0"], "has the channels j0, j1, j2, j3, embodiment arm declares j3, j2, j1, j0"),
-    ],
-)
-def test_channels_that_are_not_the_robots_are_bad_input(tmp_path, names, message):
-    with pytest.raises(BadInput, match=message):
-        reader_of(make_v21(tmp_path / "dataset", video=False), embodiment=named(*names))
-
-
-def test_channels_that_one_side_only_numbers_are_not_compared(tmp_path, store):
-    folder = make_v21(tmp_path / "dataset", video=False)
-    assert take_in(store, folder, embodiment=named("channel_0", "channel_1", "channel_2", "channel_3")).new == 3
-
-
-def test_pictures_mapped_to_numbers_are_bad_input(tmp_path):
-    folder = make_v21(tmp_path / "dataset")
-    with pytest.raises(BadInput, match=r"cam_high is video, expected numbers for state.*observation.state"):
-        reader_of(
-            folder, f"{CAMERA}=state", embodiment=named("j0", "j1", "j2", "j3").model_copy(update={"cameras": {}})
-        )
-
-
-def test_a_calibration_of_other_pictures_is_bad_input_even_if_the_first_episode_has_none(tmp_path):
-    folder = make_v21(tmp_path / "dataset")
-    (folder / f"videos/chunk-000/{CAMERA}/episode_000000.mp4").unlink()
-    (tmp_path / "c.yaml").write_text(CALIBRATION.replace("width: 48", "width: 64"))
-    with pytest.raises(BadInput, match="camera head: the calibration is for images of 64 x 32, these are 48 x 32"):
-        reader_of(folder, calibration=load_calibration(tmp_path / "c.yaml", ["head"]))
-
-
-def test_one_odd_episode_is_no_mistake_of_the_declaration(tmp_path, store):
-    folder = make_v21(tmp_path / "dataset", video=False)
-    change_table(folder, 0, lambda t: with_column(t, "action", pa.array([[1.0, 2.0]] * len(t), pa.list_(pa.float32()))))
-    done = take_in(store, folder, embodiment=named("j0", "j1", "j2", "j3"))
-    assert (len(done.episodes), [kept.rule for kept in store.quarantine.kept().values()]) == (2, ["table"])
-
-
-def test_text_of_digits_is_no_number(tmp_path, store):
-    folder = make_v21(tmp_path / "dataset", video=False)
-    change_table(folder, 1, lambda t: with_column(t, "action", pa.array([["1", "2", "3", "4"]] * len(t))))
-    done = take_in(store, folder)
-    (kept,) = [store.quarantine.kept()[key] for key in done.kept]
-    assert (kept.episode, kept.rule) == (1, "table")
-    assert "its values are string, expected numbers" in kept.value
 
 
 def test_paths_in_metadata_do_not_leave_the_folder(tmp_path, store):

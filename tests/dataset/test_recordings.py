@@ -8,16 +8,14 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import taking_in
 from lerobot_datasets import CAMERA, make_v21, write_table
 
 from posa_vla.dataset.export import export
-from posa_vla.dataset.ingest import Ingested, ingest
+from posa_vla.dataset.ingest import Ingested
 from posa_vla.dataset.prepare import prepare
 from posa_vla.dataset.validate import validate
 from posa_vla.episodes.calibration import load_calibration
-from posa_vla.episodes.lerobot_source import open_source
-from posa_vla.episodes.mapping import derived_embodiment, map_features
-from posa_vla.episodes.source_episode import SourceReader
 from posa_vla.episodes.store import EpisodeStore
 from posa_vla.files import sha256_tree
 from posa_vla.params import PrepareParams
@@ -30,14 +28,11 @@ ALL = PrepareParams(validation_fraction=0, image_size=32)
 
 
 def take_in(store: EpisodeStore, folder: Path, focal: int | None = None) -> Ingested:
-    source = open_source(folder)
-    features = map_features(source, {}, None)
-    calibration = None
-    if focal is not None:
-        place = folder.parent / f"{focal}.yaml"
-        place.write_text(CALIBRATION.replace("FOCAL", str(focal)))
-        calibration = load_calibration(place, ["head"])
-    return ingest(store, SourceReader(source, features, derived_embodiment(source, features), calibration=calibration))
+    if focal is None:
+        return taking_in.take_in(store, folder)
+    place = folder.parent / f"{focal}.yaml"
+    place.write_text(CALIBRATION.replace("FOCAL", str(focal)))
+    return taking_in.take_in(store, folder, calibration=load_calibration(place, ["head"]))
 
 
 @pytest.fixture
@@ -61,7 +56,7 @@ def test_a_calibration_that_comes_later_takes_the_place_of_none(tmp_path, store)
     assert (later.new, len(set(first.episodes) & set(later.episodes))) == (3, 0)
     assert episodes_of(store, tmp_path) == (3, 3, 3)
     report = validate(store.root)
-    assert report["superseded"] == 3
+    assert (report["superseded"], later.superseded) == (3, 3)
     found = [f for f in report["findings"] if f["rule"] == "superseded"]
     assert {f["digest"] for f in found} == set(first.episodes)
     assert all("intrinsics.head, pose.head" in f["value"] for f in found)

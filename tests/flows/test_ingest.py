@@ -14,17 +14,14 @@ import yaml
 from answering_servers import server
 from data_workspaces import data_params
 from lerobot_datasets import CAMERA, LENGTHS, edit_info, make_v21, write_table
+from taking_in import take_in
 
 from flows.incoming import fetch_tree
 from flows.ingest import Dataset, ingest_dataset
 from posa_vla.dataset.declared import declared_embodiments
 from posa_vla.dataset.export import export
-from posa_vla.dataset.ingest import ingest
 from posa_vla.dataset.quarantined import quarantined_episodes, release_episode, remove_from_store
 from posa_vla.dataset.validate import validate
-from posa_vla.episodes.lerobot_source import open_source
-from posa_vla.episodes.mapping import derived_embodiment, map_features
-from posa_vla.episodes.source_episode import SourceReader
 from posa_vla.episodes.store import EpisodeStore
 from posa_vla.errors import BadInput
 from posa_vla.files import sha256_tree
@@ -47,9 +44,8 @@ def add_column(folder: Path, name: str, value: Any, numbers: tuple[int, ...] = (
 
 def stored(workspace: Workspace, folder: Path) -> EpisodeStore:
     """The dataset in the workspace's store, without a version of it."""
-    store, source = EpisodeStore(workspace.store), open_source(folder)
-    features = map_features(source, {}, None)
-    ingest(store, SourceReader(source, features, derived_embodiment(source, features)))
+    store = EpisodeStore(workspace.store)
+    take_in(store, folder)
     return store
 
 
