@@ -80,9 +80,10 @@ def _require_widths(reader: SourceReader) -> None:
     for _, table in _samples(reader):
         for part, feature in reader.features.parts.items():
             try:
-                seen.setdefault(part, set()).add(reader.vector(table, feature, np.float64).shape[1])
+                width = reader.vector(table, feature, np.float64).shape[1]
             except BadInput:
                 continue
+            seen.setdefault(part, set()).add(width)
     for part, widths in seen.items():
         feature = reader.features.parts[part]
         if declared[part] in widths:

@@ -71,6 +71,15 @@ def test_one_odd_episode_is_no_mistake_of_the_declaration(tmp_path, store):
     assert (len(done.episodes), [kept.rule for kept in store.quarantine.kept().values()]) == (2, ["table"])
 
 
+def test_where_no_column_can_be_read_each_episode_is_kept_with_its_own_reason(tmp_path, store):
+    folder = make_v21(tmp_path / "dataset", video=False)
+    for number in range(3):
+        change_table(folder, number, lambda t: with_column(t, "action", pa.array([None] * len(t))))
+    done = take_in(store, folder)
+    assert [kept.rule for kept in store.quarantine.kept().values()] == ["table"] * 3
+    assert done.episodes == []
+
+
 def test_text_of_digits_is_no_number(tmp_path, store):
     folder = make_v21(tmp_path / "dataset", video=False)
     change_table(folder, 1, lambda t: with_column(t, "action", pa.array([["1", "2", "3", "4"]] * len(t))))
