@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Literal
 
+from posa_vla.episodes.store import EpisodeStore
 from posa_vla.errors import BadInput
 from posa_vla.files import read_json, write_json
 from posa_vla.schema import Closed, parse
@@ -52,8 +53,8 @@ def write_state(workspace: Workspace, name: str, version: str, batches: Iterable
 def require_whole(workspace: Workspace) -> None:
     """Stops where nobody may learn from the store as it is.
 
-    A checkout was killed in its middle, or a batch of the version that the store is at has gone: a version without it
-    would hide the loss.
+    A checkout was killed in its middle, or a batch of the version that the store is at has gone, which nobody took out:
+    a version without it would hide the loss.
 
     Raises:
         BadInput: So, with the command that mends it.
@@ -66,7 +67,9 @@ def require_whole(workspace: Workspace) -> None:
             f"the episode store is between two versions: a checkout of {state.name} was cut off; "
             f"`posa data checkout {state.name}` finishes it"
         )
-    gone = [batch for batch in state.batches if not (workspace.store / "batches" / batch).is_dir()]
+    store = EpisodeStore(workspace.store)
+    taken_out = {removal.batch for removal in store.removed().values()}
+    gone = sorted(set(state.batches) - set(store.batches()) - taken_out)
     if gone:
         raise BadInput(
             f"{workspace.store / 'batches' / gone[0]} is missing ({len(gone)} such), and the store is at "

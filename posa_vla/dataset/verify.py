@@ -12,6 +12,7 @@ from posa_vla.console import progress
 from posa_vla.dataset.dvc_objects import LISTING, content_md5, listed, object_path
 from posa_vla.dataset.versioning_clone import open_clone
 from posa_vla.dataset.versions import Version, all_versions, current_version, find_version
+from posa_vla.episodes.store import EpisodeStore
 from posa_vla.errors import PosaError
 from posa_vla.files import sha256_file
 from posa_vla.objects import DirectoryObjects, Objects, open_objects
@@ -64,6 +65,10 @@ def verify(workspace: Workspace, name: str = "", *, repair: bool = False) -> dic
     problems += broken
     prepared = workspace.data / version.record.version
     store_files, prepared_files = version.record.store_files, version.record.prepared_files
+    store = EpisodeStore(workspace.store)
+    # Of what a person took out the store holds nothing, and must not.
+    taken_out = {removal.batch for removal in store.removed().values()} - set(store.batches())
+    store_files = {p: d for p, d in store_files.items() if p.split("/")[1] not in taken_out}
     if version.record.version != current.record.version:
         # The store is at another version, and prepared data that were cleaned up are made again: no damage.
         here = {f"batches/{folder.name}" for folder in (workspace.store / "batches").glob("*")}

@@ -54,7 +54,7 @@ class VersionRecord(Closed):
     Attributes:
         version: Hex SHA-256 over the episodes and what was prepared from them.
         embodiment: Id of the embodiment that it was prepared for.
-        episodes: Digest -> episode, all of the store.
+        episodes: Digest -> episode, all of the store that no later ingestion of the same recording replaced.
         splits: Split -> episodes and frames that were prepared.
         store_files: Path below the episode store -> hex SHA-256.
         prepared_files: Path below the prepared data -> hex SHA-256.
@@ -150,7 +150,8 @@ def publish_prepared(prepared: Path, final: Path, aside: Path) -> None:
 
 
 def _entries(store: EpisodeStore, report: dict[str, Any]) -> dict[str, EpisodeEntry]:
-    """The store's episodes, by digest."""
+    """The store's episodes that count, by digest."""
+    replaced = store.replaced()
     aside = {(row["batch"], row["episode"]) for row in report["quarantined"]}
     entries: dict[str, EpisodeEntry] = {}
     for batch in store.batches():
@@ -159,6 +160,8 @@ def _entries(store: EpisodeStore, report: dict[str, Any]) -> dict[str, EpisodeEn
         except BadInput:
             continue
         for record in reader.records:
+            if record.extra.digest in replaced:
+                continue
             entries[record.extra.digest] = EpisodeEntry(
                 batch=batch,
                 number=record.number,

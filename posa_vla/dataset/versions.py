@@ -124,18 +124,18 @@ def _top(path: str) -> str:
 
 
 def _store_names(root: Path) -> set[str]:
-    """`batches/<digest>`, `quarantine/<key>` and `releases/<file>` of an episode store."""
+    """`batches/<digest>`, `quarantine/<key>`, `quarantine/<file>` and `releases/<file>` of an episode store."""
     found = (p for top in ("batches", "quarantine", "releases") for p in (root / top).glob("*"))
     return {p.relative_to(root).as_posix() for p in found if not p.name.startswith(".")}
 
 
 def _unsaved(root: Path, versions: list[Version]) -> list[str]:
-    """What of an episode store no version has; releases are rewritten by hand, so that their content counts."""
+    """What of an episode store no version has; decisions are made again, so that their content counts."""
     saved = {_top(path) for v in versions for path in v.record.store_files}
     digests = {(path, digest) for v in versions for path, digest in v.record.store_files.items()}
     names = _store_names(root)
-    releases = [name for name in names & saved if name.startswith("releases/")]
-    return sorted((names - saved) | {name for name in releases if (name, sha256_file(root / name)) not in digests})
+    decisions = [name for name in names & saved if name.endswith(".json")]
+    return sorted((names - saved) | {name for name in decisions if (name, sha256_file(root / name)) not in digests})
 
 
 def diff_versions(workspace: Workspace, first: str, second: str) -> dict[str, Any]:
@@ -315,7 +315,7 @@ def _replace(root: Path, placed: Path, expected: dict[str, str]) -> tuple[list[s
         files = {path: digest for path, digest in expected.items() if _top(path) == name}
         found = {f"{name}/{path}": d for path, d in tree_manifest(here).items()} if here.is_dir() else {}
         if here.is_file():
-            found = {name: tree_manifest(here.parent)[here.name]}
+            found = {name: sha256_file(here)}
         if found == files:
             continue
         # The clone goes when the block ends, and with it what was damaged.

@@ -23,12 +23,15 @@ from posa_vla.episodes.lerobot_files import file_inside, read_table
 from posa_vla.episodes.lerobot_layout import WIDER
 from posa_vla.episodes.lerobot_source import SourceDataset, SourceEpisode
 from posa_vla.episodes.mapping import FeatureMap
+from posa_vla.episodes.source_checks import length_remarks, require_fit, source_remarks
 from posa_vla.episodes.stills import StoredStills, still_size
 from posa_vla.episodes.video import StoredVideo, video_size
 from posa_vla.errors import BadInput
 
 # Recorded times that are this close to regular ones are regular (s); LeRobot's own tolerance.
 _REGULAR = 1e-4
+# (rule, frame, value): what a dataset says otherwise than its files, or numbers otherwise than they follow each other.
+Remark = tuple[str, int | None, str]
 _SUCCESS = ("next.success", "success", "observation.success")
 
 
@@ -72,7 +75,8 @@ class SourceReader:
             origin: Where the episodes come from.
 
         Raises:
-            BadInput: The dataset runs at another rate than the embodiment.
+            BadInput: The dataset runs at another rate than the embodiment, or no episode of it can fit the declarations
+                (see `require_fit`).
         """
         if abs(embodiment.control_hz - source.fps) > 1e-6:
             raise BadInput(
@@ -80,13 +84,14 @@ class SourceReader:
                 f"{embodiment.control_hz:g} Hz: declare control_hz: {source.fps:g}, or resample the dataset"
             )
         self.source, self.features, self.embodiment = source, features, embodiment
-        self._calibration, self._kinematics, self._origin = calibration, kinematics, origin
+        self.calibration, self._kinematics, self._origin = calibration, kinematics, origin
         # Episodes that were recorded here are known by their pixels; video always is by its bytes.
         posa = source.posa
         self._by_pixels = posa is not None and posa.hashed == "pixels" and not source.videos()
         # Episodes come in order: one table's places, and a few files' sizes, are enough.
         self._places = functools.lru_cache(2)(self._read_places)
         self._size = functools.lru_cache(64)(video_size)
+        require_fit(self)
 
     def _read_places(self, table: str) -> dict[int, _Place | None]:
         """Episode -> its rows, by the column that numbers them; a table without it is one episode's, number -1.
@@ -159,7 +164,19 @@ class SourceReader:
         Raises:
             BadEpisode: A part is missing or damaged, or parts do not fit each other or the embodiment.
         """
+        return self.read(where)[0]
+
+    def read(self, where: SourceEpisode) -> tuple[Episode, list[Remark]]:
+        """An episode, and what the dataset says of it otherwise than the store will.
+
+        Raises:
+            BadEpisode: See `episode`.
+        """
         table = self.table(where)
+        episode = self._episode(where, table)
+        return episode, [*source_remarks(table, self.source.fps), *length_remarks(where, episode)]
+
+    def _episode(self, where: SourceEpisode, table: pa.Table) -> Episode:
         parts, recorded = self.features.parts, where.recorded
         state = _vector(table, parts["state"], np.float32)
         pose = _vector(table, parts["end_effector"], np.float64) if "end_effector" in parts else None
@@ -231,8 +248,8 @@ class SourceReader:
     def _camera(
         self, role: str, where: SourceEpisode, table: pa.Table, end_effector: NDArray[np.float64] | None
     ) -> CameraTrack:
-        images = self._images(self.features.cameras[role], where, len(table))
-        camera = self._calibration.cameras.get(role) if self._calibration is not None else None
+        images = self.images(self.features.cameras[role], where, len(table))
+        camera = self.calibration.cameras.get(role) if self.calibration is not None else None
         if camera is not None:
             return calibrate(images, camera, end_effector)
         names = {part: n for part, n in self.features.calibration[role].items() if n in table.column_names}
@@ -241,7 +258,20 @@ class SourceReader:
             _require_pose(names["pose"], tracks["pose"])
         return CameraTrack(images, tracks.get("intrinsics"), tracks.get("pose"))
 
-    def _images(self, feature: str, where: SourceEpisode, frames: int) -> Images:
+    def vector(self, table: pa.Table, name: str, dtype: Any) -> NDArray[Any]:
+        """(T, channels) of a column of numbers or of lists, nested or not, all rows alike.
+
+        Raises:
+            BadEpisode: There is no such column, a row is empty, rows differ in length, or it holds no numbers.
+        """
+        return _vector(table, name, dtype)
+
+    def images(self, feature: str, where: SourceEpisode, frames: int) -> Images:
+        """The pictures of one camera of an episode, counted and not decoded.
+
+        Raises:
+            BadEpisode: They are missing or damaged, or not as many as there are frames.
+        """
         folder = self.source.folder
         try:
             if self.source.features[feature]["dtype"] == "video":
@@ -281,6 +311,10 @@ def _vector(table: pa.Table, name: str, dtype: Any) -> NDArray[Any]:
             column = column.flatten()
         if column.null_count:
             raise BadEpisode("table", f"column {name} has {column.null_count} empty rows")
+        kind = column.type
+        # Text of digits would become numbers without a word.
+        if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)):
+            raise ValueError(f"its values are {kind}, expected numbers")
         values = np.asarray(column.to_numpy(zero_copy_only=False), dtype)
         if values.size % len(table) or not values.size:
             raise ValueError(f"{values.size} numbers in {len(table)} rows")

@@ -15,6 +15,7 @@ from data_workspaces import copy_of, data_params, take_in
 from lerobot_datasets import make_v21
 from s3_server import s3_server
 
+from flows.incoming import at_hand
 from flows.ingest import Dataset, ingest_dataset
 from posa_vla.dataset.verify import verify
 from posa_vla.dataset.versioning_clone import open_clone
@@ -139,3 +140,22 @@ def test_a_push_that_fails_says_where_to_and_why(whole, tmp_path, monkeypatch):
         with open_clone(away(whole, remote)) as clone, pytest.raises(PosaError, match=NOWHERE) as caught:
             clone.push()
         assert reason in str(caught.value)
+
+
+def test_nobody_else_fetches_or_removes_while_what_was_fetched_is_read(endpoint, tmp_path):
+    boto3.client("s3").put_object(Bucket="bucket", Key="datasets/held/meta/info.json", Body=b"{}")
+    workspace = Workspace.open(Settings(home=tmp_path / "home"))
+    program = (
+        "import sys, pathlib\nfrom posa_vla.settings import Settings\nfrom posa_vla.workspace import Workspace\n"
+        "from posa_vla.errors import Busy\nworkspace = Workspace.open(Settings(home=pathlib.Path(sys.argv[1])))\n"
+        "try:\n    workspace.lock('another ingestion', 'incoming.lock').__enter__()\n"
+        "except Busy as error:\n    sys.exit(str(error))\n"
+    )
+    other = [sys.executable, "-c", program, str(workspace.home)]
+    with at_hand(workspace, "s3://bucket/datasets/held") as folder:
+        assert (folder / "meta/info.json").is_file()
+        refused = subprocess.run(other, capture_output=True, text=True)
+    assert refused.returncode == 1
+    assert "an ingestion from S3" in refused.stderr
+    assert subprocess.run(other).returncode == 0
+    assert not folder.exists()
