@@ -75,8 +75,7 @@ class SourceReader:
             origin: Where the episodes come from.
 
         Raises:
-            BadInput: The dataset runs at another rate than the embodiment, or no episode of it can fit the declarations
-                (see `require_fit`).
+            BadInput: The dataset runs at another rate, or no episode of it can fit the declarations (`require_fit`).
         """
         if abs(embodiment.control_hz - source.fps) > 1e-6:
             raise BadInput(
@@ -151,8 +150,7 @@ class SourceReader:
         path, place = self._place(where)
         try:
             with pq.ParquetFile(path) as file:
-                cameras = set() if images else set(self.source.cameras())
-                columns = [name for name in file.schema_arrow.names if name not in cameras]
+                columns = [n for n in file.schema_arrow.names if images or n not in self.source.cameras()]
                 groups = file.read_row_groups(place.groups, columns=columns)
         except (pa.ArrowException, OSError, ValueError) as error:
             raise BadEpisode("table", f"{path} is damaged ({str(error)[:200]})") from None
