@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -117,7 +116,7 @@ def _timed(step: str, folder: Path) -> tuple[float, float]:
     environment = {**os.environ, "PYTHONPATH": root, "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-c", program]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, env=environment, check=True)
-    return time.perf_counter() - start, int(done.stdout.split()[-1]) * resource.getpagesize() / 4096 * 1024 / 1e9
+    return time.perf_counter() - start, int(done.stdout.split()[-1]) * 1024 / 1e9  # Linux counts in KiB
 
 
 def measure(quick: bool) -> dict[str, Any]:

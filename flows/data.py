@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from flows.events import data_ingested
 from flows.retraining import Retraining
 from posa_vla.episodes.embodiment import Embodiment
-from posa_vla.files import sha256_json
+from posa_vla.files import sha256_json, sha256_tree
 from posa_vla.params import Params
 from posa_vla.workspace import Ledger, StepResult, Workspace, code_digest
 
@@ -42,7 +42,8 @@ def collect_demonstrations(retraining: Retraining, learner: Learner | None = Non
         # Kept outside the store, so that a killed collection continues; of no use once the batch is there.
         parts = retraining.workspace.home / "collecting"
         episodes = collect(target.embodiment, target.task, collect_params, parts, learner=learner)
-        batch = store.append(episodes, retraining.embodiment)
+        with retraining.workspace.lock("a collection", "data.lock", wait=DATA_WAIT):
+            batch = store.append(episodes, retraining.embodiment)
         shutil.rmtree(parts, ignore_errors=True)
         return {"batch": batch}
 
@@ -74,7 +75,12 @@ def _version_inputs(workspace: Workspace, params: Params, embodiment: Embodiment
 
 
 def _is_there(workspace: Workspace, output: dict[str, Any]) -> bool:
-    return (workspace.home / str(output["folder"]) / "manifest.json").is_file()
+    """Whether the prepared data are what they were: nothing is trained on bytes that have changed."""
+    folder = workspace.home / str(output["folder"])
+    if not (folder / "manifest.json").is_file():
+        return False
+    # Outputs of before it was recorded name no digest.
+    return "prepared" not in output or sha256_tree(folder) == output["prepared"]
 
 
 def find_data(retraining: Retraining) -> dict[str, Any] | None:
@@ -99,8 +105,11 @@ def version_store(workspace: Workspace, params: Params, embodiment: Embodiment) 
         `commit`.
 
     Raises:
+        BadInput: The store has lost a batch, or a checkout was cut off.
         Busy: Another run went on changing them for too long.
     """
+    from posa_vla.dataset.store_state import require_whole, write_state
+    from posa_vla.episodes.store import EpisodeStore
 
     def work(key: str) -> dict[str, Any]:
         from posa_vla.dataset import versioning
@@ -113,8 +122,14 @@ def version_store(workspace: Workspace, params: Params, embodiment: Embodiment) 
             "episodes": data.episodes,
             "frames": data.frames,
             "commit": data.commit,
+            "prepared": data.prepared,
         }
 
     with workspace.lock("a data version", "data.lock", wait=DATA_WAIT):
+        require_whole(workspace)
         inputs = _version_inputs(workspace, params, embodiment)
-        return Ledger(workspace).step("version", inputs, work, sound=lambda output: _is_there(workspace, output))
+        result = Ledger(workspace).step("version", inputs, work, sound=lambda output: _is_there(workspace, output))
+        if result.status == "reused" and "name" in result.output:
+            output = result.output
+            write_state(workspace, output["name"], output["version"], EpisodeStore(workspace.store).batches())
+        return result

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import shutil
+import re
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,21 +12,25 @@ import yaml
 
 from flows.data import DATA_WAIT, version_store
 from flows.events import data_ingested
-from posa_vla.console import progress, say
+from flows.incoming import at_hand
+from posa_vla.console import say
+from posa_vla.dataset.declared import declared_embodiments, require_meant_alike
+from posa_vla.dataset.findings import Finding, remedy_of, severity_of
 from posa_vla.dataset.ingest import Ingested, ingest
+from posa_vla.dataset.prepare import nothing_to_learn
 from posa_vla.dataset.validate import validate
 from posa_vla.episodes.calibration import load_calibration
 from posa_vla.episodes.embodiment import Embodiment, embodiment_file, load_embodiment
 from posa_vla.episodes.episode import Source
 from posa_vla.episodes.kinematics import ForwardKinematics
 from posa_vla.episodes.lerobot_source import SourceDataset, open_source
+from posa_vla.episodes.lerobot_v3 import DatasetReader
 from posa_vla.episodes.mapping import derived_embodiment, map_features, robot_id
 from posa_vla.episodes.source_episode import SourceReader
 from posa_vla.episodes.store import EpisodeStore
 from posa_vla.errors import BadInput
-from posa_vla.files import require_free_space, safe_join, sha256_bytes, write_text
-from posa_vla.objects import open_objects
-from posa_vla.params import Params
+from posa_vla.files import write_text
+from posa_vla.params import Params, ValidateParams
 from posa_vla.workspace import Workspace
 
 
@@ -57,36 +60,47 @@ def ingest_dataset(workspace: Workspace, params: Params, dataset: Dataset) -> di
 
     Returns:
         `accepted` and `quarantined`: episodes of this dataset in the store that may and may not be learnt from;
-        `new`: how many of both were not there before; `findings` about them (see `Finding`); `data_version` and its
+        `new`: how many of both were not there before; `superseded`: how many stored ones of the same recordings they
+        count in the place of; `findings` about them (see `Finding`); `data_version` and its
         `name`, or None where there is nothing to learn from; `embodiment` and its `declaration` file.
 
     Raises:
         BadInput: It is no dataset, or its features are not declared well enough; the message proposes what to add.
         Busy: Another run went on changing the store for too long.
     """
-    with _at_hand(workspace, dataset.location) as folder, workspace.lock("an ingestion", "data.lock", wait=DATA_WAIT):
+    with at_hand(workspace, dataset.location) as folder, workspace.lock("an ingestion", "data.lock", wait=DATA_WAIT):
         reader, declaration = _reader(open_source(folder), dataset)
         store = EpisodeStore(workspace.store)
+        _require_one_meaning(store, reader.embodiment)
+        if not declaration.is_file():
+            _declare(reader.embodiment, declaration)
+        beside = dataset.declarations / f"{reader.embodiment.id}.yaml"
+        if beside.is_file() and load_embodiment(str(beside)).digest != reader.embodiment.digest:
+            say(f"{beside} declares this robot otherwise than {declaration}: all other commands judge by it, mend it")
         before = set(store.batches())
         done = ingest(store, reader)
-        for batch in sorted(set(store.batches()) - before):
-            data_ingested(batch, len(done.episodes), params.target)
+        _announce(store, set(store.batches()) - before, reader.embodiment, params)
+        declared = declared_embodiments(store, params, dataset.declarations)
         report = validate(
             workspace.store,
             params.validation,
-            embodiment=reader.embodiment,
+            declared={**declared, reader.embodiment.id: reader.embodiment},
             validation_fraction=params.prepare.validation_fraction,
             cache=workspace.validated,
         )
-        judged = _judged(store, done, report)
+        judged = _judged(store, done, report, params.validation)
         version: dict[str, Any] | None = None
+        reason = "no episode of this dataset may be learnt from"
         if judged["accepted"]:
+            reason = nothing_to_learn(workspace.store, report, reader.embodiment, params.prepare)
+        if not reason:
             version = version_store(workspace, params, reader.embodiment).output
         else:
-            say("no episode of this dataset may be learnt from: no data version was made")
+            say(f"{reason}: the episodes are in the store, and no data version was made")
     return {
         **judged,
         "new": done.new,
+        "superseded": done.superseded,
         "data_version": version and version["version"],
         "name": version and version["name"],
         "folder": version and str(workspace.home / version["folder"]),
@@ -97,7 +111,7 @@ def ingest_dataset(workspace: Workspace, params: Params, dataset: Dataset) -> di
 
 
 def _reader(source: SourceDataset, dataset: Dataset) -> tuple[SourceReader, Path]:
-    """The dataset with all that is declared of it, and the file of its embodiment."""
+    """The dataset with all that is declared of it, and the file of its embodiment, which there may not be yet."""
     if dataset.embodiment:
         path = embodiment_file(dataset.embodiment)
     else:
@@ -108,15 +122,44 @@ def _reader(source: SourceDataset, dataset: Dataset) -> tuple[SourceReader, Path
     else:
         features = map_features(source, dataset.mapping, None)
         embodiment = derived_embodiment(source, features)
-        _declare(embodiment, path)
     calibration = None
     if dataset.calibration is not None:
         calibration = load_calibration(dataset.calibration, list(embodiment.cameras))
     kinematics = ForwardKinematics(embodiment, path.parent) if embodiment.kinematics is not None else None
-    reader = SourceReader(
-        source, features, embodiment, calibration=calibration, kinematics=kinematics, origin=dataset.origin
-    )
+    try:
+        reader = SourceReader(
+            source, features, embodiment, calibration=calibration, kinematics=kinematics, origin=dataset.origin
+        )
+    except BadInput as error:
+        raise BadInput(f"{error} (embodiment file: {path})" if path.is_file() else str(error)) from None
     return reader, path
+
+
+def _require_one_meaning(store: EpisodeStore, embodiment: Embodiment) -> None:
+    """Stops before anything comes in that could not be prepared together with what is there.
+
+    Raises:
+        BadInput: The numbers of a batch of this embodiment mean something else.
+    """
+    replaced = store.replaced()
+    for batch in store.batches():
+        try:
+            reader = DatasetReader(store.folder(batch))
+        except BadInput:
+            continue  # validation names it
+        counts = any(record.extra.digest not in replaced for record in reader.records)
+        if reader.embodiment.id == embodiment.id and counts:
+            require_meant_alike(batch, reader.embodiment, embodiment)
+
+
+def _announce(store: EpisodeStore, batches: set[str], embodiment: Embodiment, params: Params) -> None:
+    """Tells of new batches, where the target is of their embodiment."""
+    try:
+        wanted = load_embodiment(params.chosen.embodiment).id
+    except BadInput:
+        return  # the target's file is not at hand: an ingestion does without it
+    for batch in sorted(batches) if wanted == embodiment.id else ():
+        data_ingested(batch, len(DatasetReader(store.folder(batch))), params.target)
 
 
 def _declare(embodiment: Embodiment, path: Path) -> None:
@@ -130,7 +173,7 @@ def _declare(embodiment: Embodiment, path: Path) -> None:
     say(f"{path} written: it declares what the dataset shows of its robot, complete it")
 
 
-def _judged(store: EpisodeStore, done: Ingested, report: dict[str, Any]) -> dict[str, Any]:
+def _judged(store: EpisodeStore, done: Ingested, report: dict[str, Any], rules: ValidateParams) -> dict[str, Any]:
     """What the report says of these episodes alone."""
     places = store.known()
     mine = {places[digest] for digest in done.episodes if digest in places}
@@ -144,33 +187,16 @@ def _judged(store: EpisodeStore, done: Ingested, report: dict[str, Any]) -> dict
         or finding["batch"] in kept
         or (finding["episode"] is None and finding["batch"] in done.batches)
     ]
-    remarks = [{"rule": rule, "severity": "warning", "value": value} for rule, value in done.remarks]
-    return {"accepted": len(mine - bad), "quarantined": len(bad) + len(kept), "findings": findings + remarks}
+    # What no batch holds: of a dataset that came before, or of which nothing could be read.
+    said = [finding["value"] for finding in findings]
+    findings += [asdict(finding) for finding in _unsaid(done, said, rules)]
+    return {"accepted": len(mine - bad), "quarantined": len(bad) + len(kept), "findings": findings}
 
 
-@contextmanager
-def _at_hand(workspace: Workspace, location: str) -> Iterator[Path]:
-    """The dataset's folder; one in S3 is fetched first, and what a killed call has fetched is not fetched again."""
-    if not location.startswith("s3://"):
-        if "://" in location:
-            raise BadInput(f"{location!r}: expected a folder or s3://BUCKET/PREFIX")
-        yield Path(location).expanduser()
-        return
-    remote = open_objects(location)
-    stored = list(remote.stored())
-    if not stored:
-        raise BadInput(f"{location} holds nothing, expected a LeRobot dataset")
-    folder = workspace.home / "incoming" / sha256_bytes(location.encode())
-    require_free_space(workspace.home, 2 * sum(item.size for item in stored), "fetching the dataset")
-    name = Path(location.rstrip("/")).name
-    with progress("fetch", sum(item.size for item in stored) >> 20, unit="MiB") as advance:
-        fetched = 0
-        for item in stored:
-            if not item.path.endswith("/"):
-                place = safe_join(folder / name, item.path)
-                if not place.is_file() or place.stat().st_size != item.size:
-                    remote.fetch(item.path, place)
-            advance(((fetched + item.size) >> 20) - (fetched >> 20))
-            fetched += item.size
-    yield folder / name
-    shutil.rmtree(folder, ignore_errors=True)
+def _unsaid(done: Ingested, said: list[str], rules: ValidateParams) -> Iterator[Finding]:
+    for rule, value in done.remarks:
+        severity = severity_of(rules, rule)
+        # A batch numbers its episodes anew.
+        plain = re.sub(r"^episode \d+: ", "", value)
+        if severity is not None and value not in said and plain not in said:
+            yield Finding(rule, severity, "", None, "", None, value, remedy_of(rule))

@@ -68,19 +68,21 @@ class StoreState:
 def store_state(workspace: Workspace, params: Params) -> StoreState:
     """Counts what has come since the newest data version.
 
-    Batches only ever come, so that the version with the most episodes is the newest. A successful episode that
-    validation keeps out of training counts as new until the store as it is has been versioned.
+    The newest version is the one that was prepared last: batches may have been taken out since an earlier one. A
+    successful episode that validation keeps out of training counts as new until the store as it is has been versioned.
     """
     embodiment = load_embodiment(params.chosen.embodiment).id
     store = EpisodeStore(workspace.store)
     readers = [reader for _, reader in store.readers() if reader.embodiment.id == embodiment]
-    usable = sum(record.extra.success for reader in readers for record in reader.records)
+    gone = store.replaced()
+    records = [record for reader in readers for record in reader.records]
+    usable = sum(record.extra.success and record.extra.digest not in gone for record in records)
     versioned = 0
-    for path in workspace.data.glob("*/manifest.json"):
+    for path in sorted(workspace.data.glob("*/manifest.json"), key=lambda path: path.stat().st_mtime_ns):
         manifest = read_json(path)
         if manifest["embodiment"]["id"] != embodiment:
             continue
-        versioned = max(versioned, sum(int(split["episodes"]) for split in manifest["splits"].values()))
+        versioned = sum(int(split["episodes"]) for split in manifest["splits"].values())
         if manifest["source_digest"] == store.digest():
             return StoreState(store.digest(), usable, usable)
     return StoreState(store.digest(), usable, versioned)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +14,7 @@ from flows.code_state import ROOT, code_state
 from flows.retraining import PARAMS_ARTIFACT
 from posa_vla.console import say
 from posa_vla.errors import BadInput, PosaError
-from posa_vla.files import scratch_folder, write_text
-from posa_vla.params import Params
-from posa_vla.schema import parse_json
+from posa_vla.files import scratch_folder, write_bytes
 from posa_vla.workspace import Workspace
 
 
@@ -21,13 +22,14 @@ def reproduce(workspace: Workspace, model: str, version: str, out: Path, *, fetc
     """Fetches what a registered model was made of, trains it again, and compares the weights.
 
     The code is the model's own: where this checkout is at another commit, or has been changed, a work tree of the
-    model's commit is trained with. The training runs as the original did, under Ray with as many workers.
+    model's commit prepares the data, where they have to be prepared again, and trains. The training runs with as many
+    workers as the original had, under Ray on this machine.
 
     Args:
         workspace: Whose registry, data history and keys.
         model: Registered model.
         version: Its version.
-        out: New folder: `params.yaml`, then the training.
+        out: New folder: `params.yaml`, then the training. One that an earlier, killed call left is gone on with.
         fetch_only: Stops before the training.
 
     Returns:
@@ -35,52 +37,53 @@ def reproduce(workspace: Workspace, model: str, version: str, out: Path, *, fetc
         `identical`, and otherwise `largest_difference` and `relative_difference` of the weights.
 
     Raises:
-        BadInput: There is no such model version, `out` exists, or the model was registered without what is needed.
+        BadInput: There is no such model version, `out` holds something else, or the model was registered without what
+            is needed.
         PosaError: MLflow is away, data are damaged, or the training failed.
     """
     from posa_vla.dataset.versions import prepared_data
     from posa_vla.promotion.registry import registered_version
 
-    if out.exists() and any(out.iterdir()):
-        raise BadInput(f"{out} is not empty: choose a new folder")
+    place = out / "params.yaml"
+    if out.exists() and not out.is_dir():
+        raise BadInput(f"{out} is a file, expected a new folder")
     registered = registered_version(workspace.mlflow_uri, model, version, PARAMS_ARTIFACT)
     if registered.params is None or not registered.data_version:
         raise BadInput(
             f"version {version} of {model} was registered without its parameters or its data version: only its MLflow "
             "run says what it was made of"
         )
-    params = parse_json(Params, registered.params, f"parameters of {model} version {version}")
-    data_version, data = prepared_data(workspace, registered.data_version)
-    place = out / "params.yaml"
-    write_text(place, params_yaml(params))
-    fetched = {
-        "model": model,
-        "version": version,
-        "data_version": data_version.name,
-        "data": str(data),
-        "params": str(place),
-        "commit": registered.commit,
-    }
-    if registered.dirty:
-        say(f"the model was made with changes on top of {registered.commit[:12]} that no commit holds")
-    if fetch_only:
-        return fetched
-    policy = _train(workspace, registered.commit, data, place, out / "training")
+    # As the model's own code wrote them: later code knows other keys. JSON is YAML.
+    if not (place.is_file() and place.read_bytes() == registered.params) and out.exists() and any(out.iterdir()):
+        raise BadInput(f"{out} is not empty, and holds no reproduction of this model: choose a new folder")
+    with _code_of(workspace, registered.commit) as code:
+        data_version, data = prepared_data(workspace, registered.data_version, code)
+        write_bytes(place, registered.params)
+        fetched = {
+            "model": model,
+            "version": version,
+            "data_version": data_version.name,
+            "data": str(data),
+            "params": str(place),
+            "commit": registered.commit,
+        }
+        if registered.dirty:
+            say(f"the model was made with changes on top of {registered.commit[:12]} that no commit holds")
+        if fetch_only:
+            return fetched
+        _run_training(code or ROOT, data, place, out / "training")
+    policy = _policy_below(out / "training")
     return {**fetched, "policy": str(policy), **_compare(workspace, registered.bundle, policy)}
 
 
-def params_yaml(params: Params) -> str:
-    """Parameters as a file that `posa train` takes."""
-    import yaml
-
-    return yaml.safe_dump(params.model_dump(mode="json"), sort_keys=False)
-
-
-def _train(workspace: Workspace, commit: str, data: Path, params: Path, out: Path) -> Path:
-    """Trains with the code of a commit; returns the policy's folder."""
+@contextmanager
+def _code_of(workspace: Workspace, commit: str) -> Iterator[Path | None]:
+    """A work tree of a commit; None where this very code is it, as far as can be known."""
     here = code_state(workspace.settings)
+    if here.commit is None:
+        say(f"this installation does not know its own commit: it stands in for {commit[:12]}, and may differ from it")
     if here.commit in {None, commit} and not here.dirty:
-        _run_training(ROOT, data, params, out)
+        yield None
     elif not (ROOT / ".git").exists() or commit == "unknown":
         raise BadInput(f"this is no checkout at commit {commit[:12]}, which the model was made with: clone it there")
     else:
@@ -88,11 +91,10 @@ def _train(workspace: Workspace, commit: str, data: Path, params: Path, out: Pat
             tree = scratch / "code"
             _git("worktree", "add", "--quiet", "--detach", str(tree), commit)
             try:
-                say(f"training with the code of {commit[:12]}; this checkout is at another one, or was changed")
-                _run_training(tree, data, params, out)
+                say(f"with the code of {commit[:12]}; this checkout is at another one, or was changed")
+                yield tree
             finally:
                 _git("worktree", "remove", "--force", str(tree))
-    return out / "policy" if (out / "policy").is_dir() else _policy_below(out)
 
 
 def _git(*arguments: str) -> None:
@@ -102,12 +104,11 @@ def _git(*arguments: str) -> None:
 
 
 def _run_training(code: Path, data: Path, params: Path, out: Path) -> None:
-    import os
-
     command = [sys.executable, "-m", "posa_vla.cli.main", "train", "--data", str(data.resolve())]
     command += ["--params", str(params.resolve()), "--out", str(out.resolve())]
-    # The tree's own package comes first, whatever this environment has installed.
-    environment = {**os.environ, "PYTHONPATH": str(code)}
+    # The tree's own package comes first, whatever this environment has installed; a cluster elsewhere, and what earlier
+    # trainings left in its storage, stay out.
+    environment = {**os.environ, "PYTHONPATH": str(code), "POSA_STORAGE": "", "POSA_RAY_ADDRESS": ""}
     if subprocess.run(command, cwd=code, env=environment).returncode:
         raise PosaError(f"the training failed; `posa train --data {data} --params {params} --out {out}` shows why")
 

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from flows.champion import promotions
 from flows.retention_data import judged_data, remove_data
 from flows.retention_item import Item, Store
+from posa_vla.dataset.remote_owners import claim
 from posa_vla.objects import REMOVED, Objects
 from posa_vla.params import RetentionParams
 from posa_vla.promotion.log import PromotionLog
@@ -20,7 +21,9 @@ _FOLDERS: dict[Store, str] = {"trainings": "training", "evaluations": "evaluatio
 _DAY = 86_400.0
 
 
-def clean_up(workspace: Workspace, retention: RetentionParams, *, dry_run: bool) -> list[Item]:
+def clean_up(
+    workspace: Workspace, retention: RetentionParams, *, dry_run: bool, sole_owner: bool = False
+) -> list[Item]:
     """Removes what is old and what no registered model, record, release, approval or running flow needs.
 
     Whatever is removed and wanted again is computed anew by the step that made it. Episodes, data versions with all
@@ -30,6 +33,7 @@ def clean_up(workspace: Workspace, retention: RetentionParams, *, dry_run: bool)
         workspace: Held until the end, so that no flow is running meanwhile.
         retention: Days.
         dry_run: Only looks.
+        sole_owner: A person says that no other repository uses the DVC remote; its marks are set accordingly.
 
     Returns:
         Everything that was looked at.
@@ -40,8 +44,10 @@ def clean_up(workspace: Workspace, retention: RetentionParams, *, dry_run: bool)
     """
     purpose = "a clean-up"
     with workspace.lock(purpose), workspace.lock(purpose, "data.lock"), promotions(workspace, purpose):
-        items = [*_judged(workspace, retention), *judged_data(workspace, retention)]
+        items = [*_judged(workspace, retention), *judged_data(workspace, retention, sole_owner=sole_owner)]
         if not dry_run:
+            if sole_owner and workspace.repository.exists():
+                claim(workspace)
             _sweep(workspace)
             for item in items:
                 if not item.kept:

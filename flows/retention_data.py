@@ -9,6 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from flows.retention_item import Item, Store
+from posa_vla.dataset.dvc_objects import LISTING, OBJECTS, listed, object_name, object_path
+from posa_vla.dataset.named_objects import named_objects
+from posa_vla.dataset.remote_owners import other_owners
+from posa_vla.dataset.store_state import read_state
 from posa_vla.dataset.versioning_clone import open_clone
 from posa_vla.errors import PosaError
 from posa_vla.objects import REMOVED, DirectoryObjects, Objects, open_objects
@@ -18,23 +22,46 @@ from posa_vla.workspace import Workspace
 _DAY = 86_400.0
 
 
-def judged_data(workspace: Workspace, retention: RetentionParams) -> Iterator[Item]:
-    """Everything of the data that could go, and why it stays where it does.
+def judged_data(workspace: Workspace, retention: RetentionParams, *, sole_owner: bool = False) -> Iterator[Item]:
+    """Everything of the data that could go, in the order of removal, and why it stays where it does.
+
+    Args:
+        workspace: Whose data.
+        retention: Days.
+        sole_owner: A person says that the remote is this repository's alone; else its marks must say so.
 
     Raises:
-        PosaError: MLflow, the remote or git is away: nothing goes without knowing what is needed.
+        PosaError: MLflow, the remote or git is away, or a listing of objects is damaged: nothing goes without knowing
+            what is needed.
     """
     yield from _prepared(workspace, retention)
     if workspace.repository.exists():
         with open_clone(workspace) as clone:
-            named = clone.objects()
+            named = named_objects(workspace, clone)
+        others = "" if sole_owner else other_owners(workspace)
         for store, objects in _object_stores(workspace):
-            for stored in objects.stored("files/md5/"):
-                needed = "a data version" if stored.path in named else ""
-                yield _item(store, stored.path, stored.size, stored.modified, needed, retention.objects)
+            yield from _objects(store, objects, named, others if store == "dvc-remote" else "", retention.objects)
     for folder in sorted((workspace.home / "incoming").glob("*")):
         if not folder.name.startswith(REMOVED):
             yield _item("incoming", folder.name, *_measured(folder), "", retention.objects)
+
+
+def _objects(store: Store, objects: Objects, named: set[str], others: str, days: int) -> Iterator[Item]:
+    """Objects of DVC, listings first.
+
+    DVC takes a folder for whole where its listing is: one must not outlive its files, whatever is killed when.
+    """
+    listings = set[str]()
+    for stored in sorted(objects.stored(OBJECTS), key=lambda stored: not stored.path.endswith(LISTING)):
+        needed = others
+        if stored.path in named:
+            needed = "a data version or a branch"
+        elif stored.path in listings:
+            needed = "a folder that stays"
+        item = _item(store, stored.path, stored.size, stored.modified, needed, days)
+        if item.kept and not needed and stored.path.endswith(LISTING):
+            listings.update(object_path(name) for name in listed(object_name(stored.path), [objects]) or ())
+        yield item
 
 
 def _item(store: Store, name: str, size: int, modified: float, needed: str, days: int) -> Item:
@@ -56,6 +83,9 @@ def _prepared(workspace: Workspace, retention: RetentionParams) -> Iterator[Item
     needed = dict.fromkeys(_registered(workspace), "a registered model")
     newest = max(folders, key=lambda folder: folder.stat().st_mtime)
     needed[newest.name] = "the newest"
+    state = read_state(workspace)
+    if state is not None:
+        needed[state.version] = "the version that the store is at"
     for folder in sorted(folders):
         yield _item("prepared", folder.name, *_measured(folder), needed.get(folder.name, ""), retention.prepared)
 
@@ -81,6 +111,9 @@ def remove_data(workspace: Workspace, store: Store, name: str) -> None:
     """Removes one thing; a folder is gone as a whole at once."""
     for kind, objects in _object_stores(workspace):
         if kind == store:
+            # Asked each time: another repository may have come while this one was looking.
+            if store == "dvc-remote" and (others := other_owners(workspace)):
+                raise PosaError(f"{objects.location}: {others}; it came meanwhile: what is left stays, run again")
             objects.delete(name)
             return
     if store == "prepared":

@@ -43,7 +43,13 @@ def write_bytes(path: Path, data: bytes, *, mode: int = 0o644) -> None:
 
 
 def write_pieces(path: Path, pieces: Iterable[bytes], *, mode: int = 0o644) -> None:
-    """`write_bytes` of what need not fit into the memory."""
+    """`write_bytes` of what need not fit into the memory.
+
+    Raises:
+        BadInput: `path` is a folder.
+    """
+    if path.is_dir():
+        raise BadInput(f"{path} is a folder, expected the name of a file to write")
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
@@ -214,5 +220,8 @@ def safe_join(folder: Path, relative: str) -> Path:
     except (OSError, ValueError, RuntimeError) as error:
         raise BadInput(f"path {relative[:200]!r} below {folder} is none: {error}") from None
     if not joined.is_relative_to(folder.resolve()):
-        raise BadInput(f"path {relative!r} leaves {folder} through a link: only paths inside the folder are allowed")
+        raise BadInput(
+            f"path {relative!r} leaves {folder} through a link: only paths inside the folder are allowed; "
+            "`cp -rL` copies a folder of links, such as Hugging Face's cache, with what they point at"
+        )
     return folder / relative

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from urllib.parse import urlparse
 
 from posa_vla.errors import BadInput, PosaError
-from posa_vla.files import link_or_copy, safe_join, sync_folder, write_bytes, write_pieces
+from posa_vla.files import copy_whole, link_or_copy, safe_join, sync_folder, write_bytes, write_pieces
 
 _MISSING = {"404", "NoSuchKey", "NotFound"}
 # What the name of a folder that is being removed begins with.
@@ -70,6 +70,10 @@ class Objects(Protocol):
 
     def put_file(self, path: str, source: Path) -> None:
         """Makes a file that never changes again an object, without holding it in memory."""
+        ...
+
+    def put_copy(self, path: str, source: Path) -> None:
+        """As `put_file`, but with bytes of its own: what damages the file leaves the object as it is."""
         ...
 
     def fetch(self, path: str, target: Path) -> None:
@@ -142,6 +146,10 @@ class DirectoryObjects:
         finally:
             draft.unlink(missing_ok=True)
         sync_folder(place.parent)
+
+    def put_copy(self, path: str, source: Path) -> None:
+        """See `Objects.put_copy`."""
+        copy_whole(source, self.place(path))
 
     def fetch(self, path: str, target: Path) -> None:
         """See `Objects.fetch`."""
@@ -279,6 +287,10 @@ class S3Objects:
             self._client.upload_file(str(source), self._bucket, self._prefix + path)
         except (BotoCoreError, ClientError, S3UploadFailedError) as error:
             raise self._failed(path, error) from error
+
+    def put_copy(self, path: str, source: Path) -> None:
+        """See `Objects.put_copy`: nothing in S3 shares bytes with a file here."""
+        self.put_file(path, source)
 
     def fetch(self, path: str, target: Path) -> None:
         """See `Objects.fetch`."""

@@ -103,8 +103,22 @@ class ValidateParams(Closed):
     scene_leakage: RuleParams = _rule("severe")
     # Limits, calibration, pose or gripper that were never declared: what cannot be checked or labelled.
     undeclared: RuleParams = _rule("info")
+    # A later ingestion of the same recording, with more or other things declared of it, counts in its place.
+    superseded: RuleParams = _rule("info")
     # Metadata that contradicts the files, which win.
     metadata: RuleParams = _rule("warning")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _over_the_default(cls, value: Any) -> Any:
+        """Half a rule changes that half: a new severity keeps the rule's threshold, a new threshold its severity."""
+        if not isinstance(value, dict):
+            return value
+        rules = {name: field.default.model_dump() for name, field in cls.model_fields.items()}
+        return {
+            name: {**rules[name], **rule} if name in rules and isinstance(rule, dict) else rule
+            for name, rule in value.items()
+        }
 
 
 class PrepareParams(Closed):

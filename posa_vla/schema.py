@@ -83,5 +83,5 @@ def read_yaml(path: Path) -> Any:
         raise BadInput(f"{path} does not exist") from None
     except OSError as error:
         raise BadInput(f"{path} cannot be read: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # a date with a 13th month, for one
         raise BadInput(f"{path} is not YAML: {error}") from None

@@ -18,7 +18,7 @@ from posa_vla.files import sha256_bytes, sha256_file, sha256_json, write_json
 from posa_vla.objects import Objects, open_objects
 from posa_vla.settings import Settings, cache_folder
 
-Lock = Literal["lock", "promotions.lock", "data.lock"]
+Lock = Literal["lock", "promotions.lock", "incoming.lock", "data.lock"]
 Status = Literal["done", "reused"]
 
 # Locks that this process holds.
@@ -137,7 +137,8 @@ class Workspace:
 
         A process that holds it may take it again. What changes channel or promotion log holds `promotions.lock`, for
         seconds, so that a rollback need not wait for a retraining; what changes episode store or data history holds
-        `data.lock`, so that an ingestion need not either. Who holds several takes `lock` first.
+        `data.lock`, so that an ingestion need not either; what fetches datasets, and reads what it fetched, holds
+        `incoming.lock`. Who holds several takes `lock` first, and `data.lock` last.
 
         Args:
             purpose: What for; the next one is told.

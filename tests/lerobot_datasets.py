@@ -14,6 +14,11 @@ from numpy.typing import NDArray
 from PIL import Image
 from videos import moving_picture, write_video
 
+from posa_vla.episodes.embodiment import Embodiment
+from posa_vla.episodes.lerobot_source import open_source
+from posa_vla.episodes.mapping import derived_embodiment, map_features, parse_map
+from posa_vla.episodes.source_episode import SourceReader
+
 LENGTHS = (20, 30, 25)
 FPS = 10
 CAMERA = "observation.images.cam_high"
@@ -137,6 +142,32 @@ def make_v30(folder: Path, *, camera: str = CAMERA, video: bool = True) -> Path:
     if video:
         write_video(folder / f"videos/{camera}/chunk-000/file-000.mp4", np.concatenate(pictures), FPS)
     return folder
+
+
+def reader_of(folder: Path, *mapping: str, embodiment: Embodiment | None = None, **options: Any) -> SourceReader:
+    """A dataset as `posa data ingest` reads it."""
+    source = open_source(folder)
+    features = map_features(source, parse_map(list(mapping)), embodiment)
+    return SourceReader(source, features, embodiment or derived_embodiment(source, features), **options)
+
+
+def add_column(folder: Path, name: str, values: Any, dtype: str = "", shape: tuple[int, ...] = (1,)) -> None:
+    """Gives every row of every table one more column: `values` is a number, a list, or a function of the frame."""
+    for path in sorted(folder.glob("data/*/*.parquet")):
+        table = pq.read_table(path)
+        rows = [values(frame) if callable(values) else values for frame in range(len(table))]
+        write_table(path, table.append_column(name, pa.array(rows)))
+    if dtype:
+        features = json.loads((folder / "meta/info.json").read_text())["features"]
+        edit_info(folder, features=features | {name: {"dtype": dtype, "shape": list(shape), "names": None}})
+
+
+def edit_rows(path: Path, change: Any) -> None:
+    """Rewrites a table, row by row: `change` is handed each row as a dict, with its number."""
+    rows = pq.read_table(path).to_pylist()
+    for number, row in enumerate(rows):
+        change(number, row)
+    pq.write_table(pa.Table.from_pylist(rows), path)
 
 
 def edit_info(folder: Path, **changes: Any) -> None:

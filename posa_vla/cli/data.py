@@ -2,21 +2,43 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, chdir, nullcontext
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from posa_vla.cli.data_ingest import ingest, quarantine, release
+from posa_vla.cli.data_ingest import ingest, quarantine, release, remove
 from posa_vla.cli.data_out import export, show
 from posa_vla.cli.data_versions import checkout, diff, verify, versions
-from posa_vla.cli.options import AsJson, ParamsFile, Preset, Set, read_params
+from posa_vla.cli.options import AsJson, ParamsFile, Preset, Set, WorkspaceFolder, enter_workspace, read_params
+
+if TYPE_CHECKING:
+    from posa_vla.episodes.embodiment import Embodiment
+    from posa_vla.params import Params
 
 app = typer.Typer(help="Collect, ingest, validate, prepare and version demonstrations.", no_args_is_help=True)
-for command in (ingest, quarantine, release, versions, diff, checkout, verify, export, show):
+for command in (ingest, quarantine, release, remove, versions, diff, checkout, verify, export, show):
     app.command()(command)
 
 StoreOption = Annotated[Path | None, typer.Option("--store", help="Episode store; by default the workspace's.")]
+
+
+def _from_there(folder: Path | None) -> AbstractContextManager[None]:
+    """The workspace as working folder, for what its parameters name relative to it."""
+    return nullcontext() if folder is None else chdir(folder)
+
+
+def _declared(name: str, params: Params, place: Path, store: Path) -> dict[str, Embodiment]:
+    """Id -> embodiment: the one that was named alone, else what is declared of the store's robots and the target's."""
+    from posa_vla.dataset.declared import declared_embodiments
+    from posa_vla.episodes.embodiment import load_embodiment
+    from posa_vla.episodes.store import EpisodeStore
+
+    if name:
+        named = load_embodiment(name)
+        return {named.id: named}
+    return declared_embodiments(EpisodeStore(store), params, place.parent)
 
 
 def _store(folder: Path | None) -> Path:
@@ -33,6 +55,7 @@ def collect(
     policy: Annotated[
         str, typer.Option("--policy", help="First digits of a bundle: its rollouts, relabelled by the expert (DAgger).")
     ] = "",
+    workspace_folder: WorkspaceFolder = None,
     as_json: AsJson = False,
 ) -> None:
     """Have the simulator's expert demonstrate the target's task, and append the episodes to the store."""
@@ -44,8 +67,9 @@ def collect(
     from posa_vla.sim.collect import Learner
     from posa_vla.workspace import Workspace
 
-    params, workspace = read_params(params_file, preset, settings), Workspace.open()
-    with open_retraining(workspace, params, "posa data collect") as retraining:
+    params = read_params(enter_workspace(workspace_folder, params_file), preset, settings)
+    workspace = Workspace.open()
+    with _from_there(workspace_folder), open_retraining(workspace, params, "posa data collect") as retraining:
         learner = None
         if policy:
             digest = by_prefix(policy, (p.name for p in workspace.bundles.glob("*") if p.is_dir()), "bundle")
@@ -59,12 +83,14 @@ def collect(
 
 
 @app.command("list")
-def list_batches(store: StoreOption = None, as_json: AsJson = False) -> None:
-    """Show the batches of the episode store."""
+def list_batches(store: StoreOption = None, workspace_folder: WorkspaceFolder = None, as_json: AsJson = False) -> None:
+    """Show the batches of the episode store, and those that were taken out."""
     from posa_vla.console import print_json, print_table
     from posa_vla.episodes.store import EpisodeStore
 
+    enter_workspace(workspace_folder, Path("params.yaml"))
     episode_store = EpisodeStore(_store(store))
+    replaced = episode_store.replaced()
     rows = [
         {
             "batch": batch,
@@ -72,14 +98,18 @@ def list_batches(store: StoreOption = None, as_json: AsJson = False) -> None:
             "episodes": len(reader),
             "frames": sum(record.length for record in reader.records),
             "successes": sum(record.extra.success for record in reader.records),
+            "superseded": sum(record.extra.digest in replaced for record in reader.records),
         }
         for batch, reader in episode_store.readers()
     ]
+    out = [{"folder": str(folder), **record.model_dump()} for folder, record in episode_store.removed().items()]
     if as_json:
-        print_json({"store": str(episode_store.root), "digest": episode_store.digest(), "batches": rows})
+        found = {"store": str(episode_store.root), "digest": episode_store.digest(), "batches": rows, "removed": out}
+        print_json(found)
     else:
-        text = "{embodiment}, {episodes} episodes ({successes} successful), {frames} frames"
-        print_table(f"{episode_store.root}", [(str(row["batch"]), text.format(**row)) for row in rows])
+        text = "{embodiment}, {episodes} episodes ({successes} successful, {superseded} superseded), {frames} frames"
+        taken = [(str(row["batch"]), f"taken out by {row['who']}: {row['reason']}; {row['folder']}") for row in out]
+        print_table(f"{episode_store.root}", [(str(row["batch"]), text.format(**row)) for row in rows] + taken)
 
 
 @app.command()
@@ -88,27 +118,30 @@ def validate(
     params_file: ParamsFile = Path("params.yaml"),
     preset: Preset = None,
     settings: Set = None,
-    embodiment: Annotated[str, typer.Option("--embodiment", help="Name or file; by default the target's.")] = "",
+    embodiment: Annotated[
+        str, typer.Option("--embodiment", help="Name or file; by default all that are declared.")
+    ] = "",
     out: Annotated[Path | None, typer.Option("--out", help="Where the report goes (JSON).")] = None,
     page: Annotated[Path | None, typer.Option("--page", help="Where the report goes as a page (HTML).")] = None,
     metrics: Annotated[Path | None, typer.Option("--metrics", help="Where its counts go (JSON, for DVC).")] = None,
     plots: Annotated[Path | None, typer.Option("--plots", help="Folder of its plots (CSV, for DVC).")] = None,
+    workspace_folder: WorkspaceFolder = None,
     as_json: AsJson = False,
 ) -> None:
     """Check every episode; severe findings keep an episode out of training."""
     from posa_vla.console import print_json, print_table
     from posa_vla.dataset.report import metrics_of, page_of, write_plots
     from posa_vla.dataset.validate import validate as validate_store
-    from posa_vla.episodes.embodiment import load_embodiment
     from posa_vla.episodes.store import EpisodeStore
     from posa_vla.files import write_json, write_text
     from posa_vla.workspace import Workspace
 
-    params, folder = read_params(params_file, preset, settings), _store(store)
+    place = enter_workspace(workspace_folder, params_file)
+    params, folder = read_params(place, preset, settings), _store(store)
     report = validate_store(
         folder,
         params.validation,
-        embodiment=load_embodiment(embodiment or params.chosen.embodiment),
+        declared=_declared(embodiment, params, place, folder),
         validation_fraction=params.prepare.validation_fraction,
         cache=Workspace.open().validated,
     )
@@ -138,6 +171,7 @@ def prepare(
     params_file: ParamsFile = Path("params.yaml"),
     preset: Preset = None,
     settings: Set = None,
+    workspace_folder: WorkspaceFolder = None,
     as_json: AsJson = False,
 ) -> None:
     """Label and pack validated episodes into training shards."""
@@ -148,16 +182,20 @@ def prepare(
     from posa_vla.errors import BadInput
     from posa_vla.files import read_json, write_json
 
-    params = read_params(params_file, preset, settings)
+    place = enter_workspace(workspace_folder, params_file)
+    params = read_params(place, preset, settings)
     if out.exists():
         raise BadInput(f"{out} exists already: choose a new folder, or delete it")
     folder = _store(store)
-    declared = load_embodiment(embodiment or params.chosen.embodiment)
-    share = params.prepare.validation_fraction
-    found = (
-        validate_store(folder, params.validation, validation_fraction=share) if report is None else read_json(report)
-    )
-    manifest = prepare_store(folder, found, declared, params.prepare, out)
+    beside = place.parent / params.chosen.embodiment
+    chosen = load_embodiment(embodiment or (str(beside) if beside.is_file() else params.chosen.embodiment))
+    if report is not None:
+        found = read_json(report)
+    else:
+        declared = {**_declared("", params, place, folder), chosen.id: chosen}
+        share = params.prepare.validation_fraction
+        found = validate_store(folder, params.validation, declared=declared, validation_fraction=share)
+    manifest = prepare_store(folder, found, chosen, params.prepare, out)
     if statistics is not None:
         kept = {name: manifest[name] for name in ("splits", "labels")}
         write_json(statistics, {**kept, "normalisation": read_json(out / "normalisation.json")})
@@ -188,6 +226,7 @@ def version(
     params_file: ParamsFile = Path("params.yaml"),
     preset: Preset = None,
     settings: Set = None,
+    workspace_folder: WorkspaceFolder = None,
     as_json: AsJson = False,
 ) -> None:
     """Version the store: validate and prepare it under DVC, push the episodes, commit the history."""
@@ -196,8 +235,9 @@ def version(
     from posa_vla.console import print_json, print_table
     from posa_vla.workspace import Workspace
 
+    params = read_params(enter_workspace(workspace_folder, params_file), preset, settings)
     workspace = Workspace.open()
-    with open_retraining(workspace, read_params(params_file, preset, settings), "posa data version") as retraining:
+    with _from_there(workspace_folder), open_retraining(workspace, params, "posa data version") as retraining:
         values = version_data(retraining)
     if as_json:
         print_json(values)

@@ -1,4 +1,4 @@
-"""`posa data ingest`, `quarantine`, `release`: what comes in, and what is kept out of training."""
+"""`posa data ingest`, `quarantine`, `release`, `remove`: what comes in, and what is kept out of training."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def ingest(
     from posa_vla.workspace import Workspace
     from posa_vla.workspace_template import write_template
 
-    place = enter_workspace(workspace_folder, params_file)
+    place = enter_workspace(workspace_folder, params_file, may_be_new=True)
     if workspace_folder is not None and not place.exists() and not params_file.is_absolute():
         write_template(workspace_folder)
     params = read_params(place, preset, settings)
@@ -47,7 +47,10 @@ def ingest(
     if as_json:
         print_json(result)
         return
-    rows = [(name, str(result[name])) for name in ("accepted", "quarantined", "new", "data_version", "name", "folder")]
+    rows = [
+        (name, str(result[name]))
+        for name in ("accepted", "quarantined", "new", "superseded", "data_version", "name", "folder")
+    ]
     found = [(f"{f['severity']}: {f['rule']}", f["value"]) for f in result["findings"] if f["severity"] != "info"]
     print_table("ingested", [*rows, *found[:20]])
 
@@ -58,8 +61,8 @@ def quarantine(workspace_folder: WorkspaceFolder = None, as_json: AsJson = False
     from posa_vla.dataset.quarantined import quarantined_episodes
     from posa_vla.workspace import Workspace
 
-    params = read_params(enter_workspace(workspace_folder, Path("params.yaml")), None, None)
-    rows = quarantined_episodes(Workspace.open(), params)
+    place = enter_workspace(workspace_folder, Path("params.yaml"))
+    rows = quarantined_episodes(Workspace.open(), read_params(place, None, None), place.parent)
     if as_json:
         print_json({"quarantined": rows})
     else:
@@ -78,9 +81,30 @@ def release(
     from posa_vla.dataset.quarantined import release_episode
     from posa_vla.workspace import Workspace
 
-    params = read_params(enter_workspace(workspace_folder, Path("params.yaml")), None, None)
-    released = release_episode(Workspace.open(), params, episode, reason)
+    place = enter_workspace(workspace_folder, Path("params.yaml"))
+    released = release_episode(Workspace.open(), read_params(place, None, None), place.parent, episode, reason)
     if as_json:
         print_json(released.model_dump(mode="json"))
     else:
         say(f"episode {released.episode[:12]} is released from {', '.join(released.rules)}: `posa data version` next")
+
+
+def remove(
+    name: Annotated[
+        str, typer.Argument(help="First digits of a batch (posa data list), or of an unreadable episode's key.")
+    ],
+    reason: Annotated[str, typer.Option("--reason", help="Why it counts no more.")],
+    workspace_folder: WorkspaceFolder = None,
+    as_json: AsJson = False,
+) -> None:
+    """Take a batch out of the store, or an unreadable episode off the list; it is kept, and versions keep theirs."""
+    from posa_vla.console import print_json, say
+    from posa_vla.dataset.quarantined import remove_from_store
+    from posa_vla.workspace import Workspace
+
+    enter_workspace(workspace_folder, Path("params.yaml"))
+    done = remove_from_store(Workspace.open(), name, reason)
+    if as_json:
+        print_json(done)
+    else:
+        say(f"{done['removed'][:12]} counts no more, and lies in {done['folder']}: `posa data version` next")

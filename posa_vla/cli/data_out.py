@@ -2,23 +2,43 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from posa_vla.cli.options import AsJson, WorkspaceFolder, enter_workspace, read_params
 
+if TYPE_CHECKING:
+    from posa_vla.episodes.embodiment import Embodiment
+    from posa_vla.episodes.store import EpisodeStore
 
-def _report(workspace_folder: Path | None) -> dict[str, Any]:
-    """What validation says of the workspace's store, by the workspace's parameters."""
+
+@dataclass(frozen=True)
+class _Judged:
+    """The workspace's store, what is declared of its robots, and what validation says of it by the parameters."""
+
+    store: EpisodeStore
+    declared: dict[str, Embodiment]
+    report: dict[str, Any]
+
+
+def _judge(workspace_folder: Path | None) -> _Judged:
+    from posa_vla.dataset.declared import declared_embodiments
     from posa_vla.dataset.validate import validate
+    from posa_vla.episodes.store import EpisodeStore
     from posa_vla.workspace import Workspace
 
-    params = read_params(enter_workspace(workspace_folder, Path("params.yaml")), None, None)
-    workspace = Workspace.open()
+    place = enter_workspace(workspace_folder, Path("params.yaml"))
+    params, workspace = read_params(place, None, None), Workspace.open()
+    store = EpisodeStore(workspace.store)
+    declared = declared_embodiments(store, params, place.parent)
     share = params.prepare.validation_fraction
-    return validate(workspace.store, params.validation, validation_fraction=share, cache=workspace.validated)
+    report = validate(
+        store.root, params.validation, declared=declared, validation_fraction=share, cache=workspace.validated
+    )
+    return _Judged(store, declared, report)
 
 
 def export(
@@ -32,12 +52,17 @@ def export(
     """Write the sound episodes as one LeRobot dataset v3.0; what is quarantined is left out."""
     from posa_vla.console import print_json, print_table
     from posa_vla.dataset.export import export as export_store
-    from posa_vla.episodes.store import EpisodeStore
-    from posa_vla.workspace import Workspace
 
-    report = _report(workspace_folder)
-    store = EpisodeStore(Workspace.open().store)
-    done = export_store(store, report, out, batches=batch, embodiment=embodiment, failures=failures)
+    judged = _judge(workspace_folder)
+    done = export_store(
+        judged.store,
+        judged.report,
+        out,
+        batches=batch,
+        embodiment=embodiment,
+        failures=failures,
+        declared=judged.declared,
+    )
     if as_json:
         print_json(done)
     else:
@@ -52,17 +77,16 @@ def show(
 ) -> None:
     """Make a page of an episode: frames, anchors, state, action, gripper events, findings."""
     from posa_vla.console import print_json, say
+    from posa_vla.dataset.declared import judged_by
     from posa_vla.dataset.show import page_of
-    from posa_vla.episodes.store import EpisodeStore
     from posa_vla.files import write_text
-    from posa_vla.workspace import Workspace
 
-    report = _report(workspace_folder)
-    reader, record = EpisodeStore(Workspace.open().store).find(episode)
+    judged = _judge(workspace_folder)
+    reader, record = judged.store.find(episode)
     place = (reader.folder.name, record.number)
-    findings = [f for f in report["findings"] if (f["batch"], f["episode"]) == place]
+    findings = [f for f in judged.report["findings"] if (f["batch"], f["episode"]) == place]
     title = f"Episode {record.extra.digest[:12]} ({place[0][:12]}/{record.number})"
-    write_text(out, page_of(reader.episode(record), reader.embodiment, title, findings))
+    write_text(out, page_of(reader.episode(record), judged_by(reader.embodiment, judged.declared), title, findings))
     if as_json:
         print_json({"episode": record.extra.digest, "page": str(out.resolve()), "findings": findings})
     else:

@@ -12,6 +12,9 @@ from posa_vla.cli.options import AsJson, ParamsFile, Preset, Set, read_params
 
 def gc(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would go.")] = False,
+    sole_owner: Annotated[
+        bool, typer.Option("--sole-owner", help="I know that nobody else uses the DVC remote: clean it up too.")
+    ] = False,
     preset: Preset = None,
     settings: Set = None,
     params_file: ParamsFile = Path("params.yaml"),
@@ -20,14 +23,15 @@ def gc(
     """Remove what is old and needed by nothing: trainings, evaluations, bundles, prepared data, objects of DVC.
 
     `retention` says how old. Whatever a registered model, a data version, a release, a record that waits for approval
-    or a running flow needs stays, and so do episodes, evidence and logs.
+    or a running flow needs stays, and so do episodes, evidence and logs. A DVC remote that another repository has
+    used, or a copy of this one, stays as it is.
     """
     from flows.retention import clean_up
     from posa_vla.console import print_json, print_table
     from posa_vla.workspace import Workspace
 
     retention = read_params(params_file, preset, settings).retention
-    items = clean_up(Workspace.open(), retention, dry_run=dry_run)
+    items = clean_up(Workspace.open(), retention, dry_run=dry_run, sole_owner=sole_owner)
     if as_json:
         print_json({"dry_run": dry_run, "items": [item.model_dump(mode="json") for item in items]})
         return

@@ -101,9 +101,11 @@ def main(arguments: list[str] | None = None) -> None:
     except PosaError as error:
         message, code = str(error), error.exit_code
     except OSError as error:
-        if error.errno != errno.ENOSPC:
-            raise
-        message, code = f"the disk is full: {error}; make room and run the same command again, it continues", 1
+        remedy = "look at the path and its permissions, and run the same command again"
+        what = f"the operating system refused ({type(error).__name__})"
+        if error.errno == errno.ENOSPC:
+            what, remedy = "the disk is full", "make room and run the same command again, it continues"
+        message, code = f"{what}: {error}; {remedy}", 1
     console.say(f"error: {message}")
     if as_json and not console.printed_json():
         console.print_json({"error": {"message": message, "exit_code": code}})

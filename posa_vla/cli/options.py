@@ -22,18 +22,26 @@ WorkspaceFolder = Annotated[
 ]
 
 
-def enter_workspace(folder: Path | None, params_file: Path) -> Path:
+def enter_workspace(folder: Path | None, params_file: Path, *, may_be_new: bool = False) -> Path:
     """Makes a folder the workspace of this process and its children.
 
     Returns:
         The parameter file: a relative one is looked for in the folder.
+
+    Raises:
+        BadInput: There is no such folder, or it is a file.
     """
     import os
 
+    from posa_vla.errors import BadInput
     from posa_vla.settings import Settings, environment
 
     if folder is None:
         return params_file
+    if folder.exists() and not folder.is_dir():
+        raise BadInput(f"--workspace {folder} is a file, expected a folder with params.yaml and .posa/")
+    if not folder.exists() and not may_be_new:
+        raise BadInput(f"--workspace {folder} does not exist: `posa data ingest` and `posa init` make one")
     os.environ["POSA_HOME"] = str(folder.resolve() / ".posa")
     os.environ.update(environment(Settings()))
     return folder / params_file

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from posa_vla.console import progress
+from posa_vla.dataset.declared import meant_otherwise
+from posa_vla.episodes.embodiment import Embodiment
 from posa_vla.episodes.episode import Episode
+from posa_vla.episodes.lerobot_layout import POSA_PATH
 from posa_vla.episodes.lerobot_v3 import DatasetReader, write_dataset
 from posa_vla.episodes.quarantine import by_prefix
 from posa_vla.episodes.store import EpisodeStore
@@ -23,6 +26,7 @@ def export(
     batches: list[str] | None = None,
     embodiment: str = "",
     failures: bool = False,
+    declared: Mapping[str, Embodiment] | None = None,
 ) -> dict[str, Any]:
     """Writes one dataset; pictures stay as they are encoded, and the folder appears whole.
 
@@ -33,9 +37,11 @@ def export(
         batches: First digits of the batches to take; all by default.
         embodiment: Id of the embodiment whose episodes are taken, where the store has several.
         failures: Whether episodes whose task was not done are taken, too.
+        declared: Id -> the embodiment as it is declared now; by default, or where the episodes' numbers mean something
+            else by it, the declaration of the batch that was appended last.
 
     Returns:
-        `folder`, `embodiment`, `episodes`, `frames`, `left_out` (quarantined or failed).
+        `folder`, `embodiment`, `episodes`, `frames`, `left_out` (quarantined, superseded or failed).
 
     Raises:
         BadInput: There is nothing to export, episodes do not fit one dataset, `out` exists, or the disk is too full.
@@ -50,19 +56,21 @@ def export(
     readers = [(batch, reader) for batch, reader in readers if reader.embodiment.id in {embodiment or ids[0]}]
     if not readers:
         raise BadInput(f"the store has no episode of {embodiment!r}, only of {', '.join(ids) or 'nobody'}")
+    replaced = store.replaced()
     aside = {(row["batch"], row["episode"]) for row in report["quarantined"]}
     records = [
         (reader, record)
         for batch, reader in readers
         for record in reader.records
-        if aside.isdisjoint({(batch, record.number), (batch, None)}) and (failures or record.extra.success)
+        if record.extra.digest not in replaced
+        and aside.isdisjoint({(batch, record.number), (batch, None)})
+        and (failures or record.extra.success)
     ]
     if not records:
         raise BadInput("no episode is sound and successful: there is nothing to export")
     size = sum(p.stat().st_size for batch, _ in readers for p in store.folder(batch).rglob("*") if p.is_file())
     require_free_space(out, size, "exporting")
-    # The newest declaration: limits may have been added since the first batch.
-    declared = readers[-1][1].embodiment
+    described = _described_by([reader for reader, _ in records], declared or {})
     with progress("export", len(records), unit="episode") as advance:
 
         def read() -> Iterator[Episode]:
@@ -71,13 +79,21 @@ def export(
                 advance(1)
 
         try:
-            write_dataset(out, read(), declared)
+            write_dataset(out, read(), described)
         except BadInput as error:
             raise BadInput(f"{error}. `posa data list` shows the batches; export unlike ones apart, --batch") from None
     return {
         "folder": str(out),
-        "embodiment": declared.id,
+        "embodiment": described.id,
         "episodes": len(records),
         "frames": sum(record.length for _, record in records),
         "left_out": sum(len(reader.records) for _, reader in readers) - len(records),
     }
+
+
+def _described_by(readers: list[DatasetReader], declared: Mapping[str, Embodiment]) -> Embodiment:
+    """The declaration that goes with the episodes."""
+    now = declared.get(readers[0].embodiment.id)
+    if now is not None and not any(meant_otherwise(reader.embodiment, now) for reader in readers):
+        return now
+    return max(readers, key=lambda reader: (reader.folder / POSA_PATH).stat().st_mtime_ns).embodiment

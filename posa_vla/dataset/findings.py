@@ -41,8 +41,9 @@ REMEDIES: dict[str, str] = {
     "overexposed": "kept; lower the camera's exposure",
     "calibration-drift": "calibrate the camera again: its picture moves elsewhere than the projected gripper",
     "near-duplicate": "kept; was the same recording taken in twice, cut or named differently?",
-    "scene-leakage": "take one of the two out of the store, or release it with a reason",
+    "scene-leakage": "take one of the two out of the store (`posa data remove BATCH`), or release it with a reason",
     "undeclared": "kept; declare it in the embodiment or calibration file, and ingest again, to make use of it",
+    "superseded": "kept, the later one counts; `posa data remove` of the later one's batch makes this one count again",
     "metadata": "kept; the files were believed, mend the dataset's metadata",
 }
 

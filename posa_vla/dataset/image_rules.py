@@ -75,7 +75,9 @@ def image_remarks(
         yield from _exposure(role, seen.grey, rules)
         change = np.abs(np.diff(seen.grey, axis=0)).mean(axis=(1, 2)) if len(seen.grey) > 1 else np.zeros(0)
         yield from _stillness(role, change < _SAME, shares, episode.fps, rules)
-        if not embodiment.cameras[role].moving:
+        pose = episode.cameras[role].pose
+        # A camera on the hand moves whether or not its declaration says so: all of its picture does.
+        if not embodiment.cameras[role].moving and pose is not None and not np.ptp(pose, axis=0).any():
             yield from _drift(role, seen, episode.cameras[role], episode.end_effector, rules)
 
 

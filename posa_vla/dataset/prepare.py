@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from posa_vla.console import progress
+from posa_vla.dataset.declared import require_meant_alike
 from posa_vla.dataset.pack import pack_episodes
-from posa_vla.episodes.embodiment import UNSTATED, Embodiment
+from posa_vla.dataset.split import split_of
+from posa_vla.episodes.embodiment import Embodiment
 from posa_vla.episodes.episode import Episode
 from posa_vla.episodes.lerobot_v3 import DatasetReader, EpisodeRecord
 from posa_vla.episodes.store import EpisodeStore
@@ -17,48 +19,22 @@ from posa_vla.files import require_free_space
 from posa_vla.params import PrepareParams
 
 
-def meant_otherwise(recorded: Embodiment, declared: Embodiment) -> list[str]:
-    """What recorded numbers mean otherwise than an embodiment declares now.
-
-    Limits and models may change without changing it, and what was unstated when it was recorded may be stated since.
-    """
-
-    def meaning(embodiment: Embodiment) -> dict[str, list[str]]:
-        return {
-            "cameras": sorted(embodiment.cameras),
-            "state": [part for channel in embodiment.state for part in (channel.name, channel.unit)],
-            "action": [part for channel in embodiment.action for part in (channel.name, channel.unit)],
-            "action_frame": [embodiment.action_frame],
-            "control_hz": [str(embodiment.control_hz)],
-        }
-
-    before, now = meaning(recorded), meaning(declared)
-    return [
-        name
-        for name, parts in now.items()
-        if len(parts) != len(before[name])
-        or any(old not in {new, UNSTATED} for old, new in zip(before[name], parts, strict=True))
-    ]
-
-
 def _chosen(
     store: EpisodeStore, report: dict[str, Any], embodiment: Embodiment
 ) -> list[tuple[DatasetReader, list[EpisodeRecord]]]:
-    """The batches of an embodiment with the episodes to learn from: successful, with no severe finding."""
+    """The batches of an embodiment with the episodes to learn from: successful, not superseded, nothing severe."""
+    replaced = store.replaced()
     quarantined = {(row["batch"], row["episode"]) for row in report["quarantined"]}
     chosen = []
     for batch in store.batches():
         if (batch, None) in quarantined:
             continue
         reader = DatasetReader(store.folder(batch))
-        if reader.embodiment.id != embodiment.id:
+        counted = [record for record in reader.records if record.extra.digest not in replaced]
+        if reader.embodiment.id != embodiment.id or not counted:
             continue
-        if unlike := meant_otherwise(reader.embodiment, embodiment):
-            raise BadInput(
-                f"batch {batch[:12]} was recorded when embodiment {embodiment.id} had other {', '.join(unlike)}: "
-                "give the changed robot an id of its own, or take the batch out of the store"
-            )
-        records = [r for r in reader.records if imitable(r) and (batch, r.number) not in quarantined]
+        require_meant_alike(batch, reader.embodiment, embodiment)
+        records = [r for r in counted if imitable(r) and (batch, r.number) not in quarantined]
         chosen.append((reader, records))
     return chosen
 
@@ -67,6 +43,30 @@ def imitable(record: EpisodeRecord) -> bool:
     """Whether an episode's actions are worth imitating: its task was done, or an expert has relabelled each of them."""
     collected = record.extra.scene.get("collected")
     return record.extra.success or (isinstance(collected, dict) and collected.get("how") == "dagger")
+
+
+def nothing_to_learn(store_folder: Path, report: dict[str, Any], embodiment: Embodiment, params: PrepareParams) -> str:
+    """Why `prepare` would have nothing to train on, in words; empty where it has something.
+
+    Args:
+        store_folder: An episode store.
+        report: What `validate` said of this very store.
+        embodiment: Whose episodes would be packed.
+        params: The split.
+
+    Raises:
+        BadInput: A batch was recorded when the embodiment meant something else.
+    """
+    chosen = _chosen(EpisodeStore(store_folder), report, embodiment)
+    count = 0
+    for reader, records in chosen:
+        for record in records:
+            count += 1
+            if split_of(reader.episode(record), params.validation_fraction) == "train":
+                return ""
+    if count:
+        return f"all {count} are held out by prepare.validation_fraction {params.validation_fraction}"
+    return f"no episode of embodiment {embodiment.id} is sound and successful"
 
 
 def prepare(

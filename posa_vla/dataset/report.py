@@ -36,6 +36,7 @@ def metrics_of(report: dict[str, Any]) -> dict[str, Any]:
     return {
         "episodes": report["episodes"],
         "frames": report["frames"],
+        "superseded": report["superseded"],
         "unreadable": report["unreadable"],
         "quarantined": len(quarantined),
         "quarantined_batches": len(whole),
@@ -45,14 +46,18 @@ def metrics_of(report: dict[str, Any]) -> dict[str, Any]:
 
 
 def lengths(store: EpisodeStore) -> list[tuple[str, int, int, float]]:
-    """Batch, number, frames and seconds of each episode that can be read."""
-    rows = []
+    """Batch, number, frames and seconds of each episode that can be read and counts."""
+    rows, replaced = [], store.replaced()
     for batch in store.batches():
         try:
             reader = DatasetReader(store.folder(batch))
         except BadInput:
             continue
-        rows += [(batch, r.number, r.length, round(r.length / reader.fps, 3)) for r in reader.records]
+        rows += [
+            (batch, r.number, r.length, round(r.length / reader.fps, 3))
+            for r in reader.records
+            if r.extra.digest not in replaced
+        ]
     return rows
 
 

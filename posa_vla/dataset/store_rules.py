@@ -16,6 +16,8 @@ from posa_vla.params import ValidateParams
 
 # Points of a trajectory that are compared.
 _POINTS = 8
+# Neighbours of an episode that are looked at, and episodes that are asked about together.
+_NEIGHBOURS, _BLOCK = 32, 4096
 
 
 @dataclass(frozen=True)
@@ -61,46 +63,99 @@ def trace_of(batch: str, number: int, digest: str, episode: Episode) -> Trace:
 def store_remarks(
     traces: Sequence[Trace], rules: ValidateParams, validation_fraction: float
 ) -> Iterator[tuple[Trace, str, str]]:
-    """Trace, rule and value of what comparing the episodes shows.
+    """Trace, rule and value of what comparing the episodes shows: each episode once a rule, with its nearest.
 
     Of two on different sides of the split, the one that would be trained on is blamed: what was held out stays so.
     """
     groups: dict[str, list[Trace]] = {}
     for trace in traces:
         groups.setdefault(trace.group, []).append(trace)
+    threshold = rules.near_duplicate.threshold
     for group in groups.values():
-        for first, second, distance in _near(group, rules.near_duplicate.threshold):
-            same = f"differs from episode {first.number} of batch {first.batch[:12]} by {100 * distance:.2f} %"
-            yield second, "near-duplicate", f"{same} of each channel's range"
-            held = [trace for trace in (first, second) if trace.position < validation_fraction]
-            if len(held) == 1:
-                trained = second if held[0] is first else first
-                other = f"episode {held[0].number} of batch {held[0].batch[:12]}"
-                yield trained, "scene-leakage", f"{other} is nearly the same, and is held out for validation"
+        if len(group) < 2 or not threshold:
+            continue
+        line = _Trajectories(group)
+        everyone = list(range(len(group)))
+        for number, first, distance in line.nearest(everyone, everyone, threshold, earlier=True):
+            same = f"differs from episode {_name(group[first])} by {100 * distance:.2f} %"
+            yield group[number], "near-duplicate", f"{same} of each channel's range"
+        held = [number for number in everyone if group[number].position < validation_fraction]
+        trained = sorted(set(everyone) - set(held))
+        for number, other, _ in line.nearest(trained, held, threshold, earlier=False):
+            value = f"episode {_name(group[other])} is nearly the same, and is held out for validation"
+            yield group[number], "scene-leakage", value
 
 
-def _near(group: list[Trace], threshold: float) -> Iterator[tuple[Trace, Trace, float]]:
-    """Pairs of a group whose root mean square difference is below the threshold.
+def _name(trace: Trace) -> str:
+    return f"{trace.number} of batch {trace.batch[:12]}"
 
-    A projection onto a few axes never makes two points further apart than they are: it finds all candidates. Equal
-    trajectories are each compared with the first of them, so that a thousand copies are not a million pairs.
+
+class _Trajectories:
+    """Episodes of a group as points whose distance is the root mean square difference of their trajectories.
+
+    Attributes:
+        points: One an episode.
+        seen: The same on a few axes: a projection never makes two points further apart than they are, so that what is
+            near is found among those that are near here.
+        frames: Their lengths; much longer or shorter is another recording.
     """
-    if len(group) < 2 or not threshold:
-        return
-    points = np.array([trace.points for trace in group])
-    channels = points.shape[1] // _POINTS
-    spread = np.ptp(points.reshape(len(group) * _POINTS, channels), axis=0)
-    moving = spread > 0
-    scaled: NDArray[np.float64] = points.reshape(len(group), _POINTS, channels)[:, :, moving] / spread[moving]
-    flat = scaled.reshape(len(group), -1) / np.sqrt(max(_POINTS * int(moving.sum()), 1))
-    _, chosen, copies = np.unique(flat, axis=0, return_index=True, return_inverse=True)
-    pairs = [(int(chosen[copy]), number) for number, copy in enumerate(copies.reshape(-1)) if chosen[copy] != number]
-    if len(chosen) > 1:
-        axes, _ = np.linalg.qr(np.random.default_rng(0).normal(size=(flat.shape[1], min(6, flat.shape[1]))))
-        near = cKDTree(flat[chosen] @ axes).query_pairs(threshold)
-        pairs += [(int(min(chosen[[a, b]])), int(max(chosen[[a, b]]))) for a, b in near]
-    for first, second in sorted(pairs):
-        distance = float(np.linalg.norm(flat[first] - flat[second]))
-        lengths = group[first].frames, group[second].frames
-        if distance < threshold and max(lengths) <= 1.1 * min(lengths):
-            yield group[first], group[second], distance
+
+    def __init__(self, group: list[Trace]) -> None:
+        points = np.array([trace.points for trace in group])
+        channels = points.shape[1] // _POINTS
+        spread = np.ptp(points.reshape(len(group) * _POINTS, channels), axis=0)
+        moving = spread > 0
+        scaled: NDArray[np.float64] = points.reshape(len(group), _POINTS, channels)[:, :, moving] / spread[moving]
+        self.points = scaled.reshape(len(group), -1) / np.sqrt(max(_POINTS * int(moving.sum()), 1))
+        width = self.points.shape[1]
+        axes = (
+            np.linalg.qr(np.random.default_rng(0).normal(size=(width, min(6, width))))[0] if width else np.zeros((0, 1))
+        )
+        self.seen: NDArray[np.float64] = self.points @ axes
+        self.frames = np.array([trace.frames for trace in group])
+
+    def nearest(
+        self, numbers: list[int], others: list[int], threshold: float, *, earlier: bool
+    ) -> Iterator[tuple[int, int, float]]:
+        """Each of `numbers` with the nearest of `others`, and their distance, where that is below the threshold.
+
+        A thousand episodes that are all alike are a thousand rows, not a million pairs: only a few neighbours of each
+        are looked at, and all of the others only where those few do not decide.
+
+        Args:
+            numbers: Whose neighbours are sought, ascending.
+            others: Among which, ascending.
+            threshold: Largest distance.
+            earlier: Whether only those count that come before.
+        """
+        if not numbers or not others:
+            return
+        # Of those that are quite equal the first stands for all.
+        rows = np.concatenate([self.points[others], self.frames[others, None]], axis=1)
+        _, first = np.unique(rows, axis=0, return_index=True)
+        candidates = np.array(others)[np.sort(first)]
+        tree = cKDTree(self.seen[candidates])
+        count = min(_NEIGHBOURS, len(candidates))
+        for start in range(0, len(numbers), _BLOCK):
+            block = numbers[start : start + _BLOCK]
+            ranks = list(range(1, count + 1))
+            _, found = tree.query(self.seen[block], k=ranks, distance_upper_bound=np.nextafter(threshold, np.inf))
+            for number, row in zip(block, np.asarray(found), strict=True):
+                near = candidates[row[row < len(candidates)]]
+                best = self._best(number, near, threshold, earlier)
+                if best is None and len(near) == count < len(candidates):
+                    best = self._best(number, candidates, threshold, earlier)
+                if best is not None:
+                    yield number, *best
+
+    def _best(
+        self, number: int, others: NDArray[np.int64], threshold: float, earlier: bool
+    ) -> tuple[int, float] | None:
+        mine = self.frames[number]
+        alike = np.maximum(self.frames[others], mine) <= 1.1 * np.minimum(self.frames[others], mine)
+        others = others[alike & (others < number if earlier else others != number)]
+        if not len(others):
+            return None
+        distances = np.linalg.norm(self.points[others] - self.points[number], axis=1)
+        best = int(distances.argmin())
+        return (int(others[best]), float(distances[best])) if distances[best] < threshold else None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,12 +9,14 @@ from typing import Any
 import yaml
 
 from posa_vla.console import progress
-from posa_vla.dataset.versioning_clone import object_path, open_clone
+from posa_vla.dataset.dvc_objects import LISTING, content_md5, listed, object_path
+from posa_vla.dataset.versioning_clone import open_clone
 from posa_vla.dataset.versions import Version, all_versions, current_version, find_version
+from posa_vla.episodes.store import EpisodeStore
 from posa_vla.errors import PosaError
 from posa_vla.files import sha256_file
-from posa_vla.objects import Objects, open_objects
-from posa_vla.schema import Closed, parse_json
+from posa_vla.objects import DirectoryObjects, Objects, open_objects
+from posa_vla.schema import Closed
 from posa_vla.workspace import Workspace
 
 
@@ -52,8 +53,8 @@ def verify(workspace: Workspace, name: str = "", *, repair: bool = False) -> dic
     """
     with open_clone(workspace) as clone:
         versions = all_versions(clone)
-        version = find_version(versions, name) if name else current_version(workspace, versions)
-        version = version or find_version(versions, "latest")
+        current = current_version(workspace, versions) or find_version(versions, "latest")
+        version = find_version(versions, name) if name else current
         problems = [
             Problem(where="history", file=str(workspace.repository), problem=line, remedy="restore it from its backup")
             for line in clone.fsck()
@@ -63,27 +64,37 @@ def verify(workspace: Workspace, name: str = "", *, repair: bool = False) -> dic
     objects, broken = _listed(remote, workspace.dvc_cache, tree)
     problems += broken
     prepared = workspace.data / version.record.version
-    count = len(version.record.store_files) + len(version.record.prepared_files) + 2 * len(objects)
+    store_files, prepared_files = version.record.store_files, version.record.prepared_files
+    store = EpisodeStore(workspace.store)
+    # Of what a person took out the store holds nothing, and must not.
+    taken_out = {removal.batch for removal in store.removed().values()} - set(store.batches())
+    store_files = {p: d for p, d in store_files.items() if p.split("/")[1] not in taken_out}
+    if version.record.version != current.record.version:
+        # The store is at another version, and prepared data that were cleaned up are made again: no damage.
+        here = {f"batches/{folder.name}" for folder in (workspace.store / "batches").glob("*")}
+        store_files = {p: d for p, d in store_files.items() if "/".join(p.split("/")[:2]) in here}
+        prepared_files = prepared_files if prepared.is_dir() else {}
+    count = len(store_files) + len(prepared_files) + 2 * len(objects)
     repaired: list[str] = []
     with progress("verify", count, unit="file") as advance:
         remedy = f"posa data checkout {version.name}"
         for where, root, files in (
-            ("store", workspace.store, version.record.store_files),
-            ("prepared", prepared, version.record.prepared_files),
+            ("store", workspace.store, store_files),
+            ("prepared", prepared, prepared_files),
         ):
             for path, digest in files.items():
                 problems += _file(where, root / path, digest, remedy)
                 advance(1)
         problems += _strangers(workspace.store, version, remedy)
-        for path, digest in objects.items():
-            found = list(_object(remote, workspace.dvc_cache, path, digest, repair, repaired))
+        for path, object_ in objects.items():
+            found = list(_object(remote, workspace.dvc_cache, path, object_, repair, repaired))
             problems += found
             advance(2)
     return {
         "ok": not problems,
         "version": version.record.version,
         "name": version.name,
-        "files": len(version.record.store_files) + len(version.record.prepared_files),
+        "files": len(store_files) + len(prepared_files),
         "objects": len(objects),
         "repaired": repaired,
         "problems": [problem.model_dump() for problem in problems],
@@ -106,61 +117,24 @@ def _strangers(root: Path, version: Version, remedy: str) -> Iterator[Problem]:
                 yield Problem(where="store", file=str(path), problem="is not part of its batch", remedy=remedy)
 
 
-class _Entry(Closed):
-    """One file of a folder that DVC keeps."""
-
-    md5: str
-    relpath: str
-
-
-class _Folder(Closed):
-    entries: list[_Entry]
-
-
 def _listed(remote: Objects, cache: Path, tree: str) -> tuple[dict[str, str], list[Problem]]:
-    """Path of each object of a version -> hex MD5 of its content (DVC's name for it)."""
-    path, digest = object_path(tree), tree.removesuffix(".dir")
-    for data in (remote.get(path), _read(cache / path)):
-        if data is not None and hashlib.md5(data, usedforsecurity=False).hexdigest() == digest:
-            folder = parse_json(_Folder, b'{"entries": ' + data + b"}", path)
-            return {path: digest, **{object_path(entry.md5): entry.md5 for entry in folder.entries}}, []
+    """Path of each object of a version -> its name, which is the hex MD5 of its content."""
+    files = listed(tree, [remote, DirectoryObjects(cache)])
+    if files is not None:
+        return {object_path(name): name for name in (tree, *files)}, []
     remedy = "restore the remote from its backup"
     problem = "is missing or damaged, in the cache too: it lists the version's files"
-    return {}, [Problem(where="remote", file=f"{remote.location}/{path}", problem=problem, remedy=remedy)]
+    return {}, [Problem(where="remote", file=f"{remote.location}/{object_path(tree)}", problem=problem, remedy=remedy)]
 
 
-def _read(path: Path) -> bytes | None:
-    return path.read_bytes() if path.is_file() else None
-
-
-def _md5(pieces: Iterator[bytes] | None) -> str | None:
-    """Hex MD5 of an object; None where there is none."""
-    if pieces is None:
-        return None
-    digest = hashlib.md5(usedforsecurity=False)
-    for piece in pieces:
-        digest.update(piece)
-    return digest.hexdigest()
-
-
-def _pieces(path: Path) -> Iterator[bytes] | None:
-    def read() -> Iterator[bytes]:
-        with path.open("rb") as file:
-            while piece := file.read(1 << 20):
-                yield piece
-
-    return read() if path.is_file() else None
-
-
-def _object(
-    remote: Objects, cache: Path, path: str, digest: str, repair: bool, repaired: list[str]
-) -> Iterator[Problem]:
-    there, here = _md5(remote.read(path)), _md5(_pieces(cache / path))
+def _object(remote: Objects, cache: Path, path: str, name: str, repair: bool, repaired: list[str]) -> Iterator[Problem]:
+    digest = name.removesuffix(LISTING)
+    there, here = content_md5(remote.read(path)), content_md5(DirectoryObjects(cache).read(path))
     if there != digest:
         file = f"{remote.location}/{path}"
         if repair and here == digest:
-            remote.delete(path)
-            remote.put_file(path, cache / path)
+            # A copy, never a link: the second copy must survive what damages the first.
+            remote.put_copy(path, cache / path)
             repaired.append(file)
         else:
             remedy = "posa data verify --repair" if here == digest else "restore the remote from its backup"

@@ -8,7 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from posa_vla.console import progress
+from pydantic import Field
+
+from posa_vla.console import progress, say
+from posa_vla.dataset.store_state import require_unchanged, require_whole, write_state
 from posa_vla.dataset.versioning_clone import Clone, open_clone
 from posa_vla.episodes.embodiment import Embodiment
 from posa_vla.episodes.lerobot_v3 import DatasetReader
@@ -51,10 +54,11 @@ class VersionRecord(Closed):
     Attributes:
         version: Hex SHA-256 over the episodes and what was prepared from them.
         embodiment: Id of the embodiment that it was prepared for.
-        episodes: Digest -> episode, all of the store.
+        episodes: Digest -> episode, all of the store that no later ingestion of the same recording replaced.
         splits: Split -> episodes and frames that were prepared.
         store_files: Path below the episode store -> hex SHA-256.
         prepared_files: Path below the prepared data -> hex SHA-256.
+        kept: Keys of the episodes that could not be read when they came.
     """
 
     schema_version: Literal[1] = 1
@@ -64,6 +68,7 @@ class VersionRecord(Closed):
     splits: dict[str, dict[str, int]]
     store_files: dict[str, str]
     prepared_files: dict[str, str]
+    kept: list[str] = Field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -78,6 +83,7 @@ class DataVersion:
         frames: Frames in all splits.
         commit: Commit of the workspace repository, on branch `data/<version>`.
         report: What validation found.
+        prepared: Digest of the prepared data's files.
     """
 
     version: str
@@ -87,6 +93,7 @@ class DataVersion:
     frames: int
     commit: str
     report: dict[str, Any]
+    prepared: str
 
 
 def read_record(clone: Clone, commit: str) -> VersionRecord | None:
@@ -115,37 +122,36 @@ def _place_prepared(workspace: Workspace, clone: Clone, versions: dict[str, str]
             shutil.copytree(workspace.data / version, clone.folder / "data" / "prepared", copy_function=link_or_copy)
 
 
-def _require_unchanged(clone: Clone, files: dict[str, str], root: Path) -> None:
-    """Stops where a file of the store is not what an earlier version knows it as.
+def _require_intact(workspace: Workspace, clone: Clone, files: dict[str, str]) -> None:
+    """Stops where a batch is not what the newest version that has it knows it as."""
+    names = reversed(clone.names().items())
+    records = ((name, read_record(clone, commit)) for name, commit in names)
+    known = ((name, record.store_files) for name, record in records if record is not None)
+    require_unchanged(known, files, workspace.store)
 
-    Raises:
-        BadInput: Naming the file and the version that has it as it was.
+
+def publish_prepared(prepared: Path, final: Path, aside: Path) -> None:
+    """Moves prepared data to where it stays; the bytes are never copied.
+
+    Args:
+        prepared: As it must be.
+        final: Where it stays; what lies there already stays if it is the same.
+        aside: Where what lies there goes if it is not.
     """
-    names = clone.names()
-    for name, commit in reversed(names.items()):
-        record = read_record(clone, commit)
-        known = record.store_files if record is not None else {}
-        for path, digest in files.items():
-            # Releases are rewritten by hand; batches and what is quarantined never change.
-            if known.get(path, digest) != digest and not path.startswith("releases/"):
-                raise BadInput(
-                    f"{root / path} is not what it was in {name}: it was changed or is damaged; "
-                    f"`posa data checkout {name}` brings it back"
-                )
-        return
-
-
-def publish_prepared(prepared: Path, final: Path) -> None:
-    """Moves prepared data to where it stays; the bytes are never copied."""
-    if not final.exists():
-        sync_tree(prepared)
-        final.parent.mkdir(parents=True, exist_ok=True)
-        os.rename(prepared, final)
-        sync_folder(final.parent)
+    if final.exists():
+        if tree_manifest(final) == tree_manifest(prepared):
+            return
+        say(f"{final} was damaged, and is made again")
+        os.rename(final, aside)
+    sync_tree(prepared)
+    final.parent.mkdir(parents=True, exist_ok=True)
+    os.rename(prepared, final)
+    sync_folder(final.parent)
 
 
 def _entries(store: EpisodeStore, report: dict[str, Any]) -> dict[str, EpisodeEntry]:
-    """The store's episodes, by digest."""
+    """The store's episodes that count, by digest."""
+    replaced = store.replaced()
     aside = {(row["batch"], row["episode"]) for row in report["quarantined"]}
     entries: dict[str, EpisodeEntry] = {}
     for batch in store.batches():
@@ -154,6 +160,8 @@ def _entries(store: EpisodeStore, report: dict[str, Any]) -> dict[str, EpisodeEn
         except BadInput:
             continue
         for record in reader.records:
+            if record.extra.digest in replaced:
+                continue
             entries[record.extra.digest] = EpisodeEntry(
                 batch=batch,
                 number=record.number,
@@ -179,6 +187,7 @@ def version_data(workspace: Workspace, params: Params, embodiment: Embodiment) -
         BadInput: The store is empty, has nothing to learn from, or was changed; git is missing, the disk has no room.
         PosaError: git or DVC failed.
     """
+    require_whole(workspace)
     store = EpisodeStore(workspace.store)
     if not store.batches() and not store.quarantine.kept():
         raise BadInput(f"{store.root} holds no episodes: collect or ingest some (`posa data --help`)")
@@ -191,7 +200,7 @@ def version_data(workspace: Workspace, params: Params, embodiment: Embodiment) -
         place_episodes(store, data / "episodes")
         placed = EpisodeStore(data / "episodes")
         files = tree_manifest(data / "episodes")
-        _require_unchanged(clone, files, store.root)
+        _require_intact(workspace, clone, files)
         _place_prepared(workspace, clone, versions)
         advance(1, "dvc add")
         clone.dvc("add", "--quiet", "data/episodes")
@@ -208,10 +217,11 @@ def version_data(workspace: Workspace, params: Params, embodiment: Embodiment) -
             splits=manifest["splits"],
             store_files=files,
             prepared_files=prepared,
+            kept=sorted(placed.quarantine.kept()),
         )
         write_json(clone.folder / RECORD, record.model_dump(mode="json"))
         advance(1, "dvc push")
-        clone.dvc("push", "--quiet")
+        clone.push()
         advance(1, "commit")
         named = _commit(clone, record, versions)
         commit = clone.versions()[version] if version in versions else clone.git("rev-parse", "HEAD")
@@ -219,7 +229,8 @@ def version_data(workspace: Workspace, params: Params, embodiment: Embodiment) -
         with new_folder(workspace.reports / version) as reports:
             for name in ("report.html", "report.json"):
                 shutil.copyfile(data / name, reports / name)
-        publish_prepared(data / "prepared", workspace.data / version)
+        publish_prepared(data / "prepared", workspace.data / version, clone.folder / "damaged")
+        write_state(workspace, named, version, placed.batches())
         advance(1, f"{named} {version[:12]}")
     return DataVersion(
         version=version,
@@ -229,6 +240,7 @@ def version_data(workspace: Workspace, params: Params, embodiment: Embodiment) -
         frames=sum(split["frames"] for split in record.splits.values()),
         commit=commit,
         report=report,
+        prepared=sha256_json(record.prepared_files),
     )
 
 

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
-import re
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -15,15 +12,21 @@ from pathlib import Path
 import yaml
 
 from posa_vla.console import say
+from posa_vla.dataset.dvc_objects import complete, is_sound, listed, object_path
+from posa_vla.dataset.remote_owners import leave_mark
 from posa_vla.errors import BadInput, PosaError
-from posa_vla.files import new_folder, read_json, scratch_folder, write_text
-from posa_vla.objects import open_objects
+from posa_vla.files import new_folder, scratch_folder, write_text
+from posa_vla.objects import DirectoryObjects, open_objects
 from posa_vla.workspace import Workspace
 
 # Human names of versions: tags of the workspace repository.
 NAME = "data-v"
 # How often another run may push first before this one gives up.
 _PUSHES = 20
+
+
+class _Lost(PosaError):
+    """Neither cache nor remote have an object as it was."""
 
 
 def stages_file() -> Path:
@@ -63,6 +66,8 @@ class Clone:
             "GIT_CONFIG_GLOBAL": str(scratch / "gitconfig"),
             "GIT_CONFIG_NOSYSTEM": "1",
             "GIT_TERMINAL_PROMPT": "0",
+            # Messages that are read here must not be translated.
+            "LC_ALL": "C.UTF-8",
             "DVC_NO_ANALYTICS": "1",
             "DVC_STUDIO_OFFLINE": "1",
             "DVC_SYSTEM_CONFIG_DIR": str(scratch / "dvc-system"),
@@ -121,10 +126,28 @@ class Clone:
             return
         if "No module named dvc" in output:
             raise BadInput("versioning needs DVC: pip install 'posa-vla[platform]'")
-        stage_errors = [line.removeprefix("error: ") for line in output.splitlines() if line.startswith("error: ")]
-        message = stage_errors[-1] if stage_errors else output.strip()[-2000:]
+        lines = output.splitlines()
+        stage_errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
+        # Without `--quiet`, which leaves out the reason too.
+        own_errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")]
+        message = stage_errors[-1] if stage_errors else "; ".join(own_errors) or output.strip()[-2000:]
         kind = BadInput if "exited with 2" in output else PosaError
         raise kind(f"dvc {' '.join(arguments)} failed: {message}")
+
+    def run_posa(self, code: Path, arguments: Sequence[str]) -> None:
+        """Runs the `posa` of another checkout in this clone.
+
+        Raises:
+            PosaError: It failed.
+        """
+        command = [sys.executable, "-m", "posa_vla.cli.main", *arguments]
+        before, self._environment = self._environment, {**self._environment, "PYTHONPATH": str(code)}
+        try:
+            exit_code, output = self._run(command, self.folder, show=True)
+        finally:
+            self._environment = before
+        if exit_code:
+            raise PosaError(f"posa {' '.join(arguments[:2])} with the code in {code} failed: {output.strip()[-1000:]}")
 
     def open(self, commit: str = "") -> None:
         """Clones the repository, which is made where there is none, at a commit or at the newest.
@@ -179,49 +202,54 @@ class Clone:
         Raises:
             PosaError: The repository refuses for another reason.
         """
+        refused = ""
         for _ in range(_PUSHES):
             number = max((int(name.removeprefix(NAME)) for name in self.names()), default=0) + 1
             name = f"{NAME}{number}"
             refs = ("HEAD:refs/heads/main", f"HEAD:refs/heads/data/{version}", f"HEAD:refs/tags/{name}")
+            before = self._refs()
             try:
                 self.git("push", "--quiet", "--atomic", "origin", *refs)
             except PosaError as error:
-                if not any(word in str(error) for word in ("rejected", "cannot lock ref", "failed to push")):
-                    raise
+                refused = str(error)
                 self.git("fetch", "--quiet", "--tags", "origin")
-                message = self.git("log", "-1", "--format=%B")
-                self.git("reset", "--quiet", "--soft", "origin/main")
-                self.git("commit", "--quiet", "--allow-empty", "--message", message)
+                # Git says "failed to push" of a full disk too. It was another run if something has moved, or if
+                # something is being moved at this moment.
+                if self._refs() == before and "cannot lock ref" not in refused:
+                    raise
+                if "refs/remotes/origin/main" in self._refs():
+                    message = self.git("log", "-1", "--format=%B")
+                    self.git("reset", "--quiet", "--soft", "origin/main")
+                    self.git("commit", "--quiet", "--allow-empty", "--message", message)
                 continue
             return name
-        raise PosaError(f"{self._workspace.repository}: other runs pushed {_PUSHES} times meanwhile; run again")
+        raise PosaError(f"{self._workspace.repository} took nothing in {_PUSHES} attempts; run again. {refused}")
 
-    def objects(self) -> set[str]:
-        """Paths, in DVC's cache and remote, of everything that any commit of the repository names.
+    def _refs(self) -> str:
+        """What this clone knows of the repository's branches and tags."""
+        return self.git("for-each-ref", "refs/remotes/origin", "refs/tags")
+
+    def push(self) -> None:
+        """Pushes the episodes' bytes, and sees that all of them arrived.
+
+        DVC takes a folder for pushed where the remote has its listing, whatever became of the files.
 
         Raises:
-            PosaError: A listing of a folder is in neither: what it names could not be told from what nobody needs.
+            PosaError: The remote is away, or something is nowhere as it was.
         """
-        named: set[str] = set()
-        remote = open_objects(self._workspace.dvc_remote)
-        for commit in self.git("rev-list", "--all").split():
-            for path in ("data/episodes.dvc", "dvc.lock"):
-                if path in self.git("ls-tree", "-r", "--name-only", commit, "--", path):
-                    named.update(re.findall(r"md5: ([0-9a-f]{32}(?:\.dir)?)", self.git("show", f"{commit}:{path}")))
-        paths = {object_path(name) for name in named}
-        for name in named:
-            if name.endswith(".dir"):
-                place = self._workspace.dvc_cache / object_path(name)
-                data = place.read_bytes() if place.is_file() else remote.get(object_path(name))
-                if data is not None:
-                    paths |= {object_path(entry["md5"]) for entry in json.loads(data)}
-                elif self._is_episodes(name):
-                    raise PosaError(f"{object_path(name)} is in neither cache nor remote: `posa data verify` says more")
-        return paths
-
-    def _is_episodes(self, name: str) -> bool:
-        """Whether some commit's episodes are the folder of this name; prepared folders are not kept by DVC."""
-        return bool(self.git("log", "--all", "--format=%H", f"-S{name}", "--", "data/episodes.dvc"))
+        remote = self._workspace.dvc_remote
+        try:
+            leave_mark(self._workspace)
+            self.dvc("push")
+            if lacking := complete(open_objects(remote), self._workspace.dvc_cache, self._episodes()):
+                say(f"{remote} lacked {lacking} objects that DVC took for pushed; they are there now")
+        except BadInput:
+            raise
+        except (PosaError, OSError) as error:
+            raise PosaError(
+                f"the data did not get to the DVC remote {remote} (POSA_DVC_REMOTE): {error}; no version was made: "
+                "once the remote is there, the same command continues"
+            ) from error
 
     def restore_episodes(self) -> None:
         """Puts the episodes of the commit that is checked out below `data/episodes`, from the cache or the remote.
@@ -232,51 +260,66 @@ class Clone:
         Raises:
             PosaError: The remote does not have an object, or has a damaged one.
         """
-        self._fetch()
-        damaged = [place for place in self._unsound() if place.is_file()]
-        for place in damaged:
-            place.unlink()
-        if damaged:
-            say(f"{len(damaged)} damaged objects of the cache are fetched again")
+        # DVC fetches what is not there, and trusts what is; only with the listing is it known what that must be.
+        for _ in range(2):
+            unsound = self._unsound()
+            if not unsound:
+                break
+            damaged = [place for place in map(self._cached, unsound) if place.is_file()]
+            for place in damaged:
+                place.unlink()
+            if damaged:
+                say(f"{len(damaged)} damaged objects of the cache are fetched again")
             self._fetch()
         if unsound := self._unsound():
-            path = unsound[0].relative_to(self._workspace.dvc_cache).as_posix()
-            raise PosaError(
-                f"{self._workspace.dvc_remote}/{path} is missing or damaged, and the cache has no sound copy "
-                f"({len(unsound)} such): restore the remote from its backup; nothing was changed here"
-            )
-        self.dvc("checkout", "--quiet", "data/episodes.dvc")
+            raise self._lost(unsound)
+        self.dvc("checkout", "data/episodes.dvc")
 
     def _fetch(self) -> None:
+        """Fetches the episodes; where DVC fails, the remote's own objects tell why.
+
+        Raises:
+            PosaError: Naming what the remote does not have as it was, or why it is away.
+        """
         try:
-            self.dvc("fetch", "--quiet", "data/episodes.dvc")
+            self.dvc("fetch", "data/episodes.dvc")
         except BadInput:
             raise
         except PosaError as error:
-            # DVC names objects, not files, and at times nothing: what is missing then is looked up.
-            if not self._unsound():
-                raise
-            say(str(error))
+            location, reason = self._workspace.dvc_remote, str(error)
+            # An empty folder is where a disk was that is not mounted.
+            if "://" in location or any(Path(location).glob("*")):
+                try:
+                    remote = open_objects(location)
+                    if lost := [name for name in self._unsound() if not is_sound(remote, name)]:
+                        say(reason)
+                        raise self._lost(lost) from error
+                except _Lost:
+                    raise
+                except (PosaError, OSError) as trouble:
+                    reason = str(trouble)
+            raise PosaError(
+                f"the DVC remote {location} (POSA_DVC_REMOTE) does not hand out what the cache lacks: {reason}; the "
+                "store was not changed: once the remote is there, the same command continues"
+            ) from error
 
-    def _unsound(self) -> list[Path]:
-        """Places in the cache of the episodes' objects that are not there, or not what their names say."""
-        cache = self._workspace.dvc_cache
-        listed = yaml.safe_load((self.folder / "data/episodes.dvc").read_text())["outs"][0]["md5"]
-        root = cache / object_path(listed)
-        digests = {listed: root}
-        if root.is_file() and _md5(root) == listed.removesuffix(".dir"):
-            digests |= {entry["md5"]: cache / object_path(entry["md5"]) for entry in read_json(root)}
-        return [p for d, p in digests.items() if not p.is_file() or _md5(p) != d.removesuffix(".dir")]
+    def _lost(self, names: list[str]) -> PosaError:
+        return _Lost(
+            f"{self._workspace.dvc_remote}/{object_path(names[0])} is missing or damaged, and the cache has no sound "
+            f"copy ({len(names)} such): restore the remote from its backup; nothing was changed here"
+        )
 
+    def _episodes(self) -> str:
+        """Name of the object that lists the episodes of the commit that is checked out."""
+        return str(yaml.safe_load((self.folder / "data/episodes.dvc").read_text())["outs"][0]["md5"])
 
-def object_path(md5: str) -> str:
-    """Where DVC keeps content, by its hex MD5, in cache and remote."""
-    return f"files/md5/{md5[:2]}/{md5[2:]}"
+    def _cached(self, name: str) -> Path:
+        return self._workspace.dvc_cache / object_path(name)
 
-
-def _md5(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+    def _unsound(self) -> list[str]:
+        """The episodes' objects that are not in the cache, or are not what their names say."""
+        cache, root = DirectoryObjects(self._workspace.dvc_cache), self._episodes()
+        return [name for name in (root, *(listed(root, [cache]) or ())) if not is_sound(cache, name)]
 
 
 @contextmanager

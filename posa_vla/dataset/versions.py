@@ -10,11 +10,13 @@ from typing import Any
 
 import yaml
 
-from posa_vla.console import progress, say
+from posa_vla.console import progress
 from posa_vla.dataset.prepare import prepare
+from posa_vla.dataset.store_state import read_state, require_whole, write_state
 from posa_vla.dataset.versioning import VersionRecord, publish_prepared, read_record
 from posa_vla.dataset.versioning_clone import NAME, Clone, open_clone
 from posa_vla.episodes.embodiment import Embodiment
+from posa_vla.episodes.store import EpisodeStore
 from posa_vla.errors import BadInput, PosaError, did_you_mean
 from posa_vla.files import read_json, sha256_file, sync_folder, sync_tree, tree_manifest
 from posa_vla.params import Params
@@ -22,6 +24,11 @@ from posa_vla.schema import parse
 from posa_vla.workspace import Workspace
 
 _STEPS = 4
+# The stage `prepare` of dvc.yaml, by hand.
+_PREPARE = (
+    *("data", "prepare", "--store", "data/episodes", "--report", "data/report.json", "--embodiment", "embodiment.json"),
+    *("--params", "params.yaml", "--out", "data/prepared", "--statistics", "data/statistics-again.json"),
+)
 
 
 @dataclass(frozen=True)
@@ -48,7 +55,7 @@ class Version:
             "when": self.when,
             "embodiment": self.record.embodiment,
             "stored": len(self.record.episodes),
-            "quarantined": sum(entry.quarantined for entry in self.record.episodes.values()),
+            "quarantined": sum(e.quarantined for e in self.record.episodes.values()) + len(self.record.kept),
             "prepared": sum(split["episodes"] for split in self.record.splits.values()),
             "frames": sum(split["frames"] for split in self.record.splits.values()),
             "commit": self.commit,
@@ -96,7 +103,17 @@ def find_version(versions: list[Version], name: str) -> Version:
 
 
 def current_version(workspace: Workspace, versions: list[Version]) -> Version | None:
-    """The newest version whose episodes are those of the store as it is; None where none has just these."""
+    """The version that was made of the store, or checked out, last; None where none was.
+
+    Raises:
+        BadInput: A checkout was cut off.
+    """
+    state = read_state(workspace)
+    if state is not None:
+        if state.moving:
+            require_whole(workspace)
+        return next((v for v in reversed(versions) if v.record.version == state.version), None)
+    # A workspace of before there was a record of it: the newest version with just these episodes.
     names = _store_names(workspace.store)
     same = [v for v in versions if {_top(path) for path in v.record.store_files} == names]
     return same[-1] if same else None
@@ -107,18 +124,18 @@ def _top(path: str) -> str:
 
 
 def _store_names(root: Path) -> set[str]:
-    """`batches/<digest>`, `quarantine/<key>` and `releases/<file>` of an episode store."""
+    """`batches/<digest>`, `quarantine/<key>`, `quarantine/<file>` and `releases/<file>` of an episode store."""
     found = (p for top in ("batches", "quarantine", "releases") for p in (root / top).glob("*"))
     return {p.relative_to(root).as_posix() for p in found if not p.name.startswith(".")}
 
 
 def _unsaved(root: Path, versions: list[Version]) -> list[str]:
-    """What of an episode store no version has; releases are rewritten by hand, so that their content counts."""
+    """What of an episode store no version has; decisions are made again, so that their content counts."""
     saved = {_top(path) for v in versions for path in v.record.store_files}
     digests = {(path, digest) for v in versions for path, digest in v.record.store_files.items()}
     names = _store_names(root)
-    releases = [name for name in names & saved if name.startswith("releases/")]
-    return sorted((names - saved) | {name for name in releases if (name, sha256_file(root / name)) not in digests})
+    decisions = [name for name in names & saved if name.endswith(".json")]
+    return sorted((names - saved) | {name for name in decisions if (name, sha256_file(root / name)) not in digests})
 
 
 def diff_versions(workspace: Workspace, first: str, second: str) -> dict[str, Any]:
@@ -141,6 +158,7 @@ def diff_versions(workspace: Workspace, first: str, second: str) -> dict[str, An
         "came": [_episode(d, b) for d in sorted(after.keys() - before.keys())],
         "went": [_episode(d, a) for d in sorted(before.keys() - after.keys())],
         "quarantined": [_episode(d, b) for d in sorted(both) if after[d].quarantined and not before[d].quarantined],
+        "kept": sorted(set(b.record.kept) - set(a.record.kept)),
         "released": [_episode(d, b) for d in sorted(both) if before[d].quarantined and not after[d].quarantined],
         "splits": {"from": a.record.splits, "to": b.record.splits},
         "labels": {"from": statistics[0].get("labels"), "to": statistics[1].get("labels")},
@@ -220,7 +238,10 @@ def checkout(workspace: Workspace, name: str) -> dict[str, Any]:
             advance(1, "prepared data")
             folder = _restore_prepared(workspace, clone, version)
             advance(1, "store")
+            state = (version.name, version.record.version, EpisodeStore(placed).batches())
+            write_state(workspace, *state, moving=True)
             restored, removed = _replace(workspace.store, placed, version.record.store_files)
+            write_state(workspace, *state)
             advance(1, version.name)
     return {
         "version": version.record.version,
@@ -231,8 +252,13 @@ def checkout(workspace: Workspace, name: str) -> dict[str, Any]:
     }
 
 
-def prepared_data(workspace: Workspace, name: str) -> tuple[Version, Path]:
+def prepared_data(workspace: Workspace, name: str, code: Path | None = None) -> tuple[Version, Path]:
     """A version and its prepared data, made again from its episodes where need be; the store stays as it is.
+
+    Args:
+        workspace: Whose version.
+        name: See `find_version`.
+        code: Checkout whose code prepares them, if not this one's.
 
     Raises:
         BadInput: There is no such version.
@@ -245,7 +271,7 @@ def prepared_data(workspace: Workspace, name: str) -> tuple[Version, Path]:
         return version, folder
     with open_clone(workspace, version.commit) as clone:
         clone.restore_episodes()
-        return version, _restore_prepared(workspace, clone, version)
+        return version, _restore_prepared(workspace, clone, version, code)
 
 
 def _require(found: dict[str, str], expected: dict[str, str], where: str) -> None:
@@ -257,26 +283,26 @@ def _require(found: dict[str, str], expected: dict[str, str], where: str) -> Non
         )
 
 
-def _restore_prepared(workspace: Workspace, clone: Clone, version: Version) -> Path:
+def _restore_prepared(workspace: Workspace, clone: Clone, version: Version, code: Path | None = None) -> Path:
     """The version's prepared data, made again from its episodes where it is missing or damaged."""
     final = workspace.data / version.record.version
     if final.is_dir() and tree_manifest(final) == version.record.prepared_files:
         return final
     data = clone.folder / "data"
-    params = parse(Params, yaml.safe_load((clone.folder / "params.yaml").read_text()), "params.yaml of the version")
-    embodiment = parse(Embodiment, read_json(clone.folder / "embodiment.json"), "embodiment.json of the version")
     shutil.rmtree(data / "prepared", ignore_errors=True)
-    prepare(data / "episodes", read_json(data / "report.json"), embodiment, params.prepare, data / "prepared")
+    if code is None:
+        params = parse(Params, yaml.safe_load((clone.folder / "params.yaml").read_text()), "params.yaml of the version")
+        embodiment = parse(Embodiment, read_json(clone.folder / "embodiment.json"), "embodiment.json of the version")
+        prepare(data / "episodes", read_json(data / "report.json"), embodiment, params.prepare, data / "prepared")
+    else:
+        clone.run_posa(code, _PREPARE)
     if tree_manifest(data / "prepared") != version.record.prepared_files:
-        code = read_json(clone.folder / "code.json")
+        made = read_json(clone.folder / "code.json")
         raise PosaError(
-            f"{version.name} was prepared by other code (digest {str(code.get('posa_vla'))[:12]}), which gave other "
+            f"{version.name} was prepared by other code (digest {str(made.get('posa_vla'))[:12]}), which gave other "
             "bytes: check out the code of its release record, and run this again there"
         )
-    if final.exists():
-        say(f"{final} was damaged, and is made again")
-        os.rename(final, clone.folder / "damaged")
-    publish_prepared(data / "prepared", final)
+    publish_prepared(data / "prepared", final, clone.folder / "damaged")
     return final
 
 
@@ -289,7 +315,7 @@ def _replace(root: Path, placed: Path, expected: dict[str, str]) -> tuple[list[s
         files = {path: digest for path, digest in expected.items() if _top(path) == name}
         found = {f"{name}/{path}": d for path, d in tree_manifest(here).items()} if here.is_dir() else {}
         if here.is_file():
-            found = {name: tree_manifest(here.parent)[here.name]}
+            found = {name: sha256_file(here)}
         if found == files:
             continue
         # The clone goes when the block ends, and with it what was damaged.

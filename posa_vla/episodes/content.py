@@ -15,7 +15,7 @@ from posa_vla.errors import BadInput
 from posa_vla.files import canonical_json, sha256_json
 
 
-def _parts(episode: Episode) -> dict[str, NDArray[Any] | StoredImages]:
+def array_parts(episode: Episode) -> dict[str, NDArray[Any] | StoredImages]:
     """All arrays of an episode that are there, by name."""
     parts: dict[str, NDArray[Any] | StoredImages | None] = {
         "state": episode.state,
@@ -41,7 +41,7 @@ def episode_digest(episode: Episode) -> str:
     Raises:
         BadInput: Its scene is not made of JSON values, or stored images cannot be read.
     """
-    parts = _parts(episode)
+    parts = array_parts(episode)
     header = {
         "embodiment": episode.embodiment,
         "instruction": episode.instruction,

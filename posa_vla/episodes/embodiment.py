@@ -17,6 +17,8 @@ from posa_vla.schema import Closed, parse, read_yaml
 
 # Unit or frame of what nobody has declared.
 UNSTATED = "unstated"
+# Units of joints that MuJoCo can be given as they are.
+_JOINT_UNITS = ("rad", "m")
 
 
 def _absent(value: object) -> bool:
@@ -152,7 +154,13 @@ class Embodiment(Closed):
             if len(set(names)) != len(names):
                 twice = sorted({name for name in names if names.count(name) > 1})
                 raise ValueError(f"{what} names {', '.join(twice)} twice")
-        wanted = [("state", name) for name in (self.kinematics.joints if self.kinematics else ())]
+        joints = self.kinematics.joints if self.kinematics is not None else {}
+        for channel in self.state:
+            if channel.name in joints and channel.unit not in _JOINT_UNITS:
+                raise ValueError(
+                    f"kinematics.joints: state {channel.name} is in {channel.unit}, expected rad, or m where it slides"
+                )
+        wanted = [("state", name) for name in joints]
         wanted += [(self.gripper.vector, self.gripper.channel)] if self.gripper else []
         for vector, name in wanted:
             names = [channel.name for channel in (self.state if vector == "state" else self.action)]

@@ -11,6 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+# A larger picture is no camera's: nothing is decoded that would fill the memory.
+LARGEST_PIXELS = 64_000_000
+
 
 class StoredImages(ABC):
     """T encoded images of one size; iterating decodes them in order, each uint8 (H, W, 3), RGB.

@@ -7,7 +7,6 @@ is a remark or `BadInput`, never a guess.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -18,12 +17,20 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from posa_vla.episodes import lerobot_layout as layout
+from posa_vla.episodes.lerobot_files import (
+    DAMAGED,
+    MALFORMED,
+    file_inside,
+    files_below,
+    inside_json,
+    json_lines,
+    read_table,
+    text_of,
+)
+from posa_vla.episodes.posa_meta import PosaEpisode, PosaMeta, read_posa
 from posa_vla.errors import BadInput
-from posa_vla.files import read_json, safe_join
+from posa_vla.files import safe_join
 
-# What reading foreign metadata can raise.
-MALFORMED = (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError, RecursionError)
-_DAMAGED = (pa.ArrowException, OSError, ValueError, MemoryError)
 _V2_DATA = "data/chunk-{episode_chunk:03d}/episode_{episode_index:06d}.parquet"
 _V2_VIDEO = "videos/chunk-{episode_chunk:03d}/{video_key}/episode_{episode_index:06d}.mp4"
 _ARROW = {"float": "float32", "double": "float64"}
@@ -48,17 +55,19 @@ class SourceEpisode:
         number: Its number in the dataset.
         length: Frames that the metadata claims, or None.
         instruction: As the metadata has it; empty where it is silent.
-        table: Parquet file relative to the dataset.
+        table: Parquet file relative to the dataset, or None where the metadata names none.
         videos: Video feature -> its stretch, or None where the metadata names none.
         tasks: How many instructions the metadata gives it.
+        recorded: What `meta/posa.json` says of it, where it was exported from here.
     """
 
     number: int
     length: int | None
     instruction: str
-    table: str
+    table: str | None
     videos: dict[str, Stretch | None]
     tasks: int = 1
+    recorded: PosaEpisode | None = None
 
 
 @dataclass
@@ -72,6 +81,7 @@ class SourceDataset:
         robot: `robot_type`, or the folder's name.
         features: Feature -> {dtype, shape, names}; without the index columns.
         remarks: (rule, value) for the whole dataset: what its metadata gets wrong.
+        posa: `meta/posa.json`, where the dataset was exported from here and says so of every episode.
     """
 
     folder: Path
@@ -80,6 +90,7 @@ class SourceDataset:
     robot: str
     features: dict[str, dict[str, Any]]
     remarks: list[tuple[str, str]]
+    posa: PosaMeta | None
     _info: dict[str, Any]
     _tasks: dict[int, str]
     _rows: dict[int, dict[str, Any]]
@@ -102,7 +113,7 @@ class SourceDataset:
         for number in sorted(self._rows):
             row = self._rows[number]
             tasks, length = row.get("tasks"), row.get("length")
-            tasks = [task for task in tasks if isinstance(task, str)] if isinstance(tasks, list) else []
+            tasks = [text_of(task) for task in tasks if isinstance(task, str)] if isinstance(tasks, list) else []
             yield SourceEpisode(
                 number=number,
                 length=length if isinstance(length, int) else None,
@@ -110,18 +121,19 @@ class SourceDataset:
                 table=self._table(number, row),
                 videos={key: self._stretch(key, number, row) for key in self.videos()},
                 tasks=max(len(tasks), 1),
+                recorded=self.posa.episodes[number] if self.posa is not None else None,
             )
 
-    def _table(self, number: int, row: dict[str, Any]) -> str:
+    def _table(self, number: int, row: dict[str, Any]) -> str | None:
         if self.version.startswith("v2"):
             pattern = str(self._info.get("data_path") or _V2_DATA)
             return self._existing(layout.fill_path(pattern, **self._numbers(number)), "")
         pattern = str(self._info.get("data_path") or layout.DATA_PATH)
-        return layout.fill_path(
-            pattern,
-            chunk_index=_whole(row.get("data/chunk_index", 0)),
-            file_index=_whole(row.get("data/file_index", 0)),
-        )
+        try:
+            chunk, file = (_file_number(row.get(f"data/{name}_index", 0)) for name in ("chunk", "file"))
+        except MALFORMED:
+            return None
+        return layout.fill_path(pattern, chunk_index=chunk, file_index=file)
 
     def _numbers(self, number: int) -> dict[str, int]:
         size = self._info.get("chunks_size")
@@ -137,8 +149,8 @@ class SourceDataset:
             path = layout.fill_path(
                 str(self._info.get("video_path") or layout.VIDEO_PATH),
                 video_key=key,
-                chunk_index=_whole(row[f"videos/{key}/chunk_index"]),
-                file_index=_whole(row[f"videos/{key}/file_index"]),
+                chunk_index=_file_number(row[f"videos/{key}/chunk_index"]),
+                file_index=_file_number(row[f"videos/{key}/file_index"]),
             )
             start = float(row[f"videos/{key}/from_timestamp"])
             end = float(row[f"videos/{key}/to_timestamp"])
@@ -170,14 +182,8 @@ class SourceDataset:
         return others[0]
 
 
-def _below(folder: Path, relative: str, pattern: str) -> list[Path]:
-    """Sorted files of a pattern below a folder of the dataset, none of them reached through a link out of it."""
-    found = sorted((folder / relative).rglob(pattern))
-    return [safe_join(folder, file.relative_to(folder).as_posix()) for file in found if file.is_file()]
-
-
-def _whole(value: Any) -> int:
-    """A number of a chunk or file.
+def _file_number(value: Any) -> int:
+    """Number of a chunk or file.
 
     Raises:
         ValueError: It is none.
@@ -188,73 +194,33 @@ def _whole(value: Any) -> int:
     return number
 
 
-def read_table(path: Path, columns: list[str] | None = None) -> pa.Table:
-    """A Parquet file from outside.
-
-    Raises:
-        BadInput: It is missing or damaged, or lacks a column.
-    """
-    try:
-        return pq.read_table(path, columns=columns, partitioning=None)
-    except FileNotFoundError:
-        raise BadInput(f"{path} does not exist") from None
-    except _DAMAGED as error:
-        raise BadInput(f"{path} is damaged ({str(error)[:200]})") from None
-
-
-def _lines(path: Path) -> list[dict[str, Any]]:
-    """Objects of a JSON-lines file; none where there is no file.
-
-    Raises:
-        BadInput: A line is not a JSON object.
-    """
-    try:
-        text = path.read_text()
-    except FileNotFoundError:
-        return []
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadInput(f"{path} cannot be read: {error}") from None
-    rows = []
-    for number, line in enumerate(text.splitlines(), 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise BadInput(f"{path}, line {number} is not JSON: {error}") from None
-        if not isinstance(row, dict):
-            raise BadInput(f"{path}, line {number}: expected an object, got {type(row).__name__}")
-        rows.append(row)
-    return rows
-
-
 def _tasks(folder: Path) -> dict[int, str]:
-    rows = _lines(safe_join(folder, "meta/tasks.jsonl"))
+    rows = json_lines(folder, "meta/tasks.jsonl")
     if not rows and (folder / layout.TASKS_PATH).is_file():
-        rows = read_table(safe_join(folder, layout.TASKS_PATH)).to_pylist()
+        rows = read_table(file_inside(folder, layout.TASKS_PATH)).to_pylist()
     tasks = {}
     for row in rows:
         text = next((row[name] for name in ("task", "__index_level_0__") if isinstance(row.get(name), str)), None)
         if text is not None and isinstance(row.get("task_index"), int):
-            tasks[row["task_index"]] = text
+            tasks[row["task_index"]] = text_of(text)
     return tasks
 
 
 def _rows(folder: Path, version: str) -> dict[int, dict[str, Any]]:
     """What the metadata says of each episode, by number; the files themselves where it says nothing."""
     if version.startswith("v2"):
-        listed = _lines(safe_join(folder, "meta/episodes.jsonl"))
-        for file in _below(folder, "data", "episode_*.parquet"):
+        listed = json_lines(folder, "meta/episodes.jsonl")
+        for file in files_below(folder, "data", "episode_*.parquet"):
             number = re.fullmatch(r"episode_(\d{1,8})", file.stem)
             if number:
                 listed.append({"episode_index": int(number[1])})
     else:
         listed = []
-        for file in _below(folder, "meta/episodes", "*.parquet"):
+        for file in files_below(folder, "meta/episodes", "*.parquet"):
             table = read_table(file)
             listed += table.select([n for n in table.column_names if not n.startswith("stats/")]).to_pylist()
-        if not listed:
-            listed = _numbers_in_tables(folder)
+        # Episodes that meta/ forgets are in the tables all the same.
+        listed += _numbers_in_tables(folder, needed=not listed)
     rows: dict[int, dict[str, Any]] = {}
     for row in listed:
         number = row.get("episode_index")
@@ -263,14 +229,20 @@ def _rows(folder: Path, version: str) -> dict[int, dict[str, Any]]:
     return rows
 
 
-def _numbers_in_tables(folder: Path) -> list[dict[str, Any]]:
+def _numbers_in_tables(folder: Path, needed: bool) -> list[dict[str, Any]]:
+    """Episodes by the data tables; one that cannot be read is passed over, unless nothing else names episodes."""
     listed = []
     pattern = re.compile(r"data/chunk-(\d{1,8})/file-(\d{1,8})\.parquet")
-    for file in _below(folder, "data", "*.parquet"):
+    for file in files_below(folder, "data", "*.parquet"):
         place = pattern.fullmatch(file.relative_to(folder).as_posix())
         if place is None:
             continue
-        numbers = read_table(file, ["episode_index"])["episode_index"].unique().to_pylist()
+        try:
+            numbers = read_table(file, ["episode_index"])["episode_index"].unique().to_pylist()
+        except (BadInput, pa.ArrowException) as error:
+            if needed:
+                raise BadInput(f"{file} does not say of which episodes it is: {error}") from None
+            continue
         where = {"data/chunk_index": int(place[1]), "data/file_index": int(place[2])}
         listed += [{"episode_index": number, **where} for number in numbers]
     return listed
@@ -289,17 +261,17 @@ def _features(folder: Path, info: dict[str, Any]) -> dict[str, dict[str, Any]]:
     declared = info.get("features")
     features = {str(k): _feature(v) for k, v in declared.items()} if isinstance(declared, dict) else {}
     if not features:
-        tables = _below(folder, "data", "*.parquet")
+        tables = files_below(folder, "data", "*.parquet")
         try:
             schema = pq.read_schema(tables[0]) if tables else pa.schema([])
-        except _DAMAGED as error:
+        except DAMAGED as error:
             raise BadInput(f"{tables[0]} is damaged ({error}), and info.json has no features") from None
         for column in schema:
             kind = "image" if pa.types.is_struct(column.type) or pa.types.is_binary(column.type) else ""
             vector = hasattr(column.type, "value_type")
             number = str(column.type.value_type if vector else column.type)
             features[column.name] = {"dtype": kind or _ARROW.get(number, number), "shape": [], "names": None}
-        for file in _below(folder, "videos", "*.mp4"):
+        for file in files_below(folder, "videos", "*.mp4"):
             for part in file.relative_to(folder).parts:
                 if part.startswith(layout.IMAGES):
                     features[part] = {"dtype": "video", "shape": [], "names": None}
@@ -322,8 +294,8 @@ def open_source(folder: Path) -> SourceDataset:
     if not folder.is_dir():
         raise BadInput(f"{folder} is not a folder, expected a LeRobot dataset")
     try:
-        info = read_json(safe_join(folder, layout.INFO_PATH))
-    except (BadInput, RecursionError) as error:
+        info = inside_json(folder, layout.INFO_PATH)
+    except BadInput as error:
         raise BadInput(f"{folder} is no LeRobot dataset: {error}") from None
     if not isinstance(info, dict):
         raise BadInput(f"{folder / layout.INFO_PATH}: expected an object, got {type(info).__name__}")
@@ -341,6 +313,13 @@ def open_source(folder: Path) -> SourceDataset:
         raise BadInput(f"{folder} names no episode, neither in meta/ nor by its data files")
     if info.get("total_episodes") != len(rows):
         remarks.append(("counts", f"info.json counts {info.get('total_episodes')!r} episodes, there are {len(rows)}"))
+    posa = None
+    if (folder / layout.POSA_PATH).exists():
+        try:
+            posa = read_posa(folder, sorted(rows))
+        except BadInput as error:
+            text = str(error).replace(f"{folder}/", "")[:400]
+            remarks.append(("posa", f"{text}; it was not used"))
     robot = info.get("robot_type")
     robot = robot if isinstance(robot, str) and robot.strip() else folder.resolve().name
-    return SourceDataset(folder, version, _fps(info, folder), robot, features, remarks, info, tasks, rows)
+    return SourceDataset(folder, version, _fps(info, folder), robot, features, remarks, posa, info, tasks, rows)

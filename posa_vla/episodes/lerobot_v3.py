@@ -5,53 +5,29 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
-from pydantic import Field
 
 from posa_vla.episodes import lerobot_layout as layout
-from posa_vla.episodes.embodiment import Embodiment
-from posa_vla.episodes.episode import CameraTrack, Episode, Source
+from posa_vla.episodes.episode import CameraTrack, Episode
 from posa_vla.episodes.images import Images
 from posa_vla.episodes.lerobot_writer import write_dataset
+from posa_vla.episodes.posa_meta import PosaEpisode, PosaMeta
 from posa_vla.episodes.stills import StoredStills, decode_still
 from posa_vla.episodes.video import StoredVideo
 from posa_vla.errors import BadInput
 from posa_vla.files import read_json, safe_join
-from posa_vla.schema import Closed, parse
+from posa_vla.schema import parse
 
 __all__ = ["DatasetReader", "EpisodeRecord", "read_episodes", "write_dataset"]
 
 _OF_CAMERAS = (layout.IMAGES, layout.CAMERA)
 # What pyarrow raises on a damaged file: names that are not UTF-8 are plain ValueErrors.
 _DAMAGED = (pa.ArrowException, OSError, ValueError, MemoryError)
-
-
-class PosaEpisode(Closed):
-    """What `meta/posa.json` says of one episode."""
-
-    digest: str = Field(pattern=r"^[0-9a-f]{64}$")
-    success: bool
-    source: Source
-    scene: dict[str, Any]
-
-
-class PosaMeta(Closed):
-    """`meta/posa.json`.
-
-    `hashed` says what of still images the episodes' digests are made of: pixels of images that were recorded here,
-    bytes of images that came encoded.
-    """
-
-    schema_version: Literal[1]
-    hashed: Literal["pixels", "bytes"] = "pixels"
-    digest: str = Field(pattern=r"^[0-9a-f]{64}$")
-    embodiment: Embodiment
-    episodes: list[PosaEpisode]
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,8 @@ from posa_vla.episodes.video import StoredVideo, VideoFiles
 from posa_vla.errors import BadInput
 from posa_vla.files import new_folder, write_json
 
+# Numbers beyond it enter no statistics: sums of their squares would not be finite.
+_LARGEST = 1e140
 # Images of an episode that enter meta/stats.json; LeRobot samples them too.
 STATISTICS_IMAGES = 8
 
@@ -30,26 +32,33 @@ class _Moments:
 
     def __init__(self) -> None:
         self._count = 0
-        self._sum = self._squares = np.zeros(0)
+        self._finite = self._sum = self._squares = np.zeros(0)
         self._low = self._high = np.zeros(0)
 
     def add(self, values: NDArray[Any]) -> None:
         """Adds (n, channels)."""
         # Channels first: numpy reduces along a contiguous axis many times faster.
         channels = np.ascontiguousarray(values.T, dtype=np.float64)
-        low, high = channels.min(axis=1), channels.max(axis=1)
+        # What else was recorded may hold anything; NaN, infinity, and what has no finite square say nothing here.
+        finite = np.abs(channels) < _LARGEST
+        low = np.where(finite, channels, np.inf).min(axis=1)
+        high = np.where(finite, channels, -np.inf).max(axis=1)
+        channels = np.where(finite, channels, 0)
         if self._count == 0:
-            self._sum, self._squares = np.zeros_like(low), np.zeros_like(low)
+            self._finite, self._sum, self._squares = (np.zeros_like(low) for _ in range(3))
             self._low, self._high = low, high
         self._count += len(values)
+        self._finite = self._finite + finite.sum(axis=1)
         self._sum = self._sum + channels.sum(axis=1)
         self._squares = self._squares + (channels**2).sum(axis=1)
         self._low, self._high = np.minimum(self._low, low), np.maximum(self._high, high)
 
     def summary(self, shape: tuple[int, ...]) -> dict[str, Any]:
-        mean = self._sum / self._count
-        spread = np.sqrt(np.maximum(self._squares / self._count - mean**2, 0))
-        numbers = {"min": self._low, "max": self._high, "mean": mean, "std": spread}
+        count = np.maximum(self._finite, 1)
+        mean = self._sum / count
+        spread = np.sqrt(np.maximum(self._squares / count - mean**2, 0))
+        low, high = (np.where(self._finite > 0, bound, 0) for bound in (self._low, self._high))
+        numbers = {"min": low, "max": high, "mean": mean, "std": spread}
         return {name: value.reshape(shape).tolist() for name, value in numbers.items()} | {"count": [self._count]}
 
 
@@ -143,8 +152,11 @@ class _Statistics:
                 self._add(name, rows, (rows.shape[1],))
         chosen = np.linspace(0, len(episode) - 1, min(len(episode), STATISTICS_IMAGES)).astype(int)
         for role, camera in episode.cameras.items():
-            # Decoding takes long: one image of each episode has to do.
-            images = camera.images.middle() if isinstance(camera.images, StoredImages) else camera.images[chosen]
+            try:
+                # Decoding takes long: one image of each episode has to do.
+                images = camera.images.middle() if isinstance(camera.images, StoredImages) else camera.images[chosen]
+            except BadInput:
+                continue  # bytes that came in damaged are kept as they are: validation finds them and their episode
             self._add(layout.IMAGES + role, images.reshape(-1, 3) / 255, (3, 1, 1))
 
     def summary(self) -> dict[str, Any]:
@@ -181,6 +193,12 @@ class _Draft:
             self._features, self._fps, self._schema = features, episode.fps, layout.data_schema(features)
             self._files = _DataFiles(self._folder, self._schema, self._data_file_mb * 1_000_000)
             self._by_bytes = any(isinstance(camera.images, StoredImages) for camera in episode.cameras.values())
+        stored = any(isinstance(camera.images, StoredImages) for camera in episode.cameras.values())
+        if stored != self._by_bytes:
+            raise BadInput(
+                f"episode {number} has images that {'came encoded' if stored else 'were recorded here'}, unlike the "
+                "ones before it: append unlike episodes as batches of their own"
+            )
         unlike = [n for n in features.keys() | self._features.keys() if features.get(n) != self._features.get(n)]
         if unlike or episode.fps != self._fps:
             raise BadInput(

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from posa_vla.episodes.embodiment import UNSTATED, Embodiment
-from posa_vla.episodes.lerobot_layout import IMAGES, NUMBERS
-from posa_vla.episodes.lerobot_source import MALFORMED, SourceDataset, read_table
+from posa_vla.episodes.lerobot_files import MALFORMED, file_inside, read_table
+from posa_vla.episodes.lerobot_layout import CAMERA, IMAGES, KNOWN, NUMBERS, WIDER
+from posa_vla.episodes.lerobot_source import SourceDataset
 from posa_vla.errors import BadInput, did_you_mean
-from posa_vla.files import safe_join
 from posa_vla.schema import parse
 
 # What a feature can be mapped to besides a camera's role, and the name that it then needs no mapping for.
@@ -36,13 +36,15 @@ class FeatureMap:
         parts: `state`, `action` and, where there are such, `end_effector` and `gripper` -> feature.
         cameras: Role -> feature.
         extra: Numeric features that are neither; they are kept under their own names.
-        dropped: Features that cannot be kept (text, depth, ...).
+        dropped: Features that cannot be kept (text, depth, numbers under a name that means something else here, ...).
+        calibration: Role -> `intrinsics` and `pose`, where they were recorded -> feature.
     """
 
     parts: dict[str, str]
     cameras: dict[str, str]
     extra: list[str]
     dropped: list[str]
+    calibration: dict[str, dict[str, str]]
 
 
 def parse_map(settings: list[str]) -> dict[str, str]:
@@ -87,10 +89,29 @@ def map_features(source: SourceDataset, given: Mapping[str, str], embodiment: Em
             f"{source.folder} has no feature that is called {missing}; it has {', '.join(sorted(source.features))}. "
             f"If this is what they are, add: {' '.join(proposals)}"
         )
-    used = {*parts.values(), *cameras.values()}
+    calibration = {role: _calibration(source, feature) for role, feature in cameras.items()}
+    used = {*parts.values(), *cameras.values(), *(name for c in calibration.values() for name in c.values())}
     rest = sorted(set(source.features) - used)
-    extra = [name for name in rest if source.features[name]["dtype"] in NUMBERS and not name.startswith(IMAGES)]
-    return FeatureMap(parts, cameras, extra, [name for name in rest if name not in extra])
+    # A name of the contract is taken by what was mapped to it, or says what nobody has mapped: never both.
+    extra = [
+        name
+        for name in rest
+        if source.features[name]["dtype"] in NUMBERS.keys() | WIDER.keys()
+        and name not in KNOWN
+        and not name.startswith((IMAGES, CAMERA))
+    ]
+    return FeatureMap(parts, cameras, extra, [name for name in rest if name not in extra], calibration)
+
+
+def _calibration(source: SourceDataset, camera: str) -> dict[str, str]:
+    """What was recorded of a camera's calibration, by the names that an export has for it."""
+    found = {}
+    for part, width in (("intrinsics", 4), ("pose", 7)):
+        name = f"{CAMERA}{camera.removeprefix(IMAGES)}.{part}"
+        feature = source.features.get(name)
+        if feature is not None and feature["dtype"] in NUMBERS and feature["shape"] in ([], [width]):
+            found[part] = name
+    return found
 
 
 def _proposal(source: SourceDataset, part: str) -> str:
@@ -131,8 +152,9 @@ def _cameras(source: SourceDataset, given: Mapping[str, str], embodiment: Embodi
         return mapped
     if len(features) == 1 and free:
         return {"head": free[0]}
-    if "head" in {_short(feature) for feature in free} and not mapped:
-        return {_short(feature): feature for feature in free}
+    short = {_short(feature): feature for feature in free}
+    if "head" in short and len(short) == len(free) and not mapped:
+        return short
     if not features:
         raise BadInput(f"{source.folder} has no camera: a policy that looks needs at least one image feature")
     if not mapped:
@@ -182,8 +204,10 @@ def _width(source: SourceDataset, feature: str) -> int:
     if shape:
         return math.prod(shape)
     for where in source.episodes():
+        if where.table is None:
+            continue
         try:
-            first = read_table(safe_join(source.folder, where.table), [feature])[feature][0].as_py()
+            first = read_table(file_inside(source.folder, where.table), [feature])[feature][0].as_py()
         except (BadInput, *MALFORMED):
             continue
         while isinstance(first, list) and first and isinstance(first[0], list):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,15 +19,19 @@ from posa_vla.episodes.embodiment import Embodiment
 from posa_vla.episodes.episode import CameraTrack, Episode, Source
 from posa_vla.episodes.images import Images
 from posa_vla.episodes.kinematics import ForwardKinematics
-from posa_vla.episodes.lerobot_source import SourceDataset, SourceEpisode, read_table
+from posa_vla.episodes.lerobot_files import file_inside, read_table
+from posa_vla.episodes.lerobot_layout import WIDER
+from posa_vla.episodes.lerobot_source import SourceDataset, SourceEpisode
 from posa_vla.episodes.mapping import FeatureMap
+from posa_vla.episodes.source_checks import length_remarks, require_fit, source_remarks
 from posa_vla.episodes.stills import StoredStills, still_size
 from posa_vla.episodes.video import StoredVideo, video_size
 from posa_vla.errors import BadInput
-from posa_vla.files import safe_join
 
 # Recorded times that are this close to regular ones are regular (s); LeRobot's own tolerance.
 _REGULAR = 1e-4
+# (rule, frame, value): what a dataset says otherwise than its files, or numbers otherwise than they follow each other.
+Remark = tuple[str, int | None, str]
 _SUCCESS = ("next.success", "success", "observation.success")
 
 
@@ -70,7 +75,7 @@ class SourceReader:
             origin: Where the episodes come from.
 
         Raises:
-            BadInput: The dataset runs at another rate than the embodiment.
+            BadInput: The dataset runs at another rate, or no episode of it can fit the declarations (`require_fit`).
         """
         if abs(embodiment.control_hz - source.fps) > 1e-6:
             raise BadInput(
@@ -78,14 +83,24 @@ class SourceReader:
                 f"{embodiment.control_hz:g} Hz: declare control_hz: {source.fps:g}, or resample the dataset"
             )
         self.source, self.features, self.embodiment = source, features, embodiment
-        self._calibration, self._kinematics, self._origin = calibration, kinematics, origin
+        self.calibration, self._kinematics, self._origin = calibration, kinematics, origin
+        # Episodes that were recorded here are known by their pixels; video always is by its bytes.
+        posa = source.posa
+        self._by_pixels = posa is not None and posa.hashed == "pixels" and not source.videos()
         # Episodes come in order: one table's places, and a few files' sizes, are enough.
         self._places = functools.lru_cache(2)(self._read_places)
         self._size = functools.lru_cache(64)(video_size)
+        require_fit(self)
 
-    def _read_places(self, table: str) -> dict[int, _Place]:
-        """Episode -> its rows, by the column that numbers them; a table without it is one episode's, number -1."""
-        path = safe_join(self.source.folder, table)
+    def _read_places(self, table: str) -> dict[int, _Place | None]:
+        """Episode -> its rows, by the column that numbers them; a table without it is one episode's, number -1.
+
+        None stands for an episode whose rows are not in one piece.
+        """
+        try:
+            path = file_inside(self.source.folder, table)
+        except BadInput as error:
+            raise BadEpisode("table", str(error)) from None
         try:
             with pq.ParquetFile(path) as file:
                 lengths = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
@@ -100,25 +115,31 @@ class SourceReader:
         numbers = read_table(path, ["episode_index"])["episode_index"].to_numpy()
         starts = np.concatenate([[0], np.cumsum(lengths)])
         cuts = np.concatenate([[0], np.flatnonzero(np.diff(numbers)) + 1, [total]])
-        places: dict[int, _Place] = {}
+        places: dict[int, _Place | None] = {}
+        split = set()
         for first, stop in itertools.pairwise(cuts):
             if first == stop:
                 continue
             number = int(numbers[first])
             if number in places:
-                raise BadEpisode("table", f"{path}: the rows of episode {number} are not in one piece")
+                split.add(number)
             begin = int(np.searchsorted(starts, first, side="right")) - 1
             end = int(np.searchsorted(starts, stop, side="left"))
             offset = int(starts[begin])
             places[number] = _Place(range(int(first) - offset, int(stop) - offset), list(range(begin, end)))
-        return places
+        return places | dict.fromkeys(split)
 
-    def _place(self, where: SourceEpisode) -> _Place:
+    def _place(self, where: SourceEpisode) -> tuple[Path, _Place]:
+        """Where an episode's rows are: the table, and which of its rows."""
+        if where.table is None:
+            raise BadEpisode("table", f"the metadata names no table of episode {where.number}")
         places = self._places(where.table)
         place = places.get(where.number, places.get(-1))
+        if place is None and where.number in places:
+            raise BadEpisode("table", f"{where.table}: the rows of episode {where.number} are not in one piece")
         if place is None or not len(place.rows):
             raise BadEpisode("table", f"{where.table} has no row of episode {where.number}")
-        return place
+        return file_inside(self.source.folder, where.table), place
 
     def table(self, where: SourceEpisode, *, images: bool = False) -> pa.Table:
         """An episode's rows as they lie in the dataset, without the image columns unless they are asked for.
@@ -126,12 +147,10 @@ class SourceReader:
         Raises:
             BadEpisode: The table is missing or damaged, or has no such rows.
         """
-        place = self._place(where)
-        path = safe_join(self.source.folder, where.table)
+        path, place = self._place(where)
         try:
             with pq.ParquetFile(path) as file:
-                cameras = set() if images else set(self.source.cameras())
-                columns = [name for name in file.schema_arrow.names if name not in cameras]
+                columns = [n for n in file.schema_arrow.names if images or n not in self.source.cameras()]
                 groups = file.read_row_groups(place.groups, columns=columns)
         except (pa.ArrowException, OSError, ValueError) as error:
             raise BadEpisode("table", f"{path} is damaged ({str(error)[:200]})") from None
@@ -143,15 +162,24 @@ class SourceReader:
         Raises:
             BadEpisode: A part is missing or damaged, or parts do not fit each other or the embodiment.
         """
+        return self.read(where)[0]
+
+    def read(self, where: SourceEpisode) -> tuple[Episode, list[Remark]]:
+        """An episode, and what the dataset says of it otherwise than the store will.
+
+        Raises:
+            BadEpisode: See `episode`.
+        """
         table = self.table(where)
-        parts = self.features.parts
+        episode = self._episode(where, table)
+        return episode, [*source_remarks(table, self.source.fps), *length_remarks(where, episode)]
+
+    def _episode(self, where: SourceEpisode, table: pa.Table) -> Episode:
+        parts, recorded = self.features.parts, where.recorded
         state = _vector(table, parts["state"], np.float32)
         pose = _vector(table, parts["end_effector"], np.float64) if "end_effector" in parts else None
-        if pose is not None and (pose.shape[1] != 7 or (np.abs(np.linalg.norm(pose[:, 3:], axis=1) - 1) > 0.01).any()):
-            raise BadEpisode(
-                "table",
-                f"{parts['end_effector']} is no pose: expected x, y, z (m) and a quaternion of length 1 (w, x, y, z)",
-            )
+        if pose is not None:
+            _require_pose(parts["end_effector"], pose)
         if pose is None and self._kinematics is not None:
             pose = self._kinematics.poses(state)
         gripper = _vector(table, parts["gripper"], np.float32) if "gripper" in parts else None
@@ -160,20 +188,17 @@ class SourceReader:
         episode = Episode(
             embodiment=self.embodiment.id,
             instruction=self._instruction(where, table),
-            source=self._origin,
-            success=_success(table),
+            source=self._origin if recorded is None else recorded.source,
+            success=_success(table) if recorded is None else recorded.success,
             fps=self.source.fps,
-            cameras={role: self._camera(role, where, len(table), pose) for role in self.embodiment.cameras},
+            cameras={role: self._camera(role, where, table, pose) for role in self.embodiment.cameras},
             state=state,
             action=_vector(table, parts["action"], np.float32),
             end_effector=pose,
             gripper=None if gripper is None else gripper[:, 0],
-            timestamps=self._timestamps(table),
-            extra={
-                name: _vector(table, name, np.dtype(self.source.features[name]["dtype"]))
-                for name in self.features.extra
-                if name in table.column_names
-            },
+            scene={} if recorded is None else recorded.scene,
+            timestamps=self._timestamps(table, exact=recorded is not None),
+            extra={name: self._extra(table, name) for name in self.features.extra if name in table.column_names},
         )
         for name, rows, channels in (
             (parts["state"], episode.state, self.embodiment.state),
@@ -196,41 +221,72 @@ class SourceReader:
         index = table["task_index"][0].as_py()
         return self.source.task(index) if isinstance(index, int) else ""
 
-    def _timestamps(self, table: pa.Table) -> NDArray[np.float64] | None:
+    def _extra(self, table: pa.Table, name: str) -> NDArray[Any]:
+        dtype = self.source.features[name]["dtype"]
+        return _vector(table, name, np.dtype(WIDER.get(dtype, dtype)))
+
+    def _timestamps(self, table: pa.Table, *, exact: bool) -> NDArray[np.float64] | None:
+        """When the frames were recorded, or None where that is regular; `exact` for times that were written here."""
         if "timestamp" not in table.column_names:
             return None
         times = _vector(table, "timestamp", np.float64)[:, 0]
         if not np.isfinite(times).all():
             raise BadEpisode("finite", f"timestamp is not finite at frame {int(np.argmin(np.isfinite(times)))}")
-        times = times - times[0]
-        if np.allclose(times, np.arange(len(times)) / self.source.fps, rtol=0, atol=_REGULAR):
+        regular = np.arange(len(times)) / self.source.fps
+        # Single precision, in which LeRobot keeps them, cannot say late times more closely than this.
+        tolerance = 0.0 if exact else max(_REGULAR, float(np.spacing(np.float32(np.abs(times).max()))))
+        times = times if exact else times - times[0]
+        rounded = times.astype(np.float32)
+        near = tolerance and np.allclose(times, regular, rtol=0, atol=tolerance)
+        if near or np.array_equal(rounded, regular.astype(np.float32)):
             return None
-        # The store keeps them as LeRobot does, in single precision.
-        rounded: NDArray[np.float64] = times.astype(np.float32).astype(np.float64)
-        return rounded
+        kept: NDArray[np.float64] = rounded.astype(np.float64)
+        return kept
 
-    def _camera(self, role: str, where: SourceEpisode, frames: int, pose: NDArray[np.float64] | None) -> CameraTrack:
-        images = self._images(self.features.cameras[role], where, frames)
-        camera = self._calibration.cameras.get(role) if self._calibration is not None else None
-        return CameraTrack(images) if camera is None else calibrate(images, camera, pose)
+    def _camera(
+        self, role: str, where: SourceEpisode, table: pa.Table, end_effector: NDArray[np.float64] | None
+    ) -> CameraTrack:
+        images = self.images(self.features.cameras[role], where, len(table))
+        camera = self.calibration.cameras.get(role) if self.calibration is not None else None
+        if camera is not None:
+            return calibrate(images, camera, end_effector)
+        names = {part: n for part, n in self.features.calibration[role].items() if n in table.column_names}
+        tracks = {part: _vector(table, name, np.float64) for part, name in names.items()}
+        if "pose" in tracks:
+            _require_pose(names["pose"], tracks["pose"])
+        return CameraTrack(images, tracks.get("intrinsics"), tracks.get("pose"))
 
-    def _images(self, feature: str, where: SourceEpisode, frames: int) -> Images:
+    def vector(self, table: pa.Table, name: str, dtype: Any) -> NDArray[Any]:
+        """(T, channels) of a column of numbers or of lists, nested or not, all rows alike.
+
+        Raises:
+            BadEpisode: There is no such column, a row is empty, rows differ in length, or it holds no numbers.
+        """
+        return _vector(table, name, dtype)
+
+    def images(self, feature: str, where: SourceEpisode, frames: int) -> Images:
+        """The pictures of one camera of an episode, counted and not decoded.
+
+        Raises:
+            BadEpisode: They are missing or damaged, or not as many as there are frames.
+        """
         folder = self.source.folder
         try:
             if self.source.features[feature]["dtype"] == "video":
                 stretch = where.videos[feature]
                 if stretch is None:
                     raise BadInput(f"the metadata names no video of {feature}")
-                path = safe_join(folder, stretch.path)
+                path = file_inside(folder, stretch.path)
                 video = StoredVideo(path, stretch.start, stretch.end, frames, self.source.fps, self._size(path))
                 # Counts the frames without decoding them.
                 for _ in video.packets():
                     pass
                 return video
-            place, path = self._place(where), safe_join(folder, where.table)
+            path, place = self._place(where)
             unsized = StoredStills(folder, path, feature, place.rows, (1, 1), place.groups)
             size = still_size(next(unsized.payloads()))
-            return StoredStills(folder, path, feature, place.rows, size, place.groups)
+            stills = StoredStills(folder, path, feature, place.rows, size, place.groups)
+            return stills.pixels() if self._by_pixels else stills
         except BadEpisode:
             raise
         except BadInput as error:
@@ -253,6 +309,10 @@ def _vector(table: pa.Table, name: str, dtype: Any) -> NDArray[Any]:
             column = column.flatten()
         if column.null_count:
             raise BadEpisode("table", f"column {name} has {column.null_count} empty rows")
+        kind = column.type
+        # Text of digits would become numbers without a word.
+        if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)):
+            raise ValueError(f"its values are {kind}, expected numbers")
         values = np.asarray(column.to_numpy(zero_copy_only=False), dtype)
         if values.size % len(table) or not values.size:
             raise ValueError(f"{values.size} numbers in {len(table)} rows")
@@ -267,9 +327,24 @@ def _vector(table: pa.Table, name: str, dtype: Any) -> NDArray[Any]:
     return np.array(values.reshape(len(table), -1))
 
 
+def _require_pose(name: str, pose: NDArray[np.float64]) -> None:
+    if pose.shape[1] != 7 or not (np.abs(np.linalg.norm(pose[:, 3:], axis=1) - 1) <= 0.01).all():
+        raise BadEpisode("table", f"{name} is no pose: expected x, y, z (m) and a quaternion of length 1 (w, x, y, z)")
+
+
 def _success(table: pa.Table) -> bool:
-    """Whether any frame says so; a demonstration that does not say was done."""
+    """Whether any frame says so; a demonstration that does not say was done.
+
+    Raises:
+        BadEpisode: A column of that name says neither yes nor no.
+    """
     for name in _SUCCESS:
         if name in table.column_names:
-            return any(bool(value) for value in table[name].to_pylist())
+            column = table[name].combine_chunks()
+            while pa.types.is_list(column.type) or pa.types.is_fixed_size_list(column.type):
+                column = column.flatten()
+            values = column.drop_null().to_pylist()
+            if not all(isinstance(value, bool | int | float) for value in values):
+                raise BadEpisode("table", f"column {name} is {table[name].type}, expected true and false")
+            return any(values)
     return True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import itertools
+import math
 import struct
 import zlib
 from collections.abc import Iterator
@@ -16,13 +17,15 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from posa_vla.episodes.images import StoredImages
+from posa_vla.episodes.images import LARGEST_PIXELS, StoredImages
+from posa_vla.episodes.lerobot_files import file_inside
 from posa_vla.errors import BadInput
-from posa_vla.files import safe_join
 
 _END = struct.pack(">I", 0) + b"IEND" + struct.pack(">I", zlib.crc32(b"IEND"))
 # PNG's filter type of a row stored as the difference to the row above.
 _UP = 2
+# What Pillow raises on damaged images, and on headers that claim enormous ones.
+_UNDECODABLE = (UnidentifiedImageError, Image.DecompressionBombError, OSError, ValueError, SyntaxError, struct.error)
 
 
 def _chunk(kind: bytes, data: bytes) -> bytes:
@@ -81,7 +84,7 @@ def decode_still(data: bytes, height: int, width: int) -> NDArray[np.uint8]:
             if image.size != (width, height):
                 raise BadInput(f"image is {image.size[0]} x {image.size[1]} px, expected {width} x {height}")
             return np.asarray(image.convert("RGB"))
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, zlib.error, struct.error) as error:
+    except (*_UNDECODABLE, zlib.error) as error:
         raise BadInput(f"image cannot be decoded: {error}") from None
 
 
@@ -89,17 +92,22 @@ def still_size(data: bytes) -> tuple[int, int]:
     """Height and width (pixels) that PNG or JPEG bytes claim.
 
     Raises:
-        BadInput: They are neither.
+        BadInput: They are neither, or claim a picture larger than any camera's.
     """
     try:
         with Image.open(io.BytesIO(data), formats=["PNG", "JPEG"]) as image:
-            return image.size[1], image.size[0]
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, struct.error) as error:
+            width, height = image.size
+    except _UNDECODABLE as error:
         raise BadInput(f"image cannot be read: {error}") from None
+    if not 0 < height * width <= LARGEST_PIXELS:
+        raise BadInput(f"image has {width} x {height} pixels, expected at most {LARGEST_PIXELS}")
+    return height, width
 
 
 # Rows of a column that are in memory at once.
 _ROWS = 32
+# Decoded images of one episode's camera that may be in memory at once (bytes).
+_DECODED = 4_000_000_000
 
 
 class StoredStills(StoredImages):
@@ -145,13 +153,29 @@ class StoredStills(StoredImages):
             if stored.get("bytes"):
                 return bytes(stored["bytes"])
             if isinstance(stored.get("path"), str):
-                return safe_join(self._folder, stored["path"]).read_bytes()
+                return file_inside(self._folder, stored["path"]).read_bytes()
         raise BadInput(f"{self._file}: column {self._column} holds neither image bytes nor a path")
 
     def middle(self) -> NDArray[np.uint8]:
         """See `StoredImages.middle`."""
         frames, height, width, _ = self.shape
         return decode_still(next(itertools.islice(self.payloads(), frames // 2, None)), height, width)
+
+    def pixels(self) -> NDArray[np.uint8]:
+        """All of them, decoded: what an episode that was recorded here is known by.
+
+        Raises:
+            BadInput: One cannot be decoded, or together they would fill the memory.
+        """
+        if math.prod(self.shape) > _DECODED:
+            raise BadInput(
+                f"{self._column}: {self.shape} pixels are {math.prod(self.shape) / 1e9:.1f} GB at once; remove "
+                "meta/posa.json to keep the images as they are encoded"
+            )
+        images = np.empty(self.shape, np.uint8)
+        for frame, image in enumerate(self):
+            images[frame] = image
+        return images
 
     def __iter__(self) -> Iterator[NDArray[np.uint8]]:
         _, height, width, _ = self.shape

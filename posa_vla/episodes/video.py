@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import itertools
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,11 +13,11 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from posa_vla.episodes.images import StoredImages
+from posa_vla.episodes.images import LARGEST_PIXELS, StoredImages
 from posa_vla.errors import BadInput
 
-# A larger picture is no camera's: nothing is decoded that would fill the memory.
-_LARGEST_PIXELS = 64_000_000
+# Frames that may stand before a picture in a file although they show later: no encoder looks further ahead.
+_REORDERED = 17
 
 
 @contextmanager
@@ -37,15 +39,25 @@ def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
         raise BadInput(f"{path} is damaged, or no video that can be decoded here ({error})") from None
 
 
+def _require_keepable(path: Path, stream: Any) -> None:
+    with av.open(io.BytesIO(), "w", format="mp4") as container:
+        try:
+            container.add_stream_from_template(stream, opaque=True)
+        except ValueError as error:
+            raise BadInput(f"{path}: {error}; encode it as AV1 or H.264") from None
+
+
 def video_size(path: Path) -> tuple[int, int]:
     """Height and width (pixels) of a video file.
 
     Raises:
-        BadInput: It is missing, damaged, or larger than any camera's picture.
+        BadInput: It is missing, damaged, larger than any camera's picture, or of a codec that the store's MP4 files
+            cannot hold.
     """
     with _opened(path) as (_, stream):
         height, width = int(stream.height or 0), int(stream.width or 0)
-    if not 0 < height * width <= _LARGEST_PIXELS:
+        _require_keepable(path, stream)
+    if not 0 < height * width <= LARGEST_PIXELS:
         raise BadInput(f"{path} has pictures of {width} x {height} pixels")
     return height, width
 
@@ -57,6 +69,7 @@ class StoredVideo(StoredImages):
         path: The file.
         start: Time of the first frame in it (s).
         end: Time at which the episode is over (s); None for the file's end.
+        fps: Frames per second.
     """
 
     def __init__(self, path: Path, start: float, end: float | None, frames: int, fps: float, size: tuple[int, int]):
@@ -71,7 +84,7 @@ class StoredVideo(StoredImages):
             size: Height and width (pixels).
         """
         super().__init__(frames, *size)
-        self.path, self.start, self.end, self._fps = path, start, end, fps
+        self.path, self.start, self.end, self.fps = path, start, end, fps
 
     def packets(self) -> Iterator[Any]:
         """Whole groups of pictures around the episode, in decoding order: they decode without anything before them.
@@ -79,20 +92,36 @@ class StoredVideo(StoredImages):
         Raises:
             BadInput: The file is damaged, or has not as many frames in that time as the episode.
         """
-        half, seen, started = 0.5 / self._fps, 0, False
         with _opened(self.path) as (container, stream):
-            container.seek(max(int(self.start / stream.time_base), 0), stream=stream)
-            for packet in container.demux(stream):
-                if packet.pts is None or packet.dts is None:
-                    continue
-                time = float(packet.pts * packet.time_base)
-                if not started and not packet.is_keyframe:
-                    continue
-                if self.end is not None and packet.is_keyframe and time >= self.end - half and seen >= len(self):
+            yield from self._packets(container, stream)
+
+    def _packets(self, container: Any, stream: Any) -> Iterator[Any]:
+        """See `packets`; which ones does not depend on where in its file the episode lies."""
+        half, seen = 0.5 / self.fps, 0
+        # Well before the first frame: times in seconds are no multiples of the file's clock, and FFmpeg looks for key
+        # frames by decoding time. Seeking to the start itself would land now on its group of pictures, now beside it.
+        container.seek(max(int((self.start - _REORDERED / self.fps) / stream.time_base), 0), stream=stream)
+        key: int | None = None
+        held: list[Any] = []
+        for packet in container.demux(stream):
+            if packet.pts is None or packet.dts is None:
+                continue
+            time = float(packet.pts * packet.time_base)
+            within = time >= self.start - half and (self.end is None or time < self.end - half)
+            if packet.is_keyframe:
+                if self.end is not None and time >= self.end - half and seen >= len(self):
                     break
-                started = True
-                seen += time >= self.start - half and (self.end is None or time < self.end - half)
-                yield packet
+                # The last one at or before the first frame; in an open group, one that shows later comes before it.
+                if key is None or (not seen and time < self.start + half):
+                    key, held = packet.pts, []
+            # What an open group shows before its key frame is of the group before, and does not decode without it.
+            if key is None or packet.pts < key:
+                continue
+            seen += within
+            held.append(packet)
+            if seen:
+                yield from held
+                held = []
         self._count(seen)
 
     def _count(self, seen: int) -> None:
@@ -105,32 +134,42 @@ class StoredVideo(StoredImages):
         for packet in self.packets():
             yield bytes(packet)
 
-    def middle(self) -> NDArray[np.uint8]:
-        """See `StoredImages.middle`; of the group of pictures around the middle, the first."""
-        time = self.start + len(self) / 2 / self._fps
+    def _frames(self) -> Iterator[Any]:
+        """The episode's decoded frames, in order."""
+        half = 0.5 / self.fps
         with _opened(self.path) as (container, stream):
-            container.seek(max(int(time / stream.time_base), 0), stream=stream)
+            for packet in itertools.chain(self._packets(container, stream), [None]):
+                # At the end, without a packet: what the decoder still holds.
+                for frame in stream.decode(packet):
+                    time = float(frame.pts * stream.time_base) if frame.pts is not None else self.start
+                    if self.end is not None and time >= self.end - half:
+                        return
+                    if time >= self.start - half:
+                        yield frame
+
+    def middle(self) -> NDArray[np.uint8]:
+        """See `StoredImages.middle`; of the group of pictures around the middle, the first of the episode's."""
+        half, time = 0.5 / self.fps, self.start + len(self) / 2 / self.fps
+        with _opened(self.path) as (container, stream):
+            container.seek(max(round(time / stream.time_base), 0), stream=stream)
             for frame in container.decode(stream):
-                image: NDArray[np.uint8] = frame.to_ndarray(format="rgb24")
-                return image
-        raise BadInput(f"{self.path} has no frame at {time:.2f} s")
+                shown = float(frame.pts * frame.time_base) if frame.pts is not None else self.start
+                if self.end is not None and shown >= self.end - half:
+                    break
+                if shown >= self.start - half:
+                    image: NDArray[np.uint8] = frame.to_ndarray(format="rgb24")
+                    return image
+        return next(iter(self))
 
     def __iter__(self) -> Iterator[NDArray[np.uint8]]:
-        half, seen = 0.5 / self._fps, 0
-        with _opened(self.path) as (container, stream):
-            container.seek(max(int(self.start / stream.time_base), 0), stream=stream)
-            for frame in container.decode(stream):
-                time = float(frame.pts * frame.time_base) if frame.pts is not None else self.start
-                if time < self.start - half:
-                    continue
-                if self.end is not None and time >= self.end - half:
-                    break
-                image = frame.to_ndarray(format="rgb24")
-                if image.shape != self.shape[1:]:
-                    raise BadInput(f"{self.path} has a frame of shape {image.shape}, expected {self.shape[1:]}")
-                if seen < len(self):
-                    yield image
-                seen += 1
+        seen = 0
+        for frame in self._frames():
+            image = frame.to_ndarray(format="rgb24")
+            if image.shape != self.shape[1:]:
+                raise BadInput(f"{self.path} has a frame of shape {image.shape}, expected {self.shape[1:]}")
+            if seen < len(self):
+                yield image
+            seen += 1
         self._count(seen)
 
 
@@ -162,14 +201,19 @@ class VideoFiles:
         Raises:
             BadInput: See `StoredVideo.packets`.
         """
-        start, shift, tick = None, 0, 0.0
+        start: float | None = None
+        shift, tick, frame = 0, 0.0, 0
         for packet in video.packets():
             if start is None:
                 self._fit(packet)
                 shift = self._end - packet.pts
                 tick = float(packet.time_base)
-                start = video.start + shift * tick
-            self._end = max(self._end, packet.pts + shift + (packet.duration or 1))
+                # A recorder's last duration may be anything; a frame's time is what keeps episodes apart.
+                frame = max(round(1 / video.fps / tick), 1)
+                # A file may begin long after zero: what is before the first frame would reach into the neighbour.
+                begins = packet.pts * tick
+                start = (begins if begins >= video.start - 0.5 / video.fps else video.start) + shift * tick
+            self._end = max(self._end, packet.pts + shift + max(packet.duration or 0, frame))
             packet.pts, packet.dts = packet.pts + shift, packet.dts + shift
             packet.stream = self._stream
             self._size += packet.size
@@ -177,7 +221,7 @@ class VideoFiles:
             self._container.mux(packet)
         if start is None:
             raise BadInput(f"{video.path} has no frames")
-        end = self._end * tick if video.end is None else start + video.end - video.start
+        end = self._end * tick if video.end is None else min(video.end + shift * tick, self._end * tick)
         return self._number, start, end
 
     def _fit(self, packet: Any) -> None:

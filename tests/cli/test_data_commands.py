@@ -76,3 +76,34 @@ def test_the_code_digest_is_stable(home, capfd):
         assert posa(capfd, "code", "--out", name)[0] == 0
         digests.append((home / name).read_bytes())
     assert digests[0] == digests[1]
+
+
+def test_every_command_on_a_workspace_can_be_called_from_elsewhere(home, tmp_path, capfd, monkeypatch):
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    # As in a workspace that `ingest` has made: params.yaml, the declaration and .posa/.
+    (home / "home").rename(home / ".posa")
+    monkeypatch.delenv("POSA_HOME")
+    monkeypatch.chdir(elsewhere)
+    # Standard output is reserved once a process, and captured anew for each test.
+    monkeypatch.setattr("posa_vla.console._reserved", None)
+    there = ("--workspace", str(home), "--json")
+    code, out, _ = posa(capfd, "list", *there)
+    (batch,) = json.loads(out)["batches"]
+    assert (code, batch["episodes"]) == (0, 2)
+    code, out, _ = posa(capfd, "validate", *there)
+    assert (code, json.loads(out)["episodes"]) == (0, 2)
+    code, out, _ = posa(capfd, "prepare", "--out", "packed", *there)
+    assert (code, (elsewhere / "packed").is_dir()) == (0, True)
+    code, out, _ = posa(capfd, "show", f"{batch['batch'][:8]}/1", *there)
+    assert (code, (elsewhere / "episode.html").is_file()) == (0, True)
+    code, out, err = posa(capfd, "remove", batch["batch"][:8], "--reason", "recorded twice", *there)
+    assert code == 0, err
+    code, out, _ = posa(capfd, "list", *there)
+    assert (json.loads(out)["batches"], json.loads(out)["removed"][0]["reason"]) == ([], "recorded twice")
+    for command in (["version"], ["collect", "--policy", "abc"]):
+        code, _, err = posa(capfd, *command, "--set", "targets.t.approvals=0", *there)
+        # It got as far as the workspace: nothing to version, no such bundle.
+        assert code == 2
+        assert any(words in err for words in ("holds no episodes", "no bundle 'abc'")), err
+    assert sorted(p.name for p in elsewhere.iterdir()) == ["episode.html", "packed"]

@@ -50,6 +50,9 @@ def test_a_dataset_comes_into_a_new_workspace_and_any_version_comes_back(tmp_pat
     assert (code, len(back["removed"])) == (0, 1)
     code, verified, _ = posa("verify", *workspace)
     assert (code, verified["ok"], verified["name"]) == (0, True, "data-v1")
+    for out, expected, message in (("robots", 2, "is a folder"), ("/proc/page.html", 1, "operating system refused")):
+        code, _, err = posa("show", f"{first['batches'][0]}/0", "--out", out, *workspace)
+        assert (code, message in err, "Traceback" in err) == (expected, True, False)
     _, aside, _ = posa("quarantine", *workspace)
     (row,) = aside["quarantined"]
     code, _, err = posa("release", row["episode"][:8], "--reason", "please", *workspace)
@@ -79,6 +82,8 @@ def test_damage_is_exit_code_1_and_names_file_and_remedy(tmp_path, posa):
     [
         (["ingest", "nowhere"], "is not a folder"),
         (["ingest", "ftp://host/set"], "expected a folder or s3://"),
+        (["ingest", "~nosuchuser/x"], "home directory"),
+        (["ingest", "dataset", "--calibration", "dates.yaml"], "is not YAML: month must be"),
         (["ingest", "dataset", "--map", "x=head"], "no such feature"),
         (["ingest", "dataset", "--embodiment", "sim_arm6"], "the roles of the embodiment's cameras"),
         (["checkout", "data-v9"], "there is no data version yet"),
@@ -88,6 +93,7 @@ def test_damage_is_exit_code_1_and_names_file_and_remedy(tmp_path, posa):
 )
 def test_bad_input_is_one_message_and_exit_code_2(tmp_path, posa, arguments, message):
     make_v21(tmp_path / "dataset")
+    (tmp_path / "dates.yaml").write_text("calibrated: 2021-13-45")
     write_template(tmp_path / "robots")
     code, _, err = posa(*arguments, "--workspace", "robots")
     assert code == 2, err

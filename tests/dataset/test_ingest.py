@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 import yaml
-from lerobot_datasets import CAMERA, FPS, LENGTHS, TASKS, edit_info, make_v21, make_v30, trajectory, write_table
+from lerobot_datasets import CAMERA, FPS, LENGTHS, TASKS, edit_info, make_v21, make_v30, trajectory
+from taking_in import change_table, reader_of, take_in, with_column
 
-from posa_vla.dataset.ingest import Ingested, ingest
+from posa_vla.dataset.ingest import ingest
 from posa_vla.dataset.validate import validate
 from posa_vla.episodes.calibration import load_calibration
 from posa_vla.episodes.embodiment import Embodiment
@@ -19,21 +19,9 @@ from posa_vla.episodes.episode import Episode
 from posa_vla.episodes.images import StoredImages
 from posa_vla.episodes.kinematics import ForwardKinematics
 from posa_vla.episodes.lerobot_source import open_source
-from posa_vla.episodes.mapping import derived_embodiment, map_features, parse_map
-from posa_vla.episodes.source_episode import SourceReader
 from posa_vla.episodes.store import EpisodeStore
 from posa_vla.errors import BadInput
 from posa_vla.files import sha256_tree
-
-
-def reader_of(folder: Path, *mapping: str, embodiment: Embodiment | None = None, **options) -> SourceReader:
-    source = open_source(folder)
-    features = map_features(source, parse_map(list(mapping)), embodiment)
-    return SourceReader(source, features, embodiment or derived_embodiment(source, features), **options)
-
-
-def take_in(store: EpisodeStore, folder: Path, *mapping: str, **options) -> Ingested:
-    return ingest(store, reader_of(folder, *mapping, **options))
 
 
 @pytest.fixture
@@ -91,15 +79,6 @@ def test_an_episode_without_its_video_is_kept_with_its_files_and_the_others_come
     assert report["unreadable"] == 1
     assert report["quarantined"] == [{"batch": done.kept[0], "episode": 1, "kept_aside": True}]
     assert take_in(store, folder).new == 0
-
-
-def change_table(folder: Path, number: int, change) -> None:
-    path = folder / f"data/chunk-000/episode_{number:06d}.parquet"
-    write_table(path, change(pq.read_table(path)))
-
-
-def with_column(table: pa.Table, name: str, values) -> pa.Table:
-    return table.set_column(table.column_names.index(name), name, values)
 
 
 def with_nan(table: pa.Table) -> pa.Table:
@@ -168,7 +147,13 @@ def test_a_folder_that_disagrees_with_its_metadata_is_believed_and_reported(tmp_
     edit_info(folder, total_episodes=7, features=None)
     done = take_in(store, folder)
     assert done.new == 3
-    assert {rule for rule, _ in done.remarks} == {"counts", "layout", "length-metadata", "several-tasks"}
+    # All of it is in the report, for good: with its episode, its rule and a remedy.
+    found = [f for f in validate(store.root)["findings"] if f["rule"] == "metadata"]
+    assert [(f["episode"], f["severity"]) for f in found] == [(None, "warning")] * 2 + [(0, "warning")] * 2
+    for finding, words in zip(found, ("counts 7 episodes", "moved", "counts 99 frames", "2 instructions"), strict=True):
+        assert words in finding["value"]
+        assert finding["remedy"]
+    assert len(done.remarks) == 4
     # Where the list of episodes is silent, the table's task says it.
     assert [episode.instruction for episode in store.episodes()] == [TASKS[0], TASKS[1], TASKS[0]]
 

@@ -12,10 +12,12 @@ from factories import make_embodiment, make_episode
 
 from posa_vla.dataset.findings import FIXED, REMEDIES
 from posa_vla.dataset.split import EVALUATION_SEEDS, split_of
+from posa_vla.dataset.store_rules import Trace, store_remarks
 from posa_vla.dataset.validate import validate
 from posa_vla.episodes.episode import Episode
 from posa_vla.episodes.store import EpisodeStore
 from posa_vla.errors import BadInput
+from posa_vla.files import sha256_json, write_json
 from posa_vla.params import RuleParams, ValidateParams
 
 EMBODIMENT = make_embodiment()
@@ -128,6 +130,35 @@ def test_nearly_the_same_episode_on_both_sides_is_kept_out_of_training_alone(tmp
     assert [row["episode"] for row in report["quarantined"]] == [1]
 
 
+def traces(points: np.ndarray, *, frames: int = 40, position: float = 0.9) -> list[Trace]:
+    return [
+        Trace("b" * 64, number, f"{number:064x}", "group", "", position, row.tolist(), frames)
+        for number, row in enumerate(points)
+    ]
+
+
+def test_each_of_many_alike_is_reported_once_against_one_before_it():
+    rng = np.random.default_rng(0)
+    alike = np.tile(rng.normal(size=8 * 4), (3000, 1)) + rng.normal(scale=1e-4, size=(3000, 8 * 4))
+    points = np.concatenate([alike, np.tile(alike[7], (500, 1)), rng.normal(scale=50, size=(1, 8 * 4))])
+    found = list(store_remarks(traces(points), ValidateParams(), 0.0))
+    assert [trace.number for trace, _, _ in found] == list(range(1, 3500))
+    others = [int(value.split("episode ")[1].split()[0]) for _, _, value in found]
+    assert all(other < trace.number for (trace, _, _), other in zip(found, others, strict=True))
+    assert {others[number - 1] for number in range(3000, 3500)} == {7}
+
+
+def test_of_many_alike_all_that_are_trained_on_are_kept_apart_from_the_one_held_out():
+    rng = np.random.default_rng(0)
+    points = np.tile(rng.normal(size=16), (200, 1)) + rng.normal(scale=1e-5, size=(200, 16))
+    points[0] += 9.0  # an outlier, so that the others are alike
+    all_of_them = traces(points)
+    all_of_them[150] = replace(all_of_them[150], position=0.01)
+    all_of_them[60] = replace(all_of_them[60], frames=80)
+    found = [t.number for t, rule, _ in store_remarks(all_of_them, ValidateParams(), 0.05) if rule == "scene-leakage"]
+    assert found == [n for n in range(1, 200) if n not in {60, 150}]
+
+
 def test_a_released_episode_counts_again_and_its_reason_stays(tmp_path):
     store = EpisodeStore(tmp_path / "store")
     store.append([good(0), with_images(good(1), lambda i: i // 64)], EMBODIMENT)
@@ -143,6 +174,36 @@ def test_a_released_episode_counts_again_and_its_reason_stays(tmp_path):
     assert "the lamp was off" in released["released"]
 
 
+def test_a_second_release_keeps_what_the_first_waived_and_both_reasons(tmp_path):
+    store = EpisodeStore(tmp_path / "store")
+    dark = replace(with_images(good(1), lambda i: i // 64), instruction="")
+    store.append([good(0), dark], EMBODIMENT)
+    ((_, reader),) = store.readers()
+    digest = reader.records[1].extra.digest
+    store.quarantine.release(digest, ["instruction"], "it waves")
+    assert len(validate(store.root)["quarantined"]) == 1
+    store.quarantine.release(digest, ["black"], "the lamp was off")
+    after = validate(store.root)
+    assert after["quarantined"] == []
+    assert {f["rule"]: f["released"] for f in after["findings"] if f["severity"] == "severe"} == {
+        "instruction": "it waves",
+        "black": "the lamp was off",
+    }
+
+
+def test_a_release_of_the_previous_schema_still_counts_and_changes_no_digest(tmp_path):
+    store = EpisodeStore(tmp_path / "store")
+    store.append([good(0), with_images(good(1), lambda i: i // 64)], EMBODIMENT)
+    ((_, reader),) = store.readers()
+    digest = reader.records[1].extra.digest
+    first = {"episode": digest, "rules": ["black"], "reason": "lamp", "schema_version": 1, "who": "me", "when": 12.5}
+    write_json(store.root / f"releases/{digest}.json", first)
+    assert validate(store.root)["quarantined"] == []
+    assert store.quarantine.digest() == {"releases": [sha256_json(first)]}
+    store.quarantine.release(digest, ["jumps"], "bumped")
+    assert store.quarantine.releases()[digest].rules == ["black", "jumps"]
+
+
 def test_what_was_found_of_a_batch_is_kept_until_rules_or_robot_change(tmp_path):
     store, cache = EpisodeStore(tmp_path / "store"), tmp_path / "validated"
     store.append([good(0), with_images(good(1), held_still)], EMBODIMENT)
@@ -151,5 +212,5 @@ def test_what_was_found_of_a_batch_is_kept_until_rules_or_robot_change(tmp_path)
     narrow = EMBODIMENT.model_dump()
     narrow["state"][0] |= {"low": -0.001, "high": 0.001}
     changed = type(EMBODIMENT).model_validate(narrow)
-    assert "limits-nonsense" in validate(store.root, embodiment=changed, cache=cache)["rules"]
+    assert "limits-nonsense" in validate(store.root, declared={changed.id: changed}, cache=cache)["rules"]
     assert validate(store.root, cache=cache) == first

@@ -16,9 +16,10 @@ from factories import make_embodiment, make_episode
 from posa_vla.dataset import versioning
 from posa_vla.dataset.loader import PackedDataset
 from posa_vla.dataset.versioning import DataVersion, version_data
-from posa_vla.dataset.versioning_clone import stages_file
+from posa_vla.dataset.versioning_clone import open_clone, stages_file
+from posa_vla.episodes.lerobot_layout import DATA_FILE_MB
 from posa_vla.episodes.store import EpisodeStore
-from posa_vla.errors import BadInput
+from posa_vla.errors import BadInput, PosaError
 from posa_vla.files import sha256_tree
 from posa_vla.params import Params
 from posa_vla.schema import parse
@@ -172,6 +173,67 @@ def test_a_damaged_remote_is_not_pulled(versioned, tmp_path):
     assert done.returncode != 0
     assert "failed to pull data" in done.stderr
     assert not (checkout / "data/episodes").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.fault
+def test_a_push_brings_what_dvc_takes_for_pushed(versioned):
+    workspace, _, _ = versioned
+    remote = Path(workspace.dvc_remote)
+    before = sha256_tree(remote)
+    lost, cut = sorted((p for p in remote.glob("files/md5/*/*") if p.suffix != ".dir"), key=lambda p: p.name)[:2]
+    lost.unlink()
+    cut.chmod(0o644)
+    cut.write_bytes(cut.read_bytes()[:-1])
+    with open_clone(workspace) as clone:
+        clone.push()
+    assert sha256_tree(remote) == before
+    # What is nowhere must not become a version.
+    lost.unlink()
+    cached = workspace.dvc_cache / lost.relative_to(remote)
+    content = cached.read_bytes()
+    cached.unlink()
+    with open_clone(workspace) as clone, pytest.raises(PosaError, match="and the cache has no sound copy"):
+        clone.push()
+    for place in (lost, cached):
+        place.write_bytes(content)
+
+
+@pytest.mark.fault
+def test_two_clones_publish_one_on_top_of_the_other(tmp_path):
+    workspace, _ = new_workspace(tmp_path / "home")
+    with open_clone(workspace) as one, open_clone(workspace) as two:
+        for name, clone in (("a", one), ("b", two)):
+            clone.git("add", "--all")
+            clone.git("commit", "--quiet", "--allow-empty", "--message", name)
+        assert one.publish("a") == "data-v1"
+        assert two.publish("b") == "data-v2"
+    assert run(workspace.repository, "git", "log", "--format=%s", "main").split() == ["b", "a"]
+
+
+@pytest.mark.fault
+def test_a_repository_that_takes_nothing_says_why_and_blames_nobody(tmp_path):
+    workspace, _ = new_workspace(tmp_path / "home")
+    with open_clone(workspace) as clone:
+        clone.git("add", "--all")
+        clone.git("commit", "--quiet", "--message", "first")
+        run(workspace.repository, "git", "config", "receive.maxInputSize", "1")
+        with pytest.raises(PosaError, match="exceeds maximum allowed size") as caught:
+            clone.publish("a")
+    assert "other runs" not in str(caught.value)
+
+
+def test_objects_do_not_grow_with_episodes(tmp_path):
+    """Object stores are slow and dear by the object: a million frames are fewer than 10,000."""
+    store, embodiment, rng = EpisodeStore(tmp_path), make_embodiment(), np.random.default_rng(0)
+    counts = []
+    for episodes in (4, 40):
+        batch = store.append([make_episode(rng, size=16) for _ in range(episodes)], embodiment)
+        counts.append(sum(path.is_file() for path in store.folder(batch).rglob("*")))
+    assert counts[0] == counts[1] < 10
+    # A file more only where one is full (DATA_FILE_MB); frames of 500 kB, pictures and all, would still be below.
+    full = 1_000_000 * 0.5 / DATA_FILE_MB
+    assert full + counts[0] < 10_000
 
 
 @pytest.mark.slow

@@ -212,6 +212,7 @@ def test_a_robot_takes_the_release_from_s3(servers: Servers) -> None:
     assert report["release"]["number"] == 1
 
 
+@pytest.mark.long
 def test_the_champion_is_evaluated_by_its_deployment(servers: Servers) -> None:
     run = servers.run("evaluate-sim/default", 120, episodes=1, seed=3)
     assert "Model version 1" in servers.artifacts(run)["evaluate-sim"]

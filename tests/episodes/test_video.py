@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+from pathlib import Path
+
+import av
 import numpy as np
 import pytest
 from videos import moving_picture, write_video
@@ -98,3 +101,79 @@ def test_a_file_that_is_no_video_is_bad_input(tmp_path):
 def test_the_image_in_the_middle_is_one_of_the_episode(sources):
     for video in sources:
         assert video.middle().tobytes() in frames_of(video)
+
+
+# (codec, its options): groups of pictures closed with B-frames, of two pictures, of AV1, and open ones of HEVC.
+ENCODERS = {
+    "h264": ("libx264", {}),
+    "h264-short": ("libx264", {"g": "2", "bf": "0"}),
+    "av1": ("libsvtav1", {"g": "2", "preset": "12"}),
+    "hevc-open": ("libx265", {"x265-params": "keyint=12:min-keyint=12:log-level=none"}),
+}
+
+
+# x265 corrupts the memory where pictures are smaller than its largest coding unit (64 pixels).
+LARGE = (64, 96)
+
+
+def stretches(folder: Path, encoder: str, fps: int, lengths: list[int], size: tuple[int, int]) -> list[StoredVideo]:
+    """Episodes one after the other in one file, as v3.0 has them."""
+    codec, options = ENCODERS[encoder]
+    write_video(folder / "all.mp4", moving_picture(sum(lengths), 0, *size), fps, codec, **options)
+    ends = np.cumsum(lengths)
+    return [
+        StoredVideo(folder / "all.mp4", (end - n) / fps, end / fps, n, fps, size)
+        for n, end in zip(lengths, ends.tolist(), strict=True)
+    ]
+
+
+def appended(videos: list[StoredVideo], folder: Path, fps: float, size: tuple[int, int] = SIZE) -> list[StoredVideo]:
+    """The same episodes, in files of the store."""
+    files = VideoFiles(folder / "{number}.mp4", limit=10**9)
+    places = [files.append(video) for video in videos]
+    files.close()
+    return [
+        StoredVideo(folder / f"{number}.mp4", start, end, len(video), fps, size)
+        for video, (number, start, end) in zip(videos, places, strict=True)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("encoder", "fps"),
+    [("h264", 25), ("h264", 50), ("h264-short", 25), ("av1", 50), ("hevc-open", 25), ("hevc-open", 30)],
+)
+def test_any_start_at_any_rate_is_found_again(tmp_path, encoder, fps):
+    size = LARGE if encoder == "hevc-open" else SIZE
+    videos = stretches(tmp_path, encoder, fps, [11 + number % 7 for number in range(40)], size)
+    whole = frames_of(StoredVideo(tmp_path / "all.mp4", 0.0, None, sum(map(len, videos)), fps, size))
+    copies = appended(videos, tmp_path / "store", fps, size)
+    again = appended(copies, tmp_path / "again", fps, size)
+    for video, copy, third in zip(videos, copies, again, strict=True):
+        assert list(copy.payloads()) == list(video.payloads()) == list(third.payloads())
+    for number in (0, 1, 17, 39):
+        first = round(videos[number].start * fps)
+        assert frames_of(copies[number]) == whole[first : first + len(videos[number])]
+        assert copies[number].middle().tobytes() in frames_of(copies[number])
+
+
+def later(path: Path, target: Path, seconds: float) -> None:
+    """The same video, its first picture so much later."""
+    with av.open(str(path)) as source, av.open(str(target), "w") as out:
+        stream = out.add_stream_from_template(source.streams.video[0], opaque=True)
+        for packet in source.demux(video=0):
+            if packet.dts is not None:
+                shift = round(seconds / packet.time_base)
+                packet.pts, packet.dts, packet.stream = packet.pts + shift, packet.dts + shift, stream
+                out.mux(packet)
+
+
+@pytest.mark.parametrize("fps", [10, 4])
+def test_videos_that_do_not_begin_at_zero_or_run_at_another_rate_keep_apart(tmp_path, fps):
+    videos = []
+    for number, frames in enumerate((30, 7, 40)):
+        write_video(tmp_path / f"{number}.mp4", moving_picture(frames, number))
+        later(tmp_path / f"{number}.mp4", tmp_path / f"late-{number}.mp4", 0.8)
+        videos.append(StoredVideo(tmp_path / f"late-{number}.mp4", 0.0, None, frames, fps, SIZE))
+    for video, copy in zip(videos, appended(videos, tmp_path / "store", fps), strict=True):
+        assert frames_of(copy) == frames_of(video)
+        assert list(copy.payloads()) == list(video.payloads())

@@ -104,6 +104,18 @@ def test_damage_is_found_named_and_mended_by_its_remedy(workspace, place, damage
     assert verify(workspace)["ok"]
 
 
+def test_what_a_repair_puts_on_the_remote_is_a_copy_of_its_own(workspace):
+    path = largest(workspace.store, "*.mp4")
+    remote = Path(workspace.dvc_remote) / as_object(path)
+    flip(remote)
+    assert verify(workspace, repair=True)["repaired"] == [str(remote)]
+    assert verify(workspace)["ok"]
+    sound = remote.read_bytes()
+    flip(path)
+    assert remote.read_bytes() == sound
+    assert {problem["where"] for problem in verify(workspace)["problems"]} == {"store", "cache"}
+
+
 def test_damage_here_and_on_the_remote_is_said_and_changes_nothing(workspace):
     path = largest(workspace.store, "*.mp4")
     remote = Path(workspace.dvc_remote) / as_object(path)

@@ -11,12 +11,14 @@ from urllib.parse import urlparse
 
 import boto3
 import pytest
-from data_workspaces import data_params, take_in
+from data_workspaces import copy_of, data_params, take_in
 from lerobot_datasets import make_v21
 from s3_server import s3_server
 
+from flows.incoming import at_hand
 from flows.ingest import Dataset, ingest_dataset
 from posa_vla.dataset.verify import verify
+from posa_vla.dataset.versioning_clone import open_clone
 from posa_vla.dataset.versions import checkout
 from posa_vla.errors import PosaError
 from posa_vla.settings import Settings
@@ -91,3 +93,69 @@ def test_a_dataset_in_s3_is_taken_in(endpoint, tmp_path):
     again = ingest_dataset(workspace, data_params(), Dataset("s3://bucket/datasets/one/", tmp_path))
     assert (again["new"], again["data_version"]) == (0, made["data_version"])
     assert not list((workspace.home / "incoming").iterdir())
+
+
+def away(workspace: Workspace, remote: str) -> Workspace:
+    return Workspace.open(Settings(home=workspace.home, dvc_remote=remote))
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> Workspace:
+    workspace = Workspace.open(Settings(home=tmp_path_factory.mktemp("away") / "home"))
+    take_in(workspace, make_v21(workspace.home.parent / "one", video=False))
+    return workspace
+
+
+def test_with_everything_in_the_cache_no_remote_is_needed(whole, monkeypatch):
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:9")
+    subprocess.run(["rm", "-rf", str(whole.store)], check=True)
+    assert checkout(away(whole, "s3://bucket/away"), "data-v1")["restored"]
+    assert verify(whole)["ok"]
+
+
+NOWHERE = r"\(POSA_DVC_REMOTE\).*the same command continues"
+
+
+@pytest.mark.parametrize(
+    ("remote", "reason"),
+    [
+        ("unmounted", "failed to"),
+        pytest.param("s3://bucket/away", "Could not connect", marks=pytest.mark.long),
+    ],
+)
+def test_a_remote_that_is_away_is_named_with_its_reason(whole, tmp_path, monkeypatch, remote, reason):
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:9")
+    copy = copy_of(whole, tmp_path)
+    subprocess.run(["rm", "-rf", str(copy.dvc_cache)], check=True)
+    place = remote if "://" in remote else str(tmp_path / remote)
+    with pytest.raises(PosaError, match=NOWHERE) as caught:
+        checkout(away(copy, place), "data-v1")
+    assert reason in str(caught.value)
+
+
+def test_a_push_that_fails_says_where_to_and_why(whole, tmp_path, monkeypatch):
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:9")
+    (tmp_path / "file").write_bytes(b"")
+    for remote, reason in ((str(tmp_path / "file"), "Not a directory"), ("s3://bucket/away", "Could not connect")):
+        with open_clone(away(whole, remote)) as clone, pytest.raises(PosaError, match=NOWHERE) as caught:
+            clone.push()
+        assert reason in str(caught.value)
+
+
+def test_nobody_else_fetches_or_removes_while_what_was_fetched_is_read(endpoint, tmp_path):
+    boto3.client("s3").put_object(Bucket="bucket", Key="datasets/held/meta/info.json", Body=b"{}")
+    workspace = Workspace.open(Settings(home=tmp_path / "home"))
+    program = (
+        "import sys, pathlib\nfrom posa_vla.settings import Settings\nfrom posa_vla.workspace import Workspace\n"
+        "from posa_vla.errors import Busy\nworkspace = Workspace.open(Settings(home=pathlib.Path(sys.argv[1])))\n"
+        "try:\n    workspace.lock('another ingestion', 'incoming.lock').__enter__()\n"
+        "except Busy as error:\n    sys.exit(str(error))\n"
+    )
+    other = [sys.executable, "-c", program, str(workspace.home)]
+    with at_hand(workspace, "s3://bucket/datasets/held") as folder:
+        assert (folder / "meta/info.json").is_file()
+        refused = subprocess.run(other, capture_output=True, text=True)
+    assert refused.returncode == 1
+    assert "an ingestion from S3" in refused.stderr
+    assert subprocess.run(other).returncode == 0
+    assert not folder.exists()

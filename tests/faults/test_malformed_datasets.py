@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import shutil
+import zlib
 from pathlib import Path
 from typing import Any
 
+import av
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from lerobot_datasets import make_v21, make_v30, write_table
+from lerobot_datasets import CAMERA, add_column, edit_rows, make_v21, make_v30, reader_of, write_table
+from videos import moving_picture
 
 from posa_vla.dataset.ingest import ingest
 from posa_vla.dataset.validate import validate
@@ -155,3 +159,121 @@ def test_any_column_of_a_table(sound, tmp_path_factory, kind, choice, column):
     write_table(path, table.set_column(table.column_names.index(name), name, values))
     taken_in(folder, root)
     shutil.rmtree(folder.parent)
+
+
+EPISODES = "meta/episodes/chunk-000/file-000.parquet"
+
+
+@settings(examples, max_examples=12)
+@given(
+    kind=st.sampled_from(["v30-video", "v30-image"]),
+    choice=st.integers(0, 10**6),
+    value=st.sampled_from([None, -1, 2**62, "text", float("nan"), [1], "../..", {"a": 1}]),
+)
+def test_any_value_in_the_list_of_episodes(sound, tmp_path_factory, kind, choice, value):
+    folder, root = copied(sound, tmp_path_factory, kind)
+    table = pq.read_table(folder / EPISODES)
+    name = table.column_names[choice % len(table.column_names)]
+    column = pa.array([value] * len(table))
+    write_table(folder / EPISODES, table.set_column(table.column_names.index(name), name, column))
+    taken_in(folder, root)
+    shutil.rmtree(folder.parent)
+
+
+@pytest.fixture
+def take_in(tmp_path):
+    """Takes a dataset in; returns how many episodes came, and rule and value of those that were kept aside."""
+    store = EpisodeStore(tmp_path / "store")
+
+    def run(folder: Path) -> tuple[int, list[tuple[str, str]]]:
+        done = ingest(store, reader_of(folder))
+        kept = store.quarantine.kept()
+        assert not {"content", "batch-readable", "episode-readable"} & set(validate(store.root)["rules"])
+        return len(done.episodes), [(kept[key].rule, kept[key].value) for key in done.kept]
+
+    return run
+
+
+@pytest.mark.parametrize("value", [None, -1, "text"])
+def test_an_episode_whose_table_the_metadata_does_not_name_is_kept_aside(tmp_path, take_in, value):
+    folder = make_v30(tmp_path / "dataset", video=False)
+    column = pa.array([0, 0, value] if not isinstance(value, str) else ["0", "0", value])
+    table = pq.read_table(folder / EPISODES)
+    place = table.column_names.index("data/chunk_index")
+    write_table(folder / EPISODES, table.set_column(place, "data/chunk_index", column))
+    assert take_in(folder) == (2, [("table", "the metadata names no table of episode 2")])
+
+
+@pytest.mark.parametrize(("dtype", "value"), [("float32", float("nan")), ("float64", 1e200), ("float64", float("inf"))])
+def test_numbers_besides_that_have_no_statistics_are_kept(tmp_path, take_in, dtype, value):
+    folder = make_v21(tmp_path / "dataset", video=False)
+    add_column(folder, "observation.effort", lambda frame: value if frame > 3 else 2.0, dtype)
+    assert take_in(folder) == (3, [])
+    (path,) = (tmp_path / "store").rglob("stats.json")
+    effort = json.loads(path.read_text())["observation.effort"]
+    assert (effort["min"], effort["max"], effort["mean"], effort["std"]) == ([2.0], [2.0], [2.0], [0.0])
+
+
+def test_a_header_that_claims_an_enormous_picture_costs_its_episode(tmp_path, take_in):
+    folder = make_v21(tmp_path / "dataset", video=False)
+
+    def enlarge(number: int, row: dict[str, Any]) -> None:
+        png = bytearray(row[CAMERA]["bytes"])
+        png[16:24] = (20_000).to_bytes(4, "big") * 2
+        png[29:33] = zlib.crc32(png[12:29]).to_bytes(4, "big")
+        row[CAMERA]["bytes"] = bytes(png)
+
+    edit_rows(folder / "data/chunk-000/episode_000001.parquet", enlarge)
+    came, ((rule, value),) = take_in(folder)
+    assert (came, rule) == (2, "images")
+    assert "20000 x 20000" in value or "exceeds limit" in value
+
+
+@pytest.mark.parametrize(("codec", "pixels"), [("prores_ks", "yuv422p10le"), ("rawvideo", "yuv420p")])
+def test_a_codec_that_the_store_cannot_hold_costs_its_episode(tmp_path, take_in, codec, pixels):
+    folder = make_v21(tmp_path / "dataset")
+    path = folder / f"videos/chunk-000/{CAMERA}/episode_000001.mp4"
+    with av.open(str(path), "w", format="mov") as container:
+        stream = container.add_stream(codec, rate=10)
+        stream.height, stream.width, stream.pix_fmt = 32, 48, pixels
+        for image in moving_picture(30):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        container.mux(stream.encode())
+    came, ((rule, value),) = take_in(folder)
+    assert (came, rule) == (2, "images")
+    assert "encode it as AV1 or H.264" in value
+
+
+def test_half_a_character_is_no_reason_to_stop(tmp_path, take_in):
+    folder = make_v21(tmp_path / "dataset", video=False)
+    for path in (folder / "meta/episodes.jsonl", folder / "meta/tasks.jsonl"):
+        path.write_text(path.read_text().replace("drawer", "\\ud800"))
+    (folder / "data/chunk-000/episode_000001.parquet").unlink()
+    came, kept = take_in(folder)
+    assert (came, [rule for rule, _ in kept]) == (2, ["table"])
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "meta/info.json",
+        "meta/tasks.jsonl",
+        "meta/episodes.jsonl",
+        "data/chunk-000/episode_000001.parquet",
+        f"videos/chunk-000/{CAMERA}/episode_000001.mp4",
+        "meta/posa.json",
+    ],
+)
+@pytest.mark.timeout(20)
+def test_a_pipe_never_hangs_whoever_reads_it(sound, tmp_path, take_in, path):
+    shutil.copytree(sound["v21-video"], tmp_path / "dataset")
+    place = tmp_path / "dataset" / path
+    place.unlink(missing_ok=True)
+    os.mkfifo(place)
+    # Without what only the whole dataset has, there is no dataset; else it costs an episode at most.
+    if path.endswith(("info.json", ".jsonl")):
+        with pytest.raises(BadInput, match="no regular file"):
+            take_in(tmp_path / "dataset")
+    else:
+        came, kept = take_in(tmp_path / "dataset")
+        assert (came + len(kept), all("no regular file" in value for _, value in kept)) == (3, True)

@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from posa_vla.errors import BadInput
+from posa_vla.params import RuleParams, ValidateParams, load_params
+
+SHIPPED = Path(__file__).parents[1] / "params.yaml"
+
+
+def test_the_shipped_file_spells_out_every_rule_of_the_validation_as_it_is_by_default():
+    rules = yaml.safe_load(SHIPPED.read_text())["validation"]
+    assert list(rules) == list(ValidateParams.model_fields)
+    assert load_params(SHIPPED).validation == ValidateParams()
+
+
+@pytest.mark.parametrize("spelt_out", [True, False])
+def test_half_a_rule_changes_that_half(tmp_path, spelt_out):
+    value = yaml.safe_load(SHIPPED.read_text())
+    if not spelt_out:
+        del value["validation"]
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(value))
+    settings = ["validation.black.severity=warning", "validation.jumps.threshold=0.7"]
+    changed = load_params(tmp_path / "params.yaml", settings=settings).validation
+    assert changed.black == RuleParams(severity="warning", threshold=0.2)
+    assert changed.jumps == RuleParams(severity="warning", threshold=0.7)
+    assert changed.model_copy(update={"black": ValidateParams().black, "jumps": ValidateParams().jumps}) == (
+        ValidateParams()
+    )
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("validation.blck.severity=off", "did you mean 'black'"),
+        ("validation.black.severty=off", "did you mean 'severity'"),
+        ("validation.black=off", "validation.black"),
+        ("validation.black.threshold=-1", "greater than or equal to 0"),
+    ],
+)
+def test_a_rule_that_does_not_fit_is_named(setting, message):
+    with pytest.raises(BadInput, match=message):
+        load_params(SHIPPED, settings=[setting])
