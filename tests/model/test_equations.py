@@ -33,9 +33,7 @@ def test_eq_2_attention_is_the_sigmoid_of_query_times_keys(pose_query: bool) -> 
     keys = attention.key(features[1, 1][None])[0]  # (d, h, w)
     for channel, source in enumerate((text[1], gripper[0])):
         query = attention.query[channel](source + pose[1] if pose_query else source) + attention.camera[1]
-        score = sum(float(query[d] * keys[d, 2, 3]) for d in range(8)) / math.sqrt(8) + float(
-            attention.bias[channel].detach()
-        )
+        score = sum(float(query[d] * keys[d, 2, 3]) for d in range(8)) / math.sqrt(8) + float(attention.bias[channel])
         assert math.isclose(float(maps[1, 1, channel, 2, 3]), 1 / (1 + math.exp(-float(score))), rel_tol=1e-4)
 
 
