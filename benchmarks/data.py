@@ -128,6 +128,8 @@ def measure(quick: bool) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         EpisodeStore(folder / "store").append(_episodes(episodes, FRAMES, 64), _embodiment())
+        files = sum(path.is_file() for path in (folder / "store").rglob("*"))
+        result["objects_per_million_frames"] = round(files * 1e6 / (episodes * FRAMES))
         for step in ("validate", "pack"):
             seconds, memory = _timed(step, folder)
             result["steps"][step] = {
@@ -159,6 +161,7 @@ def main() -> None:
         print_json(result)
         return
     rows = [(step, ", ".join(f"{k}: {v:,}" for k, v in row.items())) for step, row in result["steps"].items()]
+    rows.append(("objects per million frames", f"{result['objects_per_million_frames']:,}"))
     print_table(f"{result['episodes']:,} episodes, {result['frames']:,} frames, one core", rows)
 
 

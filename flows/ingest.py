@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ from posa_vla.episodes.store import EpisodeStore
 from posa_vla.errors import BadInput
 from posa_vla.files import write_text
 from posa_vla.params import Params, ValidateParams
+from posa_vla.sim.gl import require_gl
 from posa_vla.workspace import Workspace
 
 
@@ -125,7 +127,13 @@ def _reader(source: SourceDataset, dataset: Dataset) -> tuple[SourceReader, Path
     calibration = None
     if dataset.calibration is not None:
         calibration = load_calibration(dataset.calibration, list(embodiment.cameras))
-    kinematics = ForwardKinematics(embodiment, path.parent) if embodiment.kinematics is not None else None
+    kinematics = None
+    if embodiment.kinematics is not None:
+        with suppress(
+            BadInput
+        ):  # kinematics draws nothing; but who draws later in this process needs the choice made now
+            require_gl()
+        kinematics = ForwardKinematics(embodiment, path.parent)
     try:
         reader = SourceReader(
             source, features, embodiment, calibration=calibration, kinematics=kinematics, origin=dataset.origin

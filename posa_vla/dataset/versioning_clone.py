@@ -12,7 +12,7 @@ from pathlib import Path
 import yaml
 
 from posa_vla.console import say
-from posa_vla.dataset.dvc_objects import complete, is_sound, listed, object_path
+from posa_vla.dataset.dvc_objects import OBJECTS, complete, is_sound, listed, object_path
 from posa_vla.dataset.remote_owners import leave_mark
 from posa_vla.errors import BadInput, PosaError
 from posa_vla.files import new_folder, scratch_folder, write_text
@@ -23,10 +23,6 @@ from posa_vla.workspace import Workspace
 NAME = "data-v"
 # How often another run may push first before this one gives up.
 _PUSHES = 20
-
-
-class _Lost(PosaError):
-    """Neither cache nor remote have an object as it was."""
 
 
 def stages_file() -> Path:
@@ -258,7 +254,7 @@ class Clone:
         its object in the cache and its place in a clone are one file, and what damages one damages all.
 
         Raises:
-            PosaError: The remote does not have an object, or has a damaged one.
+            PosaError: The cache lacks something, and the remote is away, does not have it or has it damaged.
         """
         # DVC fetches what is not there, and trusts what is; only with the listing is it known what that must be.
         for _ in range(2):
@@ -270,43 +266,43 @@ class Clone:
                 place.unlink()
             if damaged:
                 say(f"{len(damaged)} damaged objects of the cache are fetched again")
-            self._fetch()
-        if unsound := self._unsound():
-            raise self._lost(unsound)
+            try:
+                self.dvc("fetch", "data/episodes.dvc")
+            except BadInput:
+                raise
+            except PosaError as error:
+                self._require_cached(str(error))
+        self._require_cached("DVC fetched nothing, and says nothing")
         self.dvc("checkout", "data/episodes.dvc")
 
-    def _fetch(self) -> None:
-        """Fetches the episodes; where DVC fails, the remote's own objects tell why.
+    def _require_cached(self, problem: str) -> None:
+        """Stops where the cache lacks something after a fetch; the remote's own objects tell why.
 
-        Raises:
-            PosaError: Naming what the remote does not have as it was, or why it is away.
+        Args:
+            problem: What DVC says; it names objects, not files, and at times nothing.
         """
+        unsound = self._unsound()
+        if not unsound:
+            return
+        location = self._workspace.dvc_remote
+        lost: list[str] = []
         try:
-            self.dvc("fetch", "data/episodes.dvc")
-        except BadInput:
-            raise
-        except PosaError as error:
-            location, reason = self._workspace.dvc_remote, str(error)
-            # An empty folder is where a disk was that is not mounted.
-            if "://" in location or any(Path(location).glob("*")):
-                try:
-                    remote = open_objects(location)
-                    if lost := [name for name in self._unsound() if not is_sound(remote, name)]:
-                        say(reason)
-                        raise self._lost(lost) from error
-                except _Lost:
-                    raise
-                except (PosaError, OSError) as trouble:
-                    reason = str(trouble)
+            remote = open_objects(location)
+            if next(iter(remote.stored(OBJECTS)), None) is None:
+                # A disk that is not mounted is an empty folder, in which DVC makes more.
+                problem = "it holds no object at all, as if it were not mounted or another place"
+            else:
+                lost = [name for name in unsound if not is_sound(remote, name)]
+        except (PosaError, OSError) as trouble:
+            problem = str(trouble)
+        if lost:
             raise PosaError(
-                f"the DVC remote {location} (POSA_DVC_REMOTE) does not hand out what the cache lacks: {reason}; the "
-                "store was not changed: once the remote is there, the same command continues"
-            ) from error
-
-    def _lost(self, names: list[str]) -> PosaError:
-        return _Lost(
-            f"{self._workspace.dvc_remote}/{object_path(names[0])} is missing or damaged, and the cache has no sound "
-            f"copy ({len(names)} such): restore the remote from its backup; nothing was changed here"
+                f"{location}/{object_path(lost[0])} is missing or damaged, and the cache has no sound copy "
+                f"({len(lost)} such): restore the remote from its backup; nothing was changed here"
+            )
+        raise PosaError(
+            f"the DVC remote {location} (POSA_DVC_REMOTE) does not hand out what the cache lacks: {problem}; the store "
+            "was not changed: once the remote is there, the same command continues"
         )
 
     def _episodes(self) -> str:

@@ -22,6 +22,7 @@ from posa_vla.episodes.lerobot_source import open_source
 from posa_vla.episodes.store import EpisodeStore
 from posa_vla.errors import BadInput
 from posa_vla.files import sha256_tree
+from posa_vla.sim.gl import require_gl
 
 
 @pytest.fixture
@@ -227,6 +228,7 @@ def test_joints_and_calibration_give_poses_and_anchors_and_nothing_is_invented(t
     )
     calibration = load_calibration(tmp_path / "calibration.yaml", ["head"])
     folder = make_v21(tmp_path / "dataset")
+    require_gl()  # before MuJoCo is imported: a later test draws
     kinematics = ForwardKinematics(embodiment, tmp_path)
     take_in(store, folder, embodiment=embodiment, calibration=calibration, kinematics=kinematics)
     (episode, *_) = store.episodes()

@@ -131,7 +131,9 @@ def test_a_changed_batch_is_not_made_part_of_a_new_version(workspace):
     path = largest(workspace.store / "batches", "*.mp4")
     flip(path)
     (_, reader), *_ = EpisodeStore(workspace.store).readers()
-    with pytest.raises(BadInput, match=r"is not what it was in data-v2: .* `posa data checkout data-v2`"):
+    with pytest.raises(
+        BadInput, match=r"is not what it was \(compared with data-v2\): .* `posa data checkout data-v2`"
+    ):
         version_data(workspace, data_params(), reader.embodiment)
     checkout(workspace, "data-v2")
     assert version_data(workspace, data_params(), reader.embodiment).name == "data-v2"
