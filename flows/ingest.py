@@ -129,9 +129,8 @@ def _reader(source: SourceDataset, dataset: Dataset) -> tuple[SourceReader, Path
         calibration = load_calibration(dataset.calibration, list(embodiment.cameras))
     kinematics = None
     if embodiment.kinematics is not None:
-        with suppress(
-            BadInput
-        ):  # kinematics draws nothing; but who draws later in this process needs the choice made now
+        # Kinematics draws nothing; but who draws later in this process needs the choice made before MuJoCo is imported.
+        with suppress(BadInput):
             require_gl()
         kinematics = ForwardKinematics(embodiment, path.parent)
     try:
