@@ -140,9 +140,9 @@ class EncoderParams(Closed):
     kind: Literal["scratch", "pretrained"] = "scratch"
     # Local folders or names on a hub, with the commits that are taken there.
     clip: str = "openai/clip-vit-base-patch16"
-    clip_revision: str = "57c216476eefef5ab752ec549e440a49ae4ae5f3"
+    clip_revision: str = "57c216476eefef5ab752ec549e440a49ae4ae5f3"  # pragma: allowlist secret
     dino: str = "facebook/dinov2-base"
-    dino_revision: str = "f9e44c814b77203eaa57a6bdbbd535f21ede1415"
+    dino_revision: str = "f9e44c814b77203eaa57a6bdbbd535f21ede1415"  # pragma: allowlist secret
     # Features that the action head sees: DINOv2's, or CLIP's own (the paper's variant for LIBERO).
     dense: Literal["dinov2", "clip"] = "dinov2"
     # What of pretrained encoders is trained: nothing, low-rank updates of the attention (LoRA), or all.

@@ -147,7 +147,6 @@ def _bars(axis: Any, rows: Sequence[Mapping[str, Any]], name: str, factor: float
         colour = "tab:orange" if row["reference"] else "tab:blue"
         axis.barh(place, value, xerr=reach, color=colour, height=0.6, capsize=3, ecolor="0.25")
     axis.set_yticks(range(len(rows)), labels, fontsize=8)
-    axis.invert_yaxis()
     axis.set_title(title, fontsize=10)
     axis.spines[["top", "right"]].set_visible(False)
     axis.grid(axis="x", alpha=0.3)
@@ -169,6 +168,7 @@ def plot(summary: Mapping[str, Any], path: Path) -> None:
     left, right = figure.subplots(1, 2, sharey=True)
     _bars(left, rows, "success", 100, "success on unseen scenes (%)")
     left.set_xlim(0, 100)
+    left.invert_yaxis()  # shared by both: the first row above
     _bars(right, rows, "steps", 1, "steps to success (solved scenes)")
     file = io.BytesIO()
     figure.savefig(file, format="png", dpi=130)
