@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -154,25 +155,31 @@ def test_the_address_of_a_jobs_api_is_asked_for() -> None:
         pass
 
 
-def test_the_local_cluster_listens_on_loopback_alone(cluster: RayCluster) -> None:
+def listeners(owner: str) -> list[str]:
+    """Addresses on which the processes of a cluster listen, as the kernel writes them."""
     sockets = {}
     for table in ("/proc/net/tcp", "/proc/net/tcp6"):
         for line in Path(table).read_text().splitlines()[1:]:
             fields = line.split()
             if fields[3] == "0A":
                 sockets[fields[9]] = fields[1].partition(":")[0]
-    loopback = {"0100007F", "0000000000000000FFFF00000100007F", "0" * 24 + "01000000"}
-    found = 0
+    found = []
     for process in Path("/proc").glob("[0-9]*"):
         try:
-            if b"posa-ray-" + str(os.getpid()).encode() not in (process / "cmdline").read_bytes():
+            if owner.encode() not in (process / "cmdline").read_bytes():
                 continue
             links = [os.readlink(handle) for handle in (process / "fd").iterdir()]
         except OSError:
             continue
-        for link in links:
-            inode = link.removeprefix("socket:[").removesuffix("]")
-            if inode in sockets:
-                found += 1
-                assert sockets[inode] in loopback, f"{process} listens on {sockets[inode]}"
-    assert found >= 5
+        inodes = [link.removeprefix("socket:[").removesuffix("]") for link in links]
+        found += [sockets[inode] for inode in inodes if inode in sockets]
+    return found
+
+
+def test_the_local_cluster_listens_on_loopback_alone(cluster: RayCluster) -> None:
+    loopback = {"0100007F", "0000000000000000FFFF00000100007F", "0" * 24 + "01000000"}
+    deadline = time.monotonic() + 60  # its agents come up one after the other
+    while len(found := listeners(f"posa-ray-{os.getpid()}")) < 5:
+        assert time.monotonic() < deadline, f"only {found}"
+        time.sleep(0.2)
+    assert set(found) <= loopback
