@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -157,7 +156,7 @@ def compare(ablation: Ablation, *, full: bool) -> dict[str, Any]:
     """Trains and runs everything that the plan asks for, and reports after each training what is there by then."""
     plan, params = ablation.plan, ablation.params
     start, planned = time.monotonic(), cells(plan, params, full=full)
-    results = Results(plan, params, planned, full)
+    results, done = Results(plan, params, planned, full), dict[str, Any]()
     for number, cell in enumerate(planned, 1):
         say(f"training {number} of {len(planned)}: {cell.name}")
         trained = _trained(ablation, cell)
@@ -168,8 +167,7 @@ def compare(ablation: Ablation, *, full: bool) -> dict[str, Any]:
             rows = _rolled_out(ablation, cell, trained["bundle"], condition, scenes)
             results.add(cell, condition, rows, trained["bundle"], trained["training_seconds"])
             say(f"{cell.name}, {condition}: {sum(row.success for row in rows)} of {len(rows)} scenes")
-        write_report(results, ablation.folder)
-    done = write_report(results, ablation.folder)
+        done = write_report(results, ablation.folder)
     return {**done, "run_id": _log(ablation, done, full), "seconds": timed(start)}
 
 
@@ -228,4 +226,4 @@ def ablate(
     create_markdown_artifact(Path(result["table"]).read_text(), key="ablation")
     picture = base64.b64encode(Path(result["plot"]).read_bytes()).decode()
     create_image_artifact(f"data:image/png;base64,{picture}", key="ablation-plot", description="Success and steps")
-    return dict(json.loads(json.dumps(result)))
+    return result

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from flows.bundles import bundle_at_hand
 from flows.retraining import PARAMS_ARTIFACT
 from posa_vla.episodes.store import EpisodeStore
 from posa_vla.errors import BadInput
@@ -12,7 +13,6 @@ from posa_vla.evaluation.explain import explain_episode
 from posa_vla.evaluation.report import sheet, video
 from posa_vla.files import write_bytes
 from posa_vla.model.posa_policy import load_policy
-from posa_vla.object_trees import get_tree
 from posa_vla.params import Params
 from posa_vla.release.bundle import MANIFEST, verify_bundle
 from posa_vla.workspace import Workspace
@@ -50,10 +50,7 @@ def explain_episode_of(
 
         registered = registered_version(workspace.mlflow_uri, params.target, model_version, PARAMS_ARTIFACT)
         run_id, digest = registered.run_id, registered.bundle
-        folder = workspace.bundles / digest
-        if not folder.is_dir():
-            folder = get_tree(workspace.storage, f"bundles/{digest}", workspace.cache)
-        verify_bundle(folder, digest)
+        folder = bundle_at_hand(workspace, digest)
     elif policy is not None:
         folder, digest = policy, policy.resolve().name
         if (policy / MANIFEST).is_file():

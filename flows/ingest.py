@@ -31,8 +31,9 @@ from posa_vla.episodes.source_episode import SourceReader
 from posa_vla.episodes.store import EpisodeStore
 from posa_vla.errors import BadInput
 from posa_vla.files import write_text
-from posa_vla.params import Params, ValidateParams
+from posa_vla.params import Params
 from posa_vla.sim.gl import require_gl
+from posa_vla.validation_params import ValidateParams
 from posa_vla.workspace import Workspace
 
 

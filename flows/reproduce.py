@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from flows.bundles import bundle_at_hand
 from flows.code_state import ROOT, code_state
 from flows.retraining import PARAMS_ARTIFACT
 from posa_vla.console import say
@@ -125,11 +126,7 @@ def _compare(workspace: Workspace, bundle: str, policy: Path) -> dict[str, Any]:
     import torch
     from safetensors.torch import load_file
 
-    from posa_vla.object_trees import get_tree
-
-    original = workspace.bundles / bundle
-    if not original.is_dir():
-        original = get_tree(workspace.storage, f"bundles/{bundle}", workspace.cache)
+    original = bundle_at_hand(workspace, bundle)
     first, second = (load_file(folder / "model.safetensors") for folder in (original, policy))
     if first.keys() != second.keys() or any(first[n].shape != second[n].shape for n in first):
         raise PosaError("the new model has other weights by name or shape: other code, or other parameters")

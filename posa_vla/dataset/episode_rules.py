@@ -13,7 +13,7 @@ from posa_vla.dataset.split import EVALUATION_SEEDS
 from posa_vla.episodes.embodiment import Channel, Embodiment
 from posa_vla.episodes.episode import Episode
 from posa_vla.geometry import project
-from posa_vla.params import ValidateParams
+from posa_vla.validation_params import ValidateParams
 
 # A step of a channel counts as a jump only if it is this many times the usual one, too.
 _UNUSUAL = 20

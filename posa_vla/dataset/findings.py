@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from posa_vla.params import RuleParams, ValidateParams
+from posa_vla.validation_params import RuleParams, ValidateParams
 
 Severity = Literal["severe", "warning", "info"]
 

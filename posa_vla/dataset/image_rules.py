@@ -13,7 +13,7 @@ from posa_vla.episodes.embodiment import Embodiment
 from posa_vla.episodes.episode import CameraTrack, Episode
 from posa_vla.episodes.images import Images
 from posa_vla.geometry import project
-from posa_vla.params import ValidateParams
+from posa_vla.validation_params import ValidateParams
 
 # Pictures are looked at through a grid of about this many pixels a side.
 _GRID = 48

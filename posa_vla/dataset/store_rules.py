@@ -12,7 +12,7 @@ from scipy.spatial import cKDTree
 from posa_vla.dataset.split import split_position
 from posa_vla.episodes.episode import Episode
 from posa_vla.files import sha256_json
-from posa_vla.params import ValidateParams
+from posa_vla.validation_params import ValidateParams
 
 # Points of a trajectory that are compared.
 _POINTS = 8

@@ -26,7 +26,7 @@ from posa_vla.episodes.remarks import read_remarks
 from posa_vla.episodes.store import EpisodeStore
 from posa_vla.errors import BadInput, PosaError
 from posa_vla.files import read_json, sha256_json, write_json
-from posa_vla.params import ValidateParams
+from posa_vla.validation_params import ValidateParams
 
 SCHEMA_VERSION = 3
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.resources
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,15 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
+from posa_vla.evaluation.rollout import scene_seeds
 from posa_vla.evidence.evidence import EpisodeRow
 from posa_vla.evidence.intervals import clopper_pearson
 from posa_vla.evidence.paired import difference_interval, mean_interval, ratio_interval
 from posa_vla.files import sha256_json
 from posa_vla.params import Params, overlaid
 from posa_vla.schema import Closed, parse, read_yaml
-
-# Evaluation's half of the scene seeds; collection stays below (see evaluation/rollout.py).
-_FIRST_SEED, _SEEDS = 2**31, 2**31
 
 
 class TuningPlan(Closed):
@@ -136,13 +133,7 @@ def condition_params(plan: AblationPlan, params: Params, condition: str, episode
 
 def plan_scenes(plan: AblationPlan, purpose: str, count: int) -> list[int]:
     """Scene seeds that follow from the plan's name and a purpose alone: a condition, or the tuning."""
-    seeds: dict[int, None] = {}
-    draw = 0
-    while len(seeds) < count:
-        number = hashlib.sha256(f"{plan.name}:{purpose}:{draw}".encode()).digest()
-        seeds[_FIRST_SEED + int.from_bytes(number[:8], "big") % _SEEDS] = None
-        draw += 1
-    return list(seeds)
+    return scene_seeds(f"{plan.name}:{purpose}", count)
 
 
 # Rows of one group of trainings that differ in their seed alone: seed -> rows in the order of the scenes.

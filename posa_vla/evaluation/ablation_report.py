@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from posa_vla.evaluation.ablation import AblationPlan, Cell, compare_groups, conditions_of, group_figures
+from posa_vla.evaluation.ablation import AblationPlan, Cell, cells, compare_groups, conditions_of, group_figures
 from posa_vla.evidence.evidence import EpisodeRow
 from posa_vla.files import write_bytes, write_json, write_text
 from posa_vla.params import Params
@@ -51,8 +51,6 @@ class Results:
 
     def not_run(self) -> list[str]:
         """What the plan's full run has besides, in words."""
-        from posa_vla.evaluation.ablation import cells
-
         missing = []
         for cell in cells(self.plan, self.params, full=True):
             for condition in conditions_of(self.plan, cell, self.params, full=True):
@@ -116,9 +114,9 @@ def table(summary: Mapping[str, Any]) -> str:
         "|---|---|---|---|---|---|---|---|",
     ]
     for row in summary["variants"]:
-        cells = [row["variant"], row["demonstrations"], row["condition"], len(row["by_seed"])]
-        cells += [_percent(row["success"]), _text(row["steps"]), _text(row["path_over_expert"])]
-        lines.append(f"| {' | '.join(map(str, [*cells, _text(row['jerk'], 1000)]))} |")
+        line = [row["variant"], row["demonstrations"], row["condition"], len(row["by_seed"])]
+        line += [_percent(row["success"]), _text(row["steps"]), _text(row["path_over_expert"])]
+        lines.append(f"| {' | '.join(map(str, [*line, _text(row['jerk'], 1000)]))} |")
     lines += [
         "",
         f"`{plan['reference']}` minus the others, on the same scenes:",
@@ -128,8 +126,8 @@ def table(summary: Mapping[str, Any]) -> str:
     ]
     for row in summary["comparisons"]:
         ratio = {name: None if value is None else value - 1 for name, value in row["steps_ratio"].items()}
-        cells = [row["variant"], row["demonstrations"], row["condition"], _percent(row["success_difference"], True)]
-        lines.append(f"| {' | '.join(map(str, [*cells, _percent(ratio, True), row['both_solved']]))} |")
+        line = [row["variant"], row["demonstrations"], row["condition"], _percent(row["success_difference"], True)]
+        lines.append(f"| {' | '.join(map(str, [*line, _percent(ratio, True), row['both_solved']]))} |")
     if summary["not_run"]:
         lines += ["", f"Not run, of the full plan: {len(summary['not_run'])} (`results.json` lists them)."]
     return "\n".join(lines) + "\n"

@@ -64,7 +64,7 @@ def scene_seeds(digest: str, count: int) -> list[int]:
     Seed i is drawn from SHA-256 of `digest:i`, in [2^31, 2^32); collection stays below 2^31.
 
     Args:
-        digest: Bundle digest of the candidate.
+        digest: Bundle digest of the candidate, or another text that fixes the scenes.
         count: Number of distinct seeds.
     """
     seeds: dict[int, None] = {}

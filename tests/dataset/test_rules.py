@@ -18,7 +18,7 @@ from posa_vla.episodes.episode import Episode
 from posa_vla.episodes.store import EpisodeStore
 from posa_vla.errors import BadInput
 from posa_vla.files import sha256_json, write_json
-from posa_vla.params import RuleParams, ValidateParams
+from posa_vla.validation_params import RuleParams, ValidateParams
 
 EMBODIMENT = make_embodiment()
 

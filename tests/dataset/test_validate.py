@@ -17,8 +17,9 @@ from posa_vla.episodes.episode import Episode
 from posa_vla.episodes.store import EpisodeStore
 from posa_vla.errors import BadInput
 from posa_vla.files import read_json, write_json
-from posa_vla.params import PrepareParams, ValidateParams
+from posa_vla.params import PrepareParams
 from posa_vla.schema import parse
+from posa_vla.validation_params import ValidateParams
 
 EMBODIMENT = make_embodiment()
 ALL = PrepareParams(validation_fraction=0)
