@@ -131,7 +131,7 @@ class TrainParams(Closed):
     anchor_only_steps: int = Field(default=150, ge=0)
     # Samples of one optimiser step over all workers.
     batch: int = Field(default=64, gt=0)
-    learning_rate: float = Field(default=1e-3, gt=0)
+    learning_rate: float = Field(default=2e-3, gt=0)
     warmup_steps: int = Field(default=100, ge=0)
     weight_decay: float = Field(default=1e-6, ge=0)
     ema: float = Field(default=0.995, ge=0, lt=1)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from data_workspaces import copy_of, data_params, two_versions
+from data_workspaces import copy_of, data_params
 
 from posa_vla.dataset.verify import require_sound, verify
 from posa_vla.dataset.versioning import version_data
@@ -20,14 +20,9 @@ from posa_vla.workspace import Workspace
 pytestmark = [pytest.mark.fault, pytest.mark.slow]
 
 
-@pytest.fixture(scope="module")
-def original(tmp_path_factory) -> Workspace:
-    return two_versions(tmp_path_factory.mktemp("damage"))
-
-
 @pytest.fixture
-def workspace(original, tmp_path) -> Workspace:
-    return copy_of(original, tmp_path)
+def workspace(two_versions_made, tmp_path) -> Workspace:
+    return copy_of(two_versions_made, tmp_path)
 
 
 def largest(folder: Path, pattern: str = "*") -> Path:

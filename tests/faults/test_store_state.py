@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from data_workspaces import copy_of, data_params, two_versions
+from data_workspaces import copy_of, data_params
 from lerobot_datasets import make_v21
 
 from flows.data import version_store
@@ -25,14 +25,9 @@ from posa_vla.workspace import Workspace
 pytestmark = pytest.mark.fault
 
 
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
-    return two_versions(tmp_path_factory.mktemp("versions"))
-
-
 @pytest.fixture
-def workspace(made: Workspace, tmp_path: Path) -> Workspace:
-    return copy_of(made, tmp_path)
+def workspace(two_versions_made: Workspace, tmp_path: Path) -> Workspace:
+    return copy_of(two_versions_made, tmp_path)
 
 
 def batch_of(workspace: Workspace, name: str, other: str) -> Path:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import boto3
 import pytest
-from data_workspaces import copy_of, two_versions
+from data_workspaces import copy_of
 from s3_server import s3_server
 
 from flows.retention import clean_up
@@ -33,15 +33,10 @@ from posa_vla.workspace import Workspace
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture(scope="module")
-def original(tmp_path_factory) -> Workspace:
-    return two_versions(tmp_path_factory.mktemp("retention"))
-
-
 @pytest.fixture
-def workspace(original, tmp_path, monkeypatch) -> Workspace:
+def workspace(two_versions_made, tmp_path, monkeypatch) -> Workspace:
     """Two versions, and what killed runs leave; all of it is old."""
-    made = copy_of(original, tmp_path)
+    made = copy_of(two_versions_made, tmp_path)
     claim(made)  # a copy is not the repository that the remote knows
     for place in (made.dvc_cache, Path(made.dvc_remote)):
         write_bytes(place / "files/md5/ab/cdef", b"of a run that was killed")
