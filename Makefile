@@ -12,10 +12,10 @@ demo: setup ## the whole loop: demonstrations to a verified policy on a simulate
 	@.venv/bin/posa retrain --preset $(PRESET)
 
 test: setup ## the tests, one run of the whole loop among them
-	@.venv/bin/python -m pytest -m "not long"
+	@.venv/bin/python -m pytest -m "not long" -n 2 --dist loadfile
 
 test-long: setup ## what make test leaves out: more of the same faults
-	@.venv/bin/python -m pytest -m long
+	@.venv/bin/python -m pytest -m long -n 2 --dist loadfile
 
 lint: setup ## style, types (Python 3.11 and 3.12), layers, secrets
 	@infra/lint.sh

@@ -86,6 +86,8 @@ def _prepare(folder: Path, size: int, episodes: int) -> None:
                 for image in episode.cameras[role].images:
                     container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
             container.mux(stream.encode())
+    # SVT-AV1 gave root's thread real-time priority; what is measured next shall have none.
+    os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
 
 
 def _packed(folder: Path, augmented: bool, seconds: float) -> float:

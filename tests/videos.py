@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import av
@@ -16,10 +19,20 @@ def moving_picture(frames: int, seed: int = 0, height: int = 32, width: int = 48
     return np.stack([np.roll(pattern, frame, axis=1) for frame in range(frames)])
 
 
+@contextmanager
+def usual_priority() -> Iterator[None]:
+    """Sets the scheduling back: SVT-AV1 gives a thread of root real-time priority, and all that it starts inherits it."""
+    policy, parameters = os.sched_getscheduler(0), os.sched_getparam(0)
+    try:
+        yield
+    finally:
+        os.sched_setscheduler(0, policy, parameters)
+
+
 def write_video(path: Path, images: NDArray[np.uint8], fps: int = 10, codec: str = "libx264", **options: str) -> None:
     """Encodes images, with B-frames and groups of pictures of 12 frames by default (H.264)."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with av.open(str(path), "w") as container:
+    with usual_priority(), av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=fps)
         stream.height, stream.width, stream.pix_fmt = images.shape[1], images.shape[2], "yuv420p"
         stream.options = {"bf": "2", "g": "12", "crf": "10", **options} if codec == "libx264" else options

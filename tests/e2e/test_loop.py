@@ -1,4 +1,4 @@
-"""The whole loop at the tiny preset, as a person runs it: once, again, killed, and with a candidate that is refused."""
+"""The whole loop at the tiny preset, as a person runs it: killed, continued, again, and with a candidate to refuse."""
 
 from __future__ import annotations
 
@@ -8,31 +8,16 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from posa_command import ROOT, command, environment, posa, wait_for
 
-ROOT = Path(__file__).parents[2]
 STEPS = ["collect", "version", "train", "bundle", "evaluate", "decide", "register", "release", "robot"]
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
-
-
-def environment(home: Path) -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": str(ROOT), "POSA_HOME": str(home), "OMP_NUM_THREADS": "1"}
-
-
-def command(*arguments: str) -> list[str]:
-    return [sys.executable, "-m", "posa_vla.cli.main", *arguments]
-
-
-def posa(home: Path, *arguments: str) -> tuple[int, Any, str]:
-    done = subprocess.run(
-        command(*arguments, "--json"), env=environment(home), cwd=home.parent, capture_output=True, text=True
-    )
-    return done.returncode, json.loads(done.stdout), done.stderr
 
 
 def model_versions(home: Path) -> dict[str, str]:
@@ -50,21 +35,67 @@ def model_versions(home: Path) -> dict[str, str]:
     return versions
 
 
+# Long enough to be killed in its middle.
+TINY = ["--preset", "tiny", "--set", "train.steps=60"]
+
+
+def metrics(home: Path) -> list[Path]:
+    """What training has reported, in the order of its steps; a training that begins anew writes the first one again."""
+    return sorted((home / "training").glob("*/metrics/[0-9]*.json"))
+
+
+def recorded_checkpoint(home: Path) -> bool:
+    """Whether Ray Train knows of a checkpoint: rows of metrics are written before it."""
+    return any('"checkpoint_dir_name"' in f.read_text() for f in home.rglob("checkpoint_manager_snapshot.json"))
+
+
+def began(home: Path) -> int:
+    """When training reported for the first time, nanoseconds."""
+    return metrics(home)[0].stat().st_mtime_ns
+
+
+def kill_when(reached: Callable[[], bool], home: Path) -> None:
+    """Starts a retraining, and kills it and all that it started as soon as it has come so far."""
+    with (home.parent / "log").open("ab") as out:
+        process = subprocess.Popen(
+            command("retrain", *TINY),
+            env=environment(home),
+            cwd=home.parent,
+            stdout=out,
+            stderr=out,
+            start_new_session=True,
+        )
+    try:
+        wait_for(reached, process)
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
-    """A workspace whose retraining is done, and what the command printed."""
+    """A workspace whose retraining was killed in training and has ended since, and what the last command printed.
+
+    One that is not killed runs in test_servers.py.
+    """
     folder = tmp_path_factory.mktemp("loop")
     shutil.copy(ROOT / "params.yaml", folder)
     home = folder / "home"
-    code, summary, errors = posa(home, "retrain", "--preset", "tiny")
+    kill_when(lambda: recorded_checkpoint(home), home)
+    (folder / "began").write_text(str(began(home)))
+    code, summary, errors = posa(home, "retrain", *TINY)
     assert code == 0, errors
     return home, summary
 
 
-def test_the_loop_ends_on_the_robot(finished: tuple[Path, dict[str, Any]]) -> None:
+@pytest.mark.fault
+def test_a_killed_loop_continues_and_ends_on_the_robot(finished: tuple[Path, dict[str, Any]]) -> None:
     home, summary = finished
     assert [step["name"] for step in summary["steps"]] == STEPS
-    assert {step["status"] for step in summary["steps"]} == {"done"}
+    assert [step["name"] for step in summary["steps"] if step["status"] == "reused"] == ["collect", "version"]
+    assert metrics(home)[-1].name == "000000060.json"
+    first = (home.parent / "began").read_text()
+    assert str(began(home)) == first, "training began anew instead of at its last checkpoint"
     assert summary["decision"]["verdict"] == "promote", summary["decision"]
     assert summary["release"] == 1
     assert summary["robot"]["release"] == 1
@@ -76,7 +107,7 @@ def test_the_loop_ends_on_the_robot(finished: tuple[Path, dict[str, Any]]) -> No
 
 def test_the_same_command_again_reuses_every_step(finished: tuple[Path, dict[str, Any]]) -> None:
     home, first = finished
-    code, again, errors = posa(home, "retrain", "--preset", "tiny")
+    code, again, errors = posa(home, "retrain", *TINY)
     assert code == 0, errors
     assert "Error logging to API" not in errors  # Prefect would wait for the server that has ended
     assert {step["status"] for step in again["steps"]} == {"reused"}
@@ -88,7 +119,7 @@ def test_the_same_command_again_reuses_every_step(finished: tuple[Path, dict[str
 def test_the_gate_refuses_the_untrained_candidate(finished: tuple[Path, dict[str, Any]]) -> None:
     home, first = finished
     gate = ["--set", "targets.sim-pick.gate.success_floor=0.25"]
-    code, result, errors = posa(home, "demo", "reject", "--preset", "tiny", *gate)
+    code, result, errors = posa(home, "demo", "reject", *TINY, *gate)
     assert code == 0, errors
     assert result["decision"]["verdict"] == "reject"
     assert result["robot"]["release"] == first["release"]
@@ -135,11 +166,11 @@ def test_the_robot_runs_without_any_platform_package_and_says_what_it_holds(
 def test_promoting_what_was_promoted_changes_nothing(finished: tuple[Path, dict[str, Any]]) -> None:
     home, first = finished
     log = (home / "promotions" / "sim-pick" / "log.jsonl").read_bytes()
-    code, result, errors = posa(home, "promote", "--preset", "tiny")
+    code, result, errors = posa(home, "promote", *TINY)
     assert code == 0, errors
     assert (result["release"], result["model_version"]) == (first["release"], first["model_version"])
     assert (home / "promotions" / "sim-pick" / "log.jsonl").read_bytes() == log
-    code, result, _ = posa(home, "promote", "--preset", "tiny", "--set", "targets.sim-pick.gate.min_episodes=20")
+    code, result, _ = posa(home, "promote", *TINY, "--set", "targets.sim-pick.gate.min_episodes=20")
     assert code == 3
     assert result["decision"]["verdict"] == "no decision"
 
@@ -149,7 +180,7 @@ def test_a_policy_is_evaluated_alone(finished: tuple[Path, dict[str, Any]]) -> N
     entry = json.loads((home / "promotions" / "sim-pick" / "log.jsonl").read_text().splitlines()[0])
     bundle = home / "bundles" / entry["bundle"]
     code, result, errors = posa(
-        home, "evaluate", "sim", "--preset", "tiny", "--local", "--policy", str(bundle), "--out", str(home / "alone")
+        home, "evaluate", "sim", *TINY, "--local", "--policy", str(bundle), "--out", str(home / "alone")
     )
     assert code == 0, errors
     assert result["bundle"] == bundle.name
@@ -165,7 +196,7 @@ def test_what_a_model_was_made_of_comes_back(finished: tuple[Path, dict[str, Any
     code, result, errors = posa(home, "reproduce", first["model_version"], "--out", str(out), "--fetch-only")
     assert code == 0, errors
     assert (Path(result["data"]).name, result["data_version"]) == (first["data_version"], "data-v1")
-    assert yaml.safe_load((out / "params.yaml").read_text())["train"]["steps"] == 30
+    assert yaml.safe_load((out / "params.yaml").read_text())["train"]["steps"] == 60
     # What was found of the data stands with the run that used them.
     run = model_versions(home)[str(first["model_version"])]
     assert len(list(home.glob(f"mlflow/artifacts/*/{run}/artifacts/data/report.html"))) == 1
@@ -182,71 +213,19 @@ def test_a_registered_model_is_made_again_bit_for_bit(finished: tuple[Path, dict
     assert result["identical"] is True
 
 
-# Long enough to be killed in its middle.
-LONGER = ["retrain", "--preset", "tiny", "--set", "train.steps=60"]
-
-
-def metrics(home: Path) -> list[Path]:
-    """What training has reported, in the order of its steps; a training that begins anew writes the first one again."""
-    return sorted((home / "training").glob("*/metrics/[0-9]*.json"))
-
-
-def recorded_checkpoint(home: Path) -> bool:
-    """Whether Ray Train knows of a checkpoint: rows of metrics are written before it."""
-    return any('"checkpoint_dir_name"' in f.read_text() for f in home.rglob("checkpoint_manager_snapshot.json"))
-
-
-def wait_for(condition: Any, process: subprocess.Popen[bytes], seconds: float = 240) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert process.poll() is None, "the retraining ended before it was killed"
-        assert time.monotonic() < deadline, "the step to kill was not reached"
-        time.sleep(0.05)
-
-
-@pytest.fixture(params=[1, pytest.param(2, marks=pytest.mark.long)])
-def killed(tmp_path: Path, request: pytest.FixtureRequest) -> tuple[Path, list[str]]:
-    """A workspace whose retraining is killed in the middle of training, and once more when evaluation begins.
-
-    With it the names of the steps that were finished by then.
-    """
+@pytest.mark.fault
+@pytest.mark.long
+def test_a_retraining_that_is_killed_twice_does_nothing_twice(tmp_path: Path) -> None:
     shutil.copy(ROOT / "params.yaml", tmp_path)
     home = tmp_path / "home"
-    log = tmp_path / "log"
-    moments = [
-        lambda: recorded_checkpoint(home),
-        lambda: any((home / "ledger" / "bundle").glob("*.json")),
-    ]
-    for reached in moments[: request.param]:
-        with log.open("ab") as out:
-            process = subprocess.Popen(
-                command(*LONGER),
-                env=environment(home),
-                cwd=tmp_path,
-                stdout=out,
-                stderr=out,
-                start_new_session=True,
-            )
-        try:
-            wait_for(reached, process)
-        finally:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-        if not (first := home / "first-report").exists():
-            first.write_text(str(metrics(home)[0].stat().st_mtime_ns))
-    return home, [["collect", "version"], ["collect", "version", "train", "bundle"]][request.param - 1]
-
-
-@pytest.mark.fault
-def test_a_killed_retraining_continues_and_does_nothing_twice(killed: tuple[Path, list[str]]) -> None:
-    home, finished_steps = killed
-    code, summary, errors = posa(home, *LONGER)
+    kill_when(lambda: recorded_checkpoint(home), home)
+    first = began(home)
+    kill_when(lambda: any((home / "ledger" / "bundle").glob("*.json")), home)
+    code, summary, errors = posa(home, "retrain", *TINY)
     assert code == 0, errors
     statuses = {step["name"]: step["status"] for step in summary["steps"]}
-    assert [name for name in STEPS if statuses[name] == "reused"] == finished_steps
+    assert [name for name in STEPS if statuses[name] == "reused"] == ["collect", "version", "train", "bundle"]
     assert len(model_versions(home)) == 1
     assert summary["release"] == 1
-    reports = metrics(home)
-    assert reports[-1].name == "000000060.json"
-    first = (home / "first-report").read_text()
-    assert str(reports[0].stat().st_mtime_ns) == first, "training began anew instead of at its last checkpoint"
+    assert metrics(home)[-1].name == "000000060.json"
+    assert began(home) == first, "training began anew instead of at its last checkpoint"

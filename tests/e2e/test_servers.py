@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from base64 import b64encode
 from collections.abc import Callable, Iterator
@@ -89,8 +90,16 @@ class Servers:
             {"Authorization": f"Basic {b64encode(AUTH.encode()).decode()}", "Content-Type": "application/json"},
             method=method,
         )
-        with urllib.request.urlopen(request, timeout=10) as answer:
-            return json.loads(answer.read() or b"null")
+        deadline = time.monotonic() + 30
+        while True:
+            try:
+                with urllib.request.urlopen(request, timeout=10) as answer:
+                    return json.loads(answer.read() or b"null")
+            except urllib.error.HTTPError as error:
+                # Prefect's answer while somebody else writes into its SQLite file: its own client asks again, too.
+                if error.code != 503 or time.monotonic() > deadline:
+                    raise
+            time.sleep(0.2)
 
     def run(self, deployment: str, seconds: float, **parameters: object) -> str:
         """Starts a deployment as its form does, waits for the end, and returns the run's id."""
