@@ -21,7 +21,7 @@ def moving_picture(frames: int, seed: int = 0, height: int = 32, width: int = 48
 
 @contextmanager
 def usual_priority() -> Iterator[None]:
-    """Sets the scheduling back: SVT-AV1 gives a thread of root real-time priority, and all that it starts inherits it."""
+    """Sets the scheduling back: SVT-AV1 gives a thread of root real-time priority, which its children inherit."""
     policy, parameters = os.sched_getscheduler(0), os.sched_getparam(0)
     try:
         yield

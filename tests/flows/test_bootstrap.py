@@ -89,10 +89,11 @@ def test_a_bucket_that_may_not_be_made_is_bad_input(s3: Any) -> None:
 
 def test_an_s3_that_is_away_is_named_with_its_setting(s3: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     away = f"http://127.0.0.1:{free_port()}"
-    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", away)
-    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
-    with pytest.raises(PosaError, match=f"AWS_ENDPOINT_URL_S3.*'posa-data'.*{away}"):
-        ensure_bucket("posa-data")
+    with monkeypatch.context() as patch:  # undone before the server's own variables are
+        patch.setenv("AWS_ENDPOINT_URL_S3", away)
+        patch.setenv("AWS_MAX_ATTEMPTS", "1")
+        with pytest.raises(PosaError, match=f"AWS_ENDPOINT_URL_S3.*'posa-data'.*{away}"):
+            ensure_bucket("posa-data")
 
 
 def test_each_target_gets_the_trust_of_its_robots_once(tmp_path: Path, target_names: list[str]) -> None:
