@@ -123,9 +123,10 @@ def _expert(ablation: Ablation, condition: str, scenes: list[int]) -> dict[int, 
     params = condition_params(ablation.plan, ablation.params, condition)
     inputs = {
         "embodiment": ablation.host.embodiment_key(),
+        "task": ablation.host.target.task,
         "evaluate": params.evaluate.model_dump(mode="json"),
         "scenes": scenes,
-        "code": code_digest("posa_vla.sim", "posa_vla.geometry", "posa_vla.evaluation.expert"),
+        "code": code_digest(*EVALUATION_CODE),
     }
 
     def work(key: str) -> dict[str, Any]:

@@ -13,7 +13,10 @@ from posa_vla.release.bundle import Bundle
 from posa_vla.workspace import Workspace, code_digest
 
 # The code that decides how an episode goes, given the policy's files.
-EVALUATION_CODE = ("posa_vla.evaluation", "posa_vla.sim", "posa_vla.geometry", "posa_vla.model", "posa_vla.evidence")
+EVALUATION_CODE = (
+    *("posa_vla.evaluation", "posa_vla.sim", "posa_vla.geometry"),
+    *("posa_vla.model", "posa_vla.policy", "posa_vla.evidence"),
+)
 
 
 def evidence_path(workspace: Workspace, digest: str) -> Path:

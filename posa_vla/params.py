@@ -56,7 +56,7 @@ class PrepareParams(Closed):
     image_size: int = Field(default=64, ge=16, le=512)
     # Share of episodes held out for the validation loss, by scene.
     validation_fraction: float = Field(default=0.05, ge=0, lt=1)
-    # Anchor label widths as a fraction of the image's shorter side (PosA-VLA Eq. 3).
+    # Anchor label widths as a fraction of the side of the square image that the model sees (PosA-VLA Eq. 3).
     sigma_task: float = Field(default=0.1, gt=0)
     sigma_end: float = Field(default=1 / 15, gt=0)
 
@@ -117,9 +117,13 @@ class ModelParams(Closed):
         return value
 
     @model_validator(mode="after")
-    def _heads_divide(self) -> ModelParams:
+    def _widths_divide(self) -> ModelParams:
         if self.flow_width % self.flow_heads:
             raise ValueError(f"flow_width {self.flow_width} must be a multiple of flow_heads {self.flow_heads}")
+        if self.flow_width % 2:
+            raise ValueError(f"flow_width {self.flow_width} must be even: half of it are sines of the flow time")
+        if self.encoders.kind == "scratch" and self.width % 8:
+            raise ValueError(f"width {self.width} must be a multiple of 8, the groups that are normalised together")
         return self
 
 

@@ -33,6 +33,30 @@ def test_half_a_rule_changes_that_half(tmp_path, spelt_out):
     )
 
 
+def test_the_paper_s_recipe_is_the_paper_s():
+    params = load_params(SHIPPED, "paper")
+    train, model, prepare = params.train, params.model, params.prepare
+    assert (train.batch, train.steps, train.anchor_only_steps, train.warmup_steps) == (16, 200_000, 20_000, 2000)
+    assert (train.learning_rate, train.weight_decay) == (3e-4, 1e-6)
+    assert (train.anchor_alpha, train.anchor_weight) == (0.5, 1.0)
+    assert (model.horizon, model.flow_steps, model.solver, model.channels) == (30, 10, "euler", "both")
+    assert (model.encoders.kind, model.encoders.tuning, model.encoders.dense) == ("pretrained", "frozen", "dinov2")
+    assert (prepare.sigma_task, prepare.sigma_end, prepare.image_size) == (1 / 10, 1 / 15, 224)
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("model.width=20", "multiple of 8"),
+        ("model.flow_heads=1,model.flow_width=17", "must be even"),
+        ("model.flow_width=130", "multiple of flow_heads"),
+    ],
+)
+def test_widths_that_no_network_has_are_named(setting, message):
+    with pytest.raises(BadInput, match=message):
+        load_params(SHIPPED, settings=setting.split(","))
+
+
 @pytest.mark.parametrize(
     ("setting", "message"),
     [

@@ -29,7 +29,7 @@ def export(
 
     with tempfile.TemporaryDirectory() as scratch:
         bundle = read_policy(policy, Path(scratch))
-        card = export_policy(load_policy(bundle.folder, bundle.digest), bundle.folder, out, batch)
+        card = export_policy(load_policy(bundle.folder, bundle.digest), policy, out, batch)
     if as_json:
         print_json({"program": str(out), **card.model_dump(mode="json")})
         return

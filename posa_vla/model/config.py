@@ -31,9 +31,9 @@ class ModelConfig(Closed):
     schema_version: Literal[1, 2] = 2
     architecture: Literal["posa-vla"] = "posa-vla"
     cameras: list[str] = Field(min_length=1)
-    image_size: int
-    state_dim: int
-    action_dim: int
+    image_size: int = Field(gt=0)
+    state_dim: int = Field(gt=0)
+    action_dim: int = Field(gt=0)
     sigma_task: float
     sigma_end: float
     params: ModelParams
@@ -52,9 +52,9 @@ class ModelConfig(Closed):
                 raise ValueError("pretrained encoders, and no architecture of CLIP: expected pretrained.clip")
             return self
         stride, rest = divmod(self.image_size, self.params.grid)
-        if rest or stride & (stride - 1):
+        if rest or stride < 2 or stride & (stride - 1):
             raise ValueError(
-                f"image_size {self.image_size} over model.grid {self.params.grid} must be a power of two, "
+                f"image_size {self.image_size} over model.grid {self.params.grid} must be a power of two above 1, "
                 f"for example model.grid={max(self.image_size // 4, 1)}"
             )
         if self.params.grid % self.params.pool:

@@ -112,7 +112,7 @@ def export_policy(policy: PosAPolicy, files: Path, out: Path, batch: int | None 
 
     Args:
         policy: On the CPU.
-        files: Its folder.
+        files: The folder that it was loaded from.
         out: Ends in .pt2; replaced if it exists.
         batch: Observations at a time; by default any number, where torch can trace that, else one.
 
@@ -122,7 +122,7 @@ def export_policy(policy: PosAPolicy, files: Path, out: Path, batch: int | None 
     """
     if out.suffix != SUFFIX:
         raise BadInput(f"{out} ends in {out.suffix!r}, expected a file that ends in {SUFFIX!r}")
-    if out.resolve().parent == files.resolve():
+    if files.resolve() in out.resolve().parents:
         raise BadInput(
             f"{out} would lie in the policy's folder, which holds nothing but the policy: choose another place"
         )

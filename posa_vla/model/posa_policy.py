@@ -56,6 +56,36 @@ def initial_policy_files(data: Path, params: Params, out: Path, seed: int) -> No
     write_policy_files(data, new_model(read_prepared(data), params, seed), out)
 
 
+def _told(value: object) -> str:
+    return f"{value.dtype} {value.shape}" if isinstance(value, np.ndarray) else type(value).__name__
+
+
+def _require_floats(name: str, value: object, shape: tuple[int, ...]) -> None:
+    if not isinstance(value, np.ndarray) or value.shape != shape or value.dtype.kind != "f":
+        raise BadInput(f"{name} is {_told(value)}, expected float32 {shape}")
+    with np.errstate(over="ignore"):  # what float32 cannot hold is infinite in it
+        if not np.isfinite(value.astype(np.float32)).all():
+            raise BadInput(f"{name} is not finite: {value.tolist()}")
+
+
+def _require_same_channels(
+    config: ModelConfig, normalisation: Normalisation, embodiment: Embodiment, folder: Path
+) -> None:
+    for name, expected, statistics, declared in (
+        ("state", config.state_dim, normalisation.state, embodiment.state),
+        ("action", config.action_dim, normalisation.action, embodiment.action),
+    ):
+        for file, found in (
+            ("normalisation.json", sorted({len(values) for values in statistics.model_dump().values()})),
+            ("embodiment.json", [len(declared)]),
+        ):
+            if found != [expected]:
+                raise BadInput(
+                    f"{folder}/{file} has {' or '.join(map(str, found))} {name} channels, config.json {expected}: "
+                    "expected the files of one policy"
+                )
+
+
 class PosAPolicy:
     """A trained PosA-VLA; see the Policy protocol for the contract of `act`."""
 
@@ -94,16 +124,21 @@ class PosAPolicy:
 
     def _check(self, observation: Observation) -> None:
         size = self.config.image_size
+        if not isinstance(observation.instruction, str):
+            raise BadInput(f"the instruction is {type(observation.instruction).__name__}, expected text")
         for role in self.config.cameras:
             image = observation.images.get(role)
             if image is None:
                 raise BadInput(f"observation lacks camera {role!r}: got {sorted(observation.images)}")
-            if image.dtype != np.uint8 or image.shape != (size, size, 3):
-                raise BadInput(f"camera {role!r} is {image.dtype} {image.shape}, expected uint8 ({size}, {size}, 3)")
-        if observation.state.shape != (self.config.state_dim,):
-            raise BadInput(f"state has shape {observation.state.shape}, expected ({self.config.state_dim},)")
-        if not np.isfinite(observation.state).all():
-            raise BadInput(f"state is not finite: {observation.state.tolist()}")
+            if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.shape != (size, size, 3):
+                raise BadInput(f"camera {role!r} is {_told(image)}, expected uint8 ({size}, {size}, 3)")
+        _require_floats("state", observation.state, (self.config.state_dim,))
+
+    def _check_committed(self, committed: NDArray[np.float32], batch: int) -> None:
+        length = committed.shape[1] if isinstance(committed, np.ndarray) and committed.ndim == 3 else 0
+        if length > self.horizon:
+            raise BadInput(f"{length} actions are committed, expected at most the chunk's {self.horizon}")
+        _require_floats("committed", committed, (batch, length, self.config.action_dim))
 
     @torch.inference_mode()
     def act(
@@ -119,13 +154,15 @@ class PosAPolicy:
             raise BadInput("the batch is empty, expected at least one observation")
         for observation in batch:
             self._check(observation)
+        if committed is not None:
+            self._check_committed(committed, len(batch))
         device = self._model.theta.device
         images = {r: torch.from_numpy(np.stack([o.images[r] for o in batch])).to(device) for r in self.config.cameras}
         state = self._state(torch.from_numpy(np.stack([o.state for o in batch]).astype(np.float32)).to(device))
         encoded = self._model.observe(images, state, *self._encoded_texts([o.instruction for o in batch]))
         shape = (len(batch), self.horizon, self.config.action_dim)
         noise = torch.randn(shape, generator=torch.Generator().manual_seed(seed)).to(device)
-        prefix = None if committed is None else self._action(torch.from_numpy(committed).to(device))
+        prefix = None if committed is None else self._action(torch.from_numpy(committed.astype(np.float32)).to(device))
         sampled = self._model.sample(encoded.context, noise, prefix)
         actions = np.clip(self._action.back(sampled).cpu().numpy(), *self._limits).astype(np.float32)
         if not attention:
@@ -160,13 +197,14 @@ def load_policy(folder: Path, digest: str, *, threads: int | None = None) -> Pos
         threads: CPU threads of torch in this process; unchanged if None.
 
     Raises:
-        BadInput: A file is missing, or the weights belong to another architecture.
+        BadInput: A file is missing, or they do not belong to each other.
     """
     if threads is not None:
         torch.set_num_threads(threads)
     config = parse(ModelConfig, read_json(folder / "config.json"), f"{folder}/config.json")
     normalisation = parse(Normalisation, read_json(folder / "normalisation.json"), f"{folder}/normalisation.json")
     embodiment = parse(Embodiment, read_json(folder / "embodiment.json"), f"{folder}/embodiment.json")
+    _require_same_channels(config, normalisation, embodiment, folder)
     model = build_model(config, HashedWords() if config.schema_version == 1 else read_tokenizer(folder))
     try:
         model.load_state_dict(load_file(folder / "model.safetensors"))

@@ -51,9 +51,11 @@ class PretrainedWeights:
 
 
 def _load(what: str, name: str, revision: str, load: Callable[[], Any]) -> Any:
+    from huggingface_hub.errors import StrictDataclassError
+
     try:
         return load()
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError, StrictDataclassError) as error:
         place = f"folder {name}" if Path(name).is_dir() else f"{name!r} at revision {revision!r}"
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise BadInput(
@@ -119,12 +121,13 @@ def build_pretrained(configs: dict[str, dict[str, Any]]) -> tuple[Any, Any]:
     Raises:
         BadInput: It describes no such architecture.
     """
+    from huggingface_hub.errors import StrictDataclassError
     from transformers import CLIPConfig, CLIPModel, Dinov2Config, Dinov2Model
 
     try:
         clip: Any = CLIPModel(CLIPConfig.from_dict(dict(configs["clip"])))
         dino: Any = Dinov2Model(Dinov2Config.from_dict(dict(configs["dino"]))) if "dino" in configs else None
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, StrictDataclassError) as error:
         raise BadInput(f"config.json describes no CLIP and DINOv2: {error}") from None
     return clip.float(), dino if dino is None else dino.float()
 

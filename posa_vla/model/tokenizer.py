@@ -91,11 +91,14 @@ def read_tokenizer(folder: Path) -> WordPieces:
     """
     path = folder / TOKENIZER_FILE
     try:
-        return WordPieces(tokenizers.Tokenizer.from_str(path.read_text()))
+        tokenizer = tokenizers.Tokenizer.from_str(path.read_text())
     except FileNotFoundError:
         raise BadInput(f"{path} does not exist, and the policy's text encoder needs it") from None
     except Exception as error:  # the library raises nothing narrower
         raise BadInput(f"{path} is no tokenizer: {error}") from None
+    if tokenizer.padding is None or tokenizer.truncation is None:
+        raise BadInput(f"{path} is a tokenizer that does not pad or cut off texts, expected one that does both")
+    return WordPieces(tokenizer)
 
 
 class HashedWords:

@@ -87,9 +87,11 @@ class ChunkExecutor(Generic[Source]):
     _count: int = 0
 
     def __post_init__(self) -> None:
-        if self.way.committed >= self.policy.horizon:
+        # A chunk starts with the committed actions of the last one, gives one of its own, and has as many left.
+        if 2 * self.way.committed + 1 > self.policy.horizon:
             raise BadInput(
-                f"{self.way.committed} committed actions of a chunk of {self.policy.horizon}: expected fewer"
+                f"{self.way.committed} committed actions of a chunk of {self.policy.horizon}: expected at most "
+                f"{(self.policy.horizon - 1) // 2}"
             )
         self._execute = min(self.way.execute, self.policy.horizon - self.way.committed)
 

@@ -41,7 +41,7 @@ def low_precision(params: TrainParams, device: torch.device) -> bool:
     if params.precision != "auto":
         return params.precision == "bf16"
     if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported())
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
@@ -192,7 +192,7 @@ def train(
     *,
     on_metrics: Callable[[int, dict[str, float]], None] | None = None,
 ) -> Path:
-    """Trains in this process and resumes where an earlier call was stopped.
+    """Trains in this process, on its GPU if it has one, and resumes where an earlier call was stopped.
 
     Args:
         data: Prepared data folder.
@@ -207,7 +207,8 @@ def train(
     if final.exists():
         return final
     torch.set_num_threads(params.train.workers * params.train.threads)
-    trainer = Trainer(data, params)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    trainer = Trainer(data, params, device=device)
     checkpoints = out / "checkpoints"
     earlier = sorted(checkpoints.glob("step-*"))
     if earlier:

@@ -71,6 +71,27 @@ def test_pooled_features_are_the_mean_over_omega() -> None:
     assert pooled[0, 1].tolist() == [0.0, 0.0]
 
 
+def test_contrastive_loss_of_every_part_of_z() -> None:
+    text = torch.tensor([[3.0, 4.0], [3.0, 4.0], [0.0, 2.0]])
+    gripper = torch.tensor([[1.0, -2.0]])
+    anchors = torch.tensor([[[1.0, 0.0], [0.0, 3.0]], [[0.0, 1.0], [2.0, 1.0]], [[5.0, 0.0], [-1.0, 1.0]]])
+    captions, temperature = [0, 0, 1], 0.5
+    rows = []
+    for i in range(3):
+        z = [*text[i].tolist(), *gripper[0].tolist(), *anchors[i, 1].tolist(), *anchors[i, 0].tolist()]
+        length = math.sqrt(sum(x * x for x in z))
+        rows.append([x / length for x in z])
+    total = 0.0
+    for i in range(3):
+        for j in range(3):
+            if i != j:
+                score = sum(a * b for a, b in zip(rows[i], rows[j], strict=True)) / temperature
+                probability = 1 / (1 + math.exp(-score))
+                total -= math.log(probability if captions[i] == captions[j] else 1 - probability)
+    got = contrastive_loss(text, gripper, anchors, torch.tensor(captions), torch.tensor(math.log(temperature)))
+    assert math.isclose(got.item(), total / 6, rel_tol=1e-5)
+
+
 def test_contrastive_loss_by_hand() -> None:
     text = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
     gripper = torch.zeros(1, 2)

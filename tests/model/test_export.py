@@ -114,6 +114,18 @@ def test_a_place_that_a_program_cannot_have_is_named(small: Path, tmp_path: Path
         export_policy(policy, small, small / "policy.pt2")
 
 
+def test_the_command_never_writes_into_the_policy_that_it_exports(
+    small: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = {path.name: path.read_bytes() for path in small.iterdir()}
+    for out in (small / "config.pt2", small / "new" / "p.pt2"):
+        with pytest.raises(SystemExit) as stop:
+            main(["export", "--policy", str(small), "--out", str(out)])
+        assert stop.value.code == 2
+        assert "choose another place" in capsys.readouterr().err
+    assert {path.name: path.read_bytes() for path in small.iterdir()} == before
+
+
 def test_a_program_that_acts_otherwise_is_refused_and_nothing_stays(
     small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

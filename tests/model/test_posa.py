@@ -46,7 +46,7 @@ def test_anchor_only_steps_leave_the_action_head_alone(model: PosA, batch: Batch
     assert model.attention.bias.grad.any()
 
 
-def test_actions_past_the_end_of_an_episode_never_move_the_loss(model: PosA, batch: Batch) -> None:
+def test_no_velocity_is_asked_for_past_the_end_of_an_episode(model: PosA, batch: Batch) -> None:
     images, state, texts, targets = batch
     valid = targets.action_valid.clone()
     valid[:, 5:] = False

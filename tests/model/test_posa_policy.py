@@ -88,13 +88,45 @@ def test_a_batch_gives_what_single_observations_give(files: Path) -> None:
         ({"images": {"head": np.zeros((32, 32, 3), np.uint8)}}, "lacks camera 'wrist'"),
         ({"images": {r: np.zeros((16, 16, 3), np.uint8) for r in ("head", "wrist")}}, r"expected uint8 \(32, 32, 3\)"),
         ({"images": {r: np.zeros((32, 32, 3), np.float32) for r in ("head", "wrist")}}, "float32"),
-        ({"state": np.zeros(5, np.float32)}, r"expected \(4,\)"),
+        ({"images": {r: [[0]] for r in ("head", "wrist")}}, "camera 'head' is list"),
+        ({"state": np.zeros(5, np.float32)}, r"expected float32 \(4,\)"),
+        ({"state": [0.0] * 4}, "state is list"),
         ({"state": np.array([0, np.nan, 0, 0], np.float32)}, "not finite"),
+        ({"state": np.array([1e300, 0, 0, 0])}, "not finite"),
+        ({"instruction": None}, "instruction is NoneType"),
     ],
 )
 def test_observations_that_do_not_fit_are_named(files: Path, changes: dict[str, object], words: str) -> None:
     with pytest.raises(BadInput, match=words):
         load_policy(files, "d").act([observation(**changes)])
+
+
+@pytest.mark.parametrize(
+    ("committed", "words"),
+    [
+        (np.zeros((1, 2, 1), np.float32), r"expected float32 \(2, 2, 3\)"),
+        (np.zeros((2, 2, 4), np.float32), r"expected float32 \(2, 2, 3\)"),
+        (np.zeros((2, 9, 3), np.float32), "9 actions are committed, expected at most the chunk's 8"),
+        (np.full((2, 2, 3), np.nan, np.float32), "committed is not finite"),
+    ],
+)
+def test_committed_actions_that_do_not_fit_are_named(files: Path, committed: np.ndarray, words: str) -> None:
+    with pytest.raises(BadInput, match=words):
+        load_policy(files, "d").act([observation(), observation()], committed=committed)
+
+
+@pytest.mark.parametrize("kind", ["state", "action"])
+@pytest.mark.parametrize("count", [1, 7])
+@pytest.mark.parametrize("name", ["normalisation.json", "embodiment.json"])
+def test_channels_of_another_robot_are_refused(files: Path, name: str, kind: str, count: int) -> None:
+    value = json.loads((files / name).read_text())
+    if name == "normalisation.json":
+        value[kind] = {key: [0.5] * count for key in value[kind]}
+    else:
+        value[kind] = [{"name": f"x{i}", **CHANNEL} for i in range(count)]
+    write_json(files / name, value)
+    with pytest.raises(BadInput, match=f"{name} has {count} {kind} channels"):
+        load_policy(files, "d")
 
 
 def test_weights_of_another_architecture_are_refused(files: Path) -> None:

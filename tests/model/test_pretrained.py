@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -141,12 +142,15 @@ def test_padding_and_case_do_not_change_a_text(checkpoints: Path, tmp_path: Path
         ({"clip": "empty"}, "CLIP cannot be loaded from folder"),
         ({"dino": "cut"}, "DINOv2 cannot be loaded from folder"),
         ({"dino": "pickled"}, "safetensors"),
+        ({"dino": "odd"}, "DINOv2 cannot be loaded from folder"),
     ],
 )
 def test_what_is_no_such_encoder_is_named(checkpoints: Path, tmp_path: Path, where: dict[str, str], words: str) -> None:
     (tmp_path / "empty").mkdir()
-    for name in ("cut", "pickled"):
+    for name in ("cut", "pickled", "odd"):
         save_tiny_dino(tmp_path / name)
+    config = json.loads((tmp_path / "odd" / "config.json").read_text())
+    (tmp_path / "odd" / "config.json").write_text(json.dumps({**config, "hidden_size": "x"}))
     weights = tmp_path / "cut" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:1000])
     (tmp_path / "pickled" / "model.safetensors").unlink()

@@ -79,6 +79,14 @@ def test_committed_actions_go_on_while_the_policy_thinks(beside: bool) -> None:
     assert len(policy.threads) == (2 if beside else 1)
 
 
+@pytest.mark.parametrize("execute", [1, 3, 99])
+@pytest.mark.parametrize("committed", [0, 1, 2])
+def test_any_prefix_that_is_accepted_goes_on_for_ever(execute: int, committed: int) -> None:
+    _, policy, times = run(Execution(execute=execute, committed=committed), 50)
+    assert times == list(range(50))
+    assert all(len(prefix) == committed for prefix in policy.prefixes if prefix is not None)
+
+
 def test_after_a_hold_everything_is_planned_anew() -> None:
     policy = Counting()
     planner: ChunkExecutor[int] = ChunkExecutor(policy, Execution(execute=3, committed=2), lambda look: look)
@@ -114,7 +122,8 @@ def test_without_a_coefficient_all_count_the_same() -> None:
         ({"execute": 0}, "at least 1"),
         ({"execute": 1, "committed": -1}, "at least 1 and 0"),
         ({"execute": 1, "committed": 1, "ensemble": 0.1}, "every step"),
-        ({"execute": 1, "committed": HORIZON}, "chunk of 6"),
+        ({"execute": 1, "committed": HORIZON}, "chunk of 6: expected at most 2"),
+        ({"execute": 1, "committed": 3}, "chunk of 6: expected at most 2"),
     ],
 )
 def test_ways_that_make_no_sense_are_named(way: dict[str, float], words: str) -> None:
