@@ -13,7 +13,7 @@ from prefect import flow, get_run_logger
 from prefect.artifacts import create_image_artifact, create_markdown_artifact
 
 from flows.changes import NO_CHANGES, Changes, Preset, resolve
-from flows.data import collect_demonstrations, version_data
+from flows.data import collect_demonstrations, collection_inputs, version_data
 from flows.evaluate import EVALUATION_CODE, evidence_path, run_policy
 from flows.retraining import Retraining, open_retraining, timed
 from flows.train import seal_bundle, train_candidate
@@ -41,7 +41,7 @@ class Ablation:
 
     Attributes:
         workspace: The user's, whose MLflow and cluster are used; data and policies lie in workspaces below it, one for
-            each number of demonstrations, so that no retraining ever learns from them.
+            each set of demonstrations, so that no retraining ever learns from them.
         params: The preset.
         plan: What is compared.
         host: Holds the cluster.
@@ -57,11 +57,12 @@ class Ablation:
         """Of this plan."""
         return self.workspace.home / "ablation" / self.plan.name
 
-    def place(self, demonstrations: int) -> Workspace:
-        """The workspace of the trainings with so many demonstrations."""
+    def place(self, params: Params) -> Workspace:
+        """The workspace of the trainings with these demonstrations alone: a training takes all that it holds."""
+        inputs = sha256_json(collection_inputs(self.host, params.collect))
         settings = self.workspace.settings.model_copy(
             update={
-                "home": self.folder / f"demonstrations-{demonstrations}",
+                "home": self.folder / f"demonstrations-{params.collect.episodes}-{inputs[:12]}",
                 "mlflow_tracking_uri": self.workspace.mlflow_uri,
                 "dvc_remote": "",
             }
@@ -71,7 +72,7 @@ class Ablation:
     @contextmanager
     def opened(self, cell: Cell, params: Params) -> Iterator[Retraining]:
         """One training's share, with an MLflow run of its own."""
-        workspace = self.place(cell.demonstrations)
+        workspace = self.place(cell_params(self.plan, self.params, cell))
         experiment = f"{params.target}-ablation"
         retraining = Retraining(workspace, params, experiment=experiment, host=self.host)
         with workspace.lock(f"an ablation ({cell.name})"), retraining.resources():
@@ -196,7 +197,14 @@ def run_ablation(
 
     Returns:
         See `write_report`; with `tuning` only `tuning`, its rows.
+
+    Raises:
+        BadInput: A variant or a condition of the plan fits no parameters, whenever its turn would be.
     """
+    for cell in cells(plan, params, full=True):
+        cell_params(plan, params, cell)
+    for condition in plan.conditions:
+        condition_params(plan, params, condition)
     with open_retraining(workspace, params, "an ablation") as host:
         ablation = Ablation(workspace, params, plan, host)
         return {"tuning": tune(ablation)} if tuning else compare(ablation, full=full)

@@ -9,7 +9,7 @@ from flows.events import data_ingested
 from flows.retraining import Retraining
 from posa_vla.episodes.embodiment import Embodiment
 from posa_vla.files import sha256_json, sha256_tree
-from posa_vla.params import Params
+from posa_vla.params import CollectParams, Params
 from posa_vla.workspace import Ledger, StepResult, Workspace, code_digest
 
 if TYPE_CHECKING:
@@ -17,6 +17,17 @@ if TYPE_CHECKING:
 
 # How long a run waits for another one that changes the store or its history (s).
 DATA_WAIT = 3600.0
+
+
+def collection_inputs(retraining: Retraining, collect: CollectParams, learner: Learner | None = None) -> dict[str, Any]:
+    """All that decides which episodes the expert gives."""
+    return {
+        "embodiment": retraining.embodiment_key(),
+        "task": retraining.target.task,
+        "collect": collect.model_dump(mode="json"),
+        "learner": None if learner is None else learner.digest,
+        "code": code_digest("posa_vla.sim", "posa_vla.episodes", "posa_vla.geometry"),
+    }
 
 
 def collect_demonstrations(retraining: Retraining, learner: Learner | None = None) -> dict[str, Any]:
@@ -47,13 +58,7 @@ def collect_demonstrations(retraining: Retraining, learner: Learner | None = Non
         shutil.rmtree(parts, ignore_errors=True)
         return {"batch": batch}
 
-    inputs = {
-        "embodiment": retraining.embodiment_key(),
-        "task": target.task,
-        "collect": collect_params.model_dump(mode="json"),
-        "learner": None if learner is None else learner.digest,
-        "code": code_digest("posa_vla.sim", "posa_vla.episodes", "posa_vla.geometry"),
-    }
+    inputs = collection_inputs(retraining, collect_params, learner)
     result = retraining.ledger.step("collect", inputs, work, sound=lambda out: str(out["batch"]) in store.batches())
     batch = str(result.output["batch"])
     if batch not in before:

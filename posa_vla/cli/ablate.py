@@ -28,9 +28,12 @@ def ablate(
     """
     from flows.ablate import run_ablation
     from posa_vla.console import print_json, print_table, say
+    from posa_vla.errors import BadInput
     from posa_vla.evaluation.ablation import load_plan
     from posa_vla.workspace import Workspace
 
+    if full and tune:
+        raise BadInput("--tune only tries learning rates, --full runs everything: give one of them")
     params = read_params(params_file, preset, settings)
     result = run_ablation(Workspace.open(), params, load_plan(plan), full=full, tuning=tune)
     if as_json:

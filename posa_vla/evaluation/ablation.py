@@ -14,8 +14,7 @@ from pydantic import Field, model_validator
 
 from posa_vla.evaluation.rollout import scene_seeds
 from posa_vla.evidence.evidence import EpisodeRow
-from posa_vla.evidence.intervals import clopper_pearson
-from posa_vla.evidence.paired import difference_interval, mean_interval, ratio_interval
+from posa_vla.evidence.paired import mean_interval, ratio_interval, success_difference, success_interval
 from posa_vla.files import sha256_json
 from posa_vla.params import Params, overlaid
 from posa_vla.schema import Closed, parse, read_yaml
@@ -35,7 +34,7 @@ class AblationPlan(Closed):
     """See `ablation.yaml`, which explains each key."""
 
     schema_version: Literal[1] = 1
-    name: str
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
     quick: list[str] = Field(min_length=2)
     reference: str
     training_seeds: list[int] = Field(min_length=1)
@@ -51,6 +50,11 @@ class AblationPlan(Closed):
         for name in [*self.quick, self.reference]:
             if name not in self.variants:
                 raise ValueError(f"{name!r} is no variant, expected one of {sorted(self.variants)}")
+        for name in self.tuning.chosen:
+            if name not in self.variants:
+                raise ValueError(f"tuning.chosen: {name!r} is no variant, expected one of {sorted(self.variants)}")
+        if len(set(self.training_seeds)) < len(self.training_seeds):
+            raise ValueError(f"training_seeds {self.training_seeds} name one seed twice")
         if self.reference not in self.tuning.chosen:
             raise ValueError(f"tuning.chosen lacks the reference {self.reference!r}")
         return self
@@ -177,12 +181,8 @@ def group_figures(group: Group, expert: Mapping[int, tuple[int, float]]) -> dict
     arrays = _arrays(group)
     scenes = [row.scene_seed for row in next(iter(group.values()))]
     ours = np.array([expert[seed][1] if seed in expert else np.nan for seed in scenes])
-    success = mean_interval(arrays.success).to_json()
-    if success["low"] == success["high"]:  # resampling sees no spread in all or nothing; so many scenes leave some
-        low, high = clopper_pearson(round(len(scenes) * arrays.success.mean()), len(scenes))
-        success |= {"low": low, "high": high}
     return {
-        "success": success,
+        "success": success_interval(arrays.success).to_json(),
         "steps": mean_interval(arrays.steps).to_json(),
         "path_over_expert": mean_interval(arrays.path / ours[None]).to_json(),
         "jerk": mean_interval(arrays.jerk).to_json(),
@@ -202,7 +202,7 @@ def compare_groups(reference: Group, other: Group) -> dict[str, Any]:
     paired = min(len(ours.success), len(theirs.success))
     both = (ours.success[:paired] > 0) & (theirs.success[:paired] > 0)
     return {
-        "success_difference": difference_interval(ours.success, theirs.success).to_json(),
+        "success_difference": success_difference(ours.success, theirs.success).to_json(),
         "steps_ratio": ratio_interval(ours.steps[:paired], theirs.steps[:paired], both).to_json(),
         "both_solved": int(both.sum()),
     }

@@ -94,8 +94,10 @@ def _percent(estimate: Mapping[str, float | None], signed: bool = False) -> str:
 
 
 def _text(estimate: Mapping[str, float | None], factor: float = 1, form: str = ".3g") -> str:
-    if estimate["value"] is None or estimate["low"] is None or estimate["high"] is None:
+    if estimate["value"] is None:
         return "none"
+    if estimate["low"] is None or estimate["high"] is None:
+        return f"{format(factor * estimate['value'], form)} (too few scenes)"
     value, low, high = (format(factor * float(estimate[name] or 0), form) for name in ("value", "low", "high"))
     return f"{value} ({low} to {high})"
 
@@ -108,7 +110,8 @@ def table(summary: Mapping[str, Any]) -> str:
         "",
         f"{plan['scenes']} unseen scenes for each condition, the same for every policy; training seeds "
         f"{', '.join(map(str, plan['training_seeds']))}. In brackets 95 % intervals over training seeds and scenes. "
-        "Steps, path and jerk are those of solved scenes.",
+        "Steps, path and jerk are those of solved scenes. Where there "
+        "is one training, the interval is over scenes alone, and another training may differ by more.",
         "",
         "| variant | demonstrations | condition | trainings | success (%) | steps | path / expert's | jerk (mm) |",
         "|---|---|---|---|---|---|---|---|",
@@ -141,7 +144,9 @@ def _bars(axis: Any, rows: Sequence[Mapping[str, Any]], name: str, factor: float
             axis.text(0, place, " none", va="center", fontsize=8)
             continue
         value = factor * estimate["value"]
-        reach = [[value - factor * estimate["low"]], [factor * estimate["high"] - value]]
+        reach = None
+        if estimate["low"] is not None and estimate["high"] is not None:
+            reach = [[value - factor * estimate["low"]], [factor * estimate["high"] - value]]
         colour = "tab:orange" if row["reference"] else "tab:blue"
         axis.barh(place, value, xerr=reach, color=colour, height=0.6, capsize=3, ecolor="0.25")
     axis.set_yticks(range(len(rows)), labels, fontsize=8)

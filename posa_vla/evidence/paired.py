@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import functools
+import math
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from posa_vla.evidence.intervals import clopper_pearson
+
 _DRAWS = 10_000
+# Resampling fewer scenes than these shows next to nothing of how much they differ: a figure then has no interval.
+_FEWEST_SCENES = 5
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A figure with its two-sided interval; None where nothing was measured that it could be made of."""
+    """A figure with its two-sided interval; None where nothing, or too little, was measured to make them of."""
 
     value: float | None
     low: float | None
@@ -41,7 +46,9 @@ def _totals(seeds: NDArray[np.float64], scenes: NDArray[np.float64], values: NDA
     return totals
 
 
-def _interval(figures: NDArray[np.float64], value: float, confidence: float) -> Estimate:
+def _interval(figures: NDArray[np.float64], value: float, scenes: int, confidence: float) -> Estimate:
+    if scenes < _FEWEST_SCENES:
+        return Estimate(value, None, None)
     figures = figures[np.isfinite(figures)]
     low, high = np.quantile(figures, [(1 - confidence) / 2, (1 + confidence) / 2])
     return Estimate(value, float(low), float(high))
@@ -60,7 +67,7 @@ def mean_interval(values: NDArray[Any], confidence: float = 0.95) -> Estimate:
     drawn = _resampled(len(values), 0), _resampled(values.shape[1], 1)
     with np.errstate(invalid="ignore", divide="ignore"):
         means = _totals(*drawn, filled) / _totals(*drawn, known)
-    return _interval(means, float(filled.sum() / known.sum()), confidence)
+    return _interval(means, float(filled.sum() / known.sum()), int(known.any(0).sum()), confidence)
 
 
 def difference_interval(first: NDArray[Any], second: NDArray[Any], confidence: float = 0.95) -> Estimate:
@@ -70,7 +77,7 @@ def difference_interval(first: NDArray[Any], second: NDArray[Any], confidence: f
     scenes = _resampled(first.shape[1], 1)
     ours = _totals(_resampled(len(first), 0), scenes, first) / first.size
     theirs = _totals(_resampled(len(second), 2), scenes, second) / second.size
-    return _interval(ours - theirs, float(first.mean() - second.mean()), confidence)
+    return _interval(ours - theirs, float(first.mean() - second.mean()), first.shape[1], confidence)
 
 
 def ratio_interval(
@@ -82,4 +89,42 @@ def ratio_interval(
     drawn = _resampled(len(both), 0), _resampled(both.shape[1], 1)
     with np.errstate(invalid="ignore", divide="ignore"):
         ratios = _totals(*drawn, np.where(both, first, 0.0)) / _totals(*drawn, np.where(both, second, 0.0))
-    return _interval(ratios, float(first[both].sum() / second[both].sum()), confidence)
+    value = float(first[both].sum() / second[both].sum())
+    return _interval(ratios, value, int(both.any(0).sum()), confidence)
+
+
+def success_interval(success: NDArray[Any], confidence: float = 0.95) -> Estimate:
+    """`mean_interval` of successes (S, N); near all or nothing at least the exact one (Clopper, Pearson 1934).
+
+    There resampling sees little or no spread.
+    """
+    found, scenes = mean_interval(success, confidence), success.shape[1]
+    if found.value is None:
+        return found
+    solved = round(scenes * found.value)
+    if found.low is not None and found.high is not None and 5 <= solved <= scenes - 5:
+        return found
+    low, high = clopper_pearson(solved, scenes, confidence)
+    return Estimate(
+        found.value,
+        low if found.low is None else min(low, found.low),
+        high if found.high is None else max(high, found.high),
+    )
+
+
+def success_difference(first: NDArray[Any], second: NDArray[Any], confidence: float = 0.95) -> Estimate:
+    """`difference_interval` of successes; where a side is near all or nothing at least Newcombe's (1998, method 10)."""
+    found = difference_interval(first, second, confidence)
+    if found.value is None:
+        return found
+    ours, theirs = success_interval(first, confidence), success_interval(second, confidence)
+    if ours == mean_interval(first, confidence) and theirs == mean_interval(second, confidence):
+        return found
+    p, low, high = (float(x or 0) for x in (ours.value, ours.low, ours.high))
+    q, their_low, their_high = (float(x or 0) for x in (theirs.value, theirs.low, theirs.high))
+    below, above = math.hypot(p - low, their_high - q), math.hypot(high - p, q - their_low)
+    return Estimate(
+        found.value,
+        found.value - below if found.low is None else min(found.value - below, found.low),
+        found.value + above if found.high is None else max(found.value + above, found.high),
+    )

@@ -1,4 +1,4 @@
-"""The plan of an ablation, and what is made of its rows; the trainings themselves are in tests/flows."""
+"""The plan of an ablation, and what is made of its rows; the trainings themselves are in tests/e2e."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import pytest
 import yaml
 from PIL import Image
 
+from flows.ablate import run_ablation
 from posa_vla.errors import BadInput
 from posa_vla.evaluation.ablation import (
     Cell,
@@ -25,6 +26,8 @@ from posa_vla.evaluation.ablation_report import Results, write_report
 from posa_vla.evaluation.rollout import Suite, scene_seeds
 from posa_vla.evidence.evidence import EpisodeRow
 from posa_vla.params import load_params
+from posa_vla.settings import Settings
+from posa_vla.workspace import Workspace
 
 ROOT = Path(__file__).parents[2]
 
@@ -152,6 +155,8 @@ def test_the_report_says_what_was_not_run(tmp_path: Path) -> None:
         ({"reference": "ful"}, "'ful' is no variant"),
         ({"scene": 10}, "did you mean"),
         ({"quick": ["full"]}, "at least 2"),
+        ({"name": "../elsewhere"}, "name"),
+        ({"training_seeds": [0, 0]}, "one seed twice"),
     ],
 )
 def test_a_plan_that_makes_no_sense_is_named(tmp_path: Path, change: dict[str, object], words: str) -> None:
@@ -167,3 +172,28 @@ def test_a_variant_with_an_unknown_key_is_named(tmp_path: Path) -> None:
     (tmp_path / "plan.yaml").write_text(yaml.safe_dump(value))
     with pytest.raises(BadInput, match=r"variant full: unknown key model\.gates"):
         cell_params(load_plan(tmp_path / "plan.yaml"), load_params(ROOT / "params.yaml"), Cell("full", 0, 8))
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "words"),
+    [
+        (("tuning", "chosen", "no-anchor"), 0.1, "'no-anchor' is no variant"),
+        (("variants", "no-gate", "model"), {"gates": "none"}, r"variant no-gate: unknown key model\.gates"),
+        (("conditions", "lights"), {"lamp": 1}, "condition lights: unknown key"),
+    ],
+)
+def test_a_mistake_anywhere_in_a_plan_is_named_before_anything_is_trained(
+    tmp_path: Path, path: tuple[str, ...], value: object, words: str
+) -> None:
+    plan = yaml.safe_load((ROOT / "posa_vla" / "evaluation" / "ablation.yaml").read_text())
+    place = plan
+    for name in path[:-1]:
+        place = place[name]
+    place[path[-1]] = value
+    (tmp_path / "plan.yaml").write_text(yaml.safe_dump(plan))
+    params = load_params(ROOT / "params.yaml", "small")
+    with pytest.raises(BadInput, match=words):
+        run_ablation(
+            Workspace.open(Settings(home=tmp_path / "home")), params, load_plan(tmp_path / "plan.yaml"), full=False
+        )
+    assert not list((tmp_path / "home").rglob("ledger"))
