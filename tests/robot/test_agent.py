@@ -43,7 +43,7 @@ class BundlePolicy(FakePolicy):
             action_dim=2,
             sigma_task=0.1,
             sigma_end=0.1,
-            params=ModelParams(),
+            params=ModelParams(grid=8),
         )
 
 
