@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -29,9 +30,23 @@ def posa(home: Path, *arguments: str) -> tuple[int, Any, str]:
     return done.returncode, json.loads(done.stdout), done.stderr
 
 
-def wait_for(condition: Callable[[], bool], process: subprocess.Popen[bytes], seconds: float = 240) -> None:
+def kill_when(reached: Callable[[], bool], home: Path, *arguments: str, seconds: float = 240) -> None:
+    """Starts a command, and kills it and all that it started as soon as it has come so far."""
+    with (home.parent / "log").open("ab") as out:
+        process = subprocess.Popen(
+            command(*arguments),
+            env=environment(home),
+            cwd=home.parent,
+            stdout=out,
+            stderr=out,
+            start_new_session=True,
+        )
     deadline = time.monotonic() + seconds
-    while not condition():
-        assert process.poll() is None, "the retraining ended before it was killed"
-        assert time.monotonic() < deadline, "the step to kill was not reached"
-        time.sleep(0.05)
+    try:
+        while not reached():
+            assert process.poll() is None, "the command ended before it was killed"
+            assert time.monotonic() < deadline, "the step to kill was not reached"
+            time.sleep(0.05)
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from posa_vla.evidence.intervals import clopper_pearson
 
 _DRAWS = 10_000
-# Resampling fewer scenes than these shows next to nothing of how much they differ: a figure then has no interval.
+# Resampling fewer scenes than these shows next to nothing of how much they differ: a figure then has no interval, and
+# successes or failures that are fewer are near to nothing.
 _FEWEST_SCENES = 5
 
 
@@ -93,18 +94,20 @@ def ratio_interval(
     return _interval(ratios, value, int(both.any(0).sum()), confidence)
 
 
+def _near_all_or_nothing(success: NDArray[Any]) -> bool:
+    solved = round(float(success.mean(0).sum()))
+    return not _FEWEST_SCENES <= solved <= success.shape[1] - _FEWEST_SCENES
+
+
 def success_interval(success: NDArray[Any], confidence: float = 0.95) -> Estimate:
     """`mean_interval` of successes (S, N); near all or nothing at least the exact one (Clopper, Pearson 1934).
 
     There resampling sees little or no spread.
     """
-    found, scenes = mean_interval(success, confidence), success.shape[1]
-    if found.value is None:
+    found = mean_interval(success, confidence)
+    if found.value is None or not _near_all_or_nothing(success):
         return found
-    solved = round(scenes * found.value)
-    if found.low is not None and found.high is not None and 5 <= solved <= scenes - 5:
-        return found
-    low, high = clopper_pearson(solved, scenes, confidence)
+    low, high = clopper_pearson(round(float(success.mean(0).sum())), success.shape[1], confidence)
     return Estimate(
         found.value,
         low if found.low is None else min(low, found.low),
@@ -115,11 +118,9 @@ def success_interval(success: NDArray[Any], confidence: float = 0.95) -> Estimat
 def success_difference(first: NDArray[Any], second: NDArray[Any], confidence: float = 0.95) -> Estimate:
     """`difference_interval` of successes; where a side is near all or nothing at least Newcombe's (1998, method 10)."""
     found = difference_interval(first, second, confidence)
-    if found.value is None:
+    if found.value is None or not (_near_all_or_nothing(first) or _near_all_or_nothing(second)):
         return found
     ours, theirs = success_interval(first, confidence), success_interval(second, confidence)
-    if ours == mean_interval(first, confidence) and theirs == mean_interval(second, confidence):
-        return found
     p, low, high = (float(x or 0) for x in (ours.value, ours.low, ours.high))
     q, their_low, their_high = (float(x or 0) for x in (theirs.value, theirs.low, theirs.high))
     below, above = math.hypot(p - low, their_high - q), math.hypot(high - p, q - their_low)

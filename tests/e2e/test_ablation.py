@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +11,7 @@ from typing import Any
 
 import pytest
 import yaml
-from posa_command import ROOT, command, environment, posa, wait_for
+from posa_command import ROOT, environment, kill_when, posa
 
 pytestmark = [pytest.mark.e2e, pytest.mark.long, pytest.mark.timeout(900)]
 PLAN: dict[str, Any] = {
@@ -64,15 +62,7 @@ def test_an_ablation_that_was_killed_continues_and_says_what_it_did_not_run(tmp_
     home, plan = tmp_path / "home", tmp_path / "plan.yaml"
     plan.write_text(yaml.safe_dump(PLAN))
     ablate = ["ablate", "--preset", "tiny", "--plan", str(plan)]
-    with (tmp_path / "log").open("wb") as log:
-        started = subprocess.Popen(
-            command(*ablate), env=environment(home), cwd=tmp_path, stdout=log, stderr=log, start_new_session=True
-        )
-        try:
-            wait_for(lambda: len(trained(home)) == 1, started)
-        finally:
-            os.killpg(started.pid, signal.SIGKILL)
-            started.wait()
+    kill_when(lambda: len(trained(home)) == 1, home, *ablate)
     first = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in trained(home)}
 
     code, result, errors = posa(home, *ablate)

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from posa_command import ROOT, command, environment, posa, wait_for
+from posa_command import ROOT, environment, kill_when, posa
 
 STEPS = ["collect", "version", "train", "bundle", "evaluate", "decide", "register", "release", "robot"]
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
@@ -54,24 +51,6 @@ def began(home: Path) -> int:
     return metrics(home)[0].stat().st_mtime_ns
 
 
-def kill_when(reached: Callable[[], bool], home: Path) -> None:
-    """Starts a retraining, and kills it and all that it started as soon as it has come so far."""
-    with (home.parent / "log").open("ab") as out:
-        process = subprocess.Popen(
-            command("retrain", *TINY),
-            env=environment(home),
-            cwd=home.parent,
-            stdout=out,
-            stderr=out,
-            start_new_session=True,
-        )
-    try:
-        wait_for(reached, process)
-    finally:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-
-
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
     """A workspace whose retraining was killed in training and has ended since, and what the last command printed.
@@ -81,7 +60,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, 
     folder = tmp_path_factory.mktemp("loop")
     shutil.copy(ROOT / "params.yaml", folder)
     home = folder / "home"
-    kill_when(lambda: recorded_checkpoint(home), home)
+    kill_when(lambda: recorded_checkpoint(home), home, "retrain", *TINY)
     (folder / "began").write_text(str(began(home)))
     code, summary, errors = posa(home, "retrain", *TINY)
     assert code == 0, errors
@@ -218,9 +197,9 @@ def test_a_registered_model_is_made_again_bit_for_bit(finished: tuple[Path, dict
 def test_a_retraining_that_is_killed_twice_does_nothing_twice(tmp_path: Path) -> None:
     shutil.copy(ROOT / "params.yaml", tmp_path)
     home = tmp_path / "home"
-    kill_when(lambda: recorded_checkpoint(home), home)
+    kill_when(lambda: recorded_checkpoint(home), home, "retrain", *TINY)
     first = began(home)
-    kill_when(lambda: any((home / "ledger" / "bundle").glob("*.json")), home)
+    kill_when(lambda: any((home / "ledger" / "bundle").glob("*.json")), home, "retrain", *TINY)
     code, summary, errors = posa(home, "retrain", *TINY)
     assert code == 0, errors
     statuses = {step["name"]: step["status"] for step in summary["steps"]}

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import av
@@ -96,6 +97,12 @@ def test_a_file_that_is_no_video_is_bad_input(tmp_path):
             video_size(path)
         with pytest.raises(BadInput, match=message):
             list(StoredVideo(path, 0.0, None, 1, 10.0, SIZE))
+
+
+def test_an_encoder_leaves_this_process_as_it_was(tmp_path):
+    before = os.sched_getscheduler(0), os.sched_getparam(0)
+    write_video(tmp_path / "av1.mp4", moving_picture(4), 10, "libsvtav1", preset="12")
+    assert (os.sched_getscheduler(0), os.sched_getparam(0)) == before
 
 
 def test_the_image_in_the_middle_is_one_of_the_episode(sources):
