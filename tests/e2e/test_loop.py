@@ -43,7 +43,10 @@ def metrics(home: Path) -> list[Path]:
 
 def recorded_checkpoint(home: Path) -> bool:
     """Whether Ray Train knows of a checkpoint: rows of metrics are written before it."""
-    return any('"checkpoint_dir_name"' in f.read_text() for f in home.rglob("checkpoint_manager_snapshot.json"))
+    try:
+        return any('"checkpoint_dir_name"' in f.read_text() for f in home.rglob("checkpoint_manager_snapshot.json"))
+    except FileNotFoundError:  # a temporary folder went while it was walked: the next look tells
+        return False
 
 
 def began(home: Path) -> int:
