@@ -105,7 +105,7 @@ def run(
     from posa_vla.robot.robot import RobotOptions, open_driver
     from posa_vla.robot.session import Runner
 
-    way = Execution(execute, committed, ensemble)
+    way = Execution(execute=execute, committed=committed, ensemble=ensemble)
     if once and socket is not None:
         raise BadInput("--socket is for a robot that goes on: leave --once or --socket out")
     root, trust = trust_of(home)

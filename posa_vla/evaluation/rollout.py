@@ -19,7 +19,7 @@ from posa_vla.evidence.evidence import EpisodeRow, Evidence
 from posa_vla.files import canonical_json, sha256_json
 from posa_vla.objects import Objects, open_objects
 from posa_vla.params import EvaluateParams
-from posa_vla.policy.execution import ChunkExecutor, Execution
+from posa_vla.policy.execution import ChunkExecutor, execution_of
 from posa_vla.policy.policy import ActionChunk, Observation, Policy
 from posa_vla.schema import parse_json
 
@@ -113,7 +113,7 @@ def run_episode(
     """
     observation, info = environment.reset(seed=seed)
     rollout = Rollout(EpisodeRow(scene_seed=seed, success=False, steps=0, path_length=0), str(info["instruction"]))
-    way = Execution(params.execute, params.committed, params.ensemble)
+    way = execution_of(params, None)
     planner: ChunkExecutor[None] = ChunkExecutor(
         policy, way, lambda look: (seed * 1000 + look) % 2**63, attention=record
     )

@@ -12,7 +12,8 @@ import pytest
 from numpy.typing import NDArray
 
 from posa_vla.errors import BadInput
-from posa_vla.policy.execution import ChunkExecutor, Execution, ensembled
+from posa_vla.params import EvaluateParams
+from posa_vla.policy.execution import ChunkExecutor, Execution, ensembled, execution_of
 from posa_vla.policy.policy import ActionChunk, Observation
 
 HORIZON = 6
@@ -122,6 +123,10 @@ def test_without_a_coefficient_all_count_the_same() -> None:
         ({"execute": 0}, "at least 1"),
         ({"execute": 1, "committed": -1}, "at least 1 and 0"),
         ({"execute": 1, "committed": 1, "ensemble": 0.1}, "every step"),
+        ({"execute": 1, "ensemble": -0.1}, "ensemble -0.1"),
+        ({"execute": 1, "flow_steps": 0}, "flow_steps 0: expected at least 1"),
+        ({"execute": 1, "start_noise": -1}, "start_noise -1.0: expected at least 0"),
+        ({"execute": 1, "max_steps": 0}, "max_steps 0: expected at least 1"),
         ({"execute": 1, "committed": HORIZON}, "chunk of 6: expected at most 2"),
         ({"execute": 1, "committed": 3}, "chunk of 6: expected at most 2"),
     ],
@@ -129,3 +134,14 @@ def test_without_a_coefficient_all_count_the_same() -> None:
 def test_ways_that_make_no_sense_are_named(way: dict[str, float], words: str) -> None:
     with pytest.raises(BadInput, match=words):
         run(Execution(**way), 1)  # type: ignore[arg-type]  # a test's shorthand
+
+
+def test_an_evaluation_s_parameters_and_the_policy_s_own_flow_make_an_execution() -> None:
+    params = EvaluateParams(execute=3, committed=1, max_steps=40, start_noise=0.5)
+    expected = Execution(execute=3, committed=1, max_steps=40, start_noise=0.5, flow_steps=6)
+    assert execution_of(params, 6) == expected
+    other = params.model_copy(update={"flow_steps": 2})
+    assert execution_of(other, 6) == expected.model_copy(update={"flow_steps": 2})
+    assert execution_of(params, None).flow_steps is None
+    with pytest.raises(BadInput, match="no flow"):
+        execution_of(other, None)
