@@ -108,7 +108,7 @@ class ChunkExecutor(Generic[Source]):
     """Asks a policy for chunks, one observation at a time, and hands out one action a control step.
 
     Attributes:
-        policy: Asked with the seed that `seed` gives for the number of the look.
+        policy: Asked with the seed that `seed` gives for the number of the look; sampled as `way` says.
         way: See `Execution`.
         seed: Number of the look -> seed.
         background: Where the policy thinks while committed actions are executed; the caller's own thread if None. The
@@ -135,6 +135,7 @@ class ChunkExecutor(Generic[Source]):
                 f"{(self.policy.horizon - 1) // 2}"
             )
         self._execute = min(self.way.execute, self.policy.horizon - self.way.committed)
+        self.policy = self.policy.with_flow(self.way.flow_steps, self.way.start_noise)
 
     @property
     def due(self) -> bool:

@@ -6,6 +6,7 @@ import math
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Self
 
 import numpy as np
 import pytest
@@ -24,11 +25,17 @@ class Counting:
 
     digest = "c" * 64
     horizon = HORIZON
+    flow_steps = None
 
     def __init__(self) -> None:
+        self.flow: tuple[int | None, float] | None = None
         self.prefixes: list[list[float] | None] = []
         self.seeds: list[int] = []
         self.threads: set[int] = set()
+
+    def with_flow(self, steps: int | None, start_noise: float) -> Self:
+        self.flow = (steps, start_noise)
+        return self
 
     def act(
         self,
@@ -145,3 +152,7 @@ def test_an_evaluation_s_parameters_and_the_policy_s_own_flow_make_an_execution(
     assert execution_of(params, None).flow_steps is None
     with pytest.raises(BadInput, match="no flow"):
         execution_of(other, None)
+
+
+def test_the_policy_is_sampled_as_the_execution_says() -> None:
+    assert run(Execution(execute=2, flow_steps=3, start_noise=0.5), 1)[1].flow == (3, 0.5)
