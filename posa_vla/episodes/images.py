@@ -102,6 +102,11 @@ class Fit:
         return square
 
 
+def fit_image(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    """uint8 (size, size, 3) of one image uint8 (H, W, 3) of any size; see `Fit.image`."""
+    return Fit.of(image.shape[0], image.shape[1], size).image(image)
+
+
 def fit_images(images: Images, size: int) -> NDArray[np.uint8]:
     """uint8 (T, size, size, 3) of images of any size, one decoded image in memory at a time."""
     frames, height, width, _ = images.shape

@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from posa_vla.episodes.embodiment import Embodiment
+from posa_vla.episodes.images import fit_image
 from posa_vla.errors import BadInput
 from posa_vla.files import read_json, write_bytes, write_json
 from posa_vla.model.build import build_model, new_model, read_prepared, word_pieces
@@ -60,6 +61,16 @@ def initial_policy_files(data: Path, params: Params, out: Path, seed: int) -> No
 
 def _told(value: object) -> str:
     return f"{value.dtype} {value.shape}" if isinstance(value, np.ndarray) else type(value).__name__
+
+
+def _is_image(value: object) -> bool:
+    return (
+        isinstance(value, np.ndarray)
+        and value.dtype == np.uint8
+        and value.ndim == 3
+        and value.shape[2] == 3
+        and value.size > 0
+    )
 
 
 def _require_floats(name: str, value: object, shape: tuple[int, ...]) -> None:
@@ -138,15 +149,14 @@ class PosAPolicy:
         return self
 
     def _check(self, observation: Observation) -> None:
-        size = self.config.image_size
         if not isinstance(observation.instruction, str):
             raise BadInput(f"the instruction is {type(observation.instruction).__name__}, expected text")
         for role in self.config.cameras:
             image = observation.images.get(role)
             if image is None:
                 raise BadInput(f"observation lacks camera {role!r}: got {sorted(observation.images)}")
-            if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.shape != (size, size, 3):
-                raise BadInput(f"camera {role!r} is {_told(image)}, expected uint8 ({size}, {size}, 3)")
+            if not _is_image(image):
+                raise BadInput(f"camera {role!r} is {_told(image)}, expected uint8 (H, W, 3), not empty")
         _require_floats("state", observation.state, (self.config.state_dim,))
 
     def _check_committed(self, committed: NDArray[np.float32], batch: int) -> None:
@@ -172,7 +182,7 @@ class PosAPolicy:
         if committed is not None:
             self._check_committed(committed, len(batch))
         device = self._model.theta.device
-        images = {r: torch.from_numpy(np.stack([o.images[r] for o in batch])).to(device) for r in self.config.cameras}
+        images = {role: torch.from_numpy(self._fitted(batch, role)).to(device) for role in self.config.cameras}
         state = self._state(torch.from_numpy(np.stack([o.state for o in batch]).astype(np.float32)).to(device))
         encoded = self._model.observe(images, state, *self._encoded_texts([o.instruction for o in batch]))
         shape = (len(batch), self.horizon, self.config.action_dim)
@@ -189,6 +199,9 @@ class PosAPolicy:
             {role: encoded.anchors.maps[:, c].float().cpu().numpy() for c, role in enumerate(self.config.cameras)},
             {role: looked_at[:, c].float().cpu().numpy() for c, role in enumerate(self.config.cameras)},
         )
+
+    def _fitted(self, batch: Sequence[Observation], role: str) -> NDArray[np.uint8]:
+        return np.stack([fit_image(observation.images[role], self.config.image_size) for observation in batch])
 
     def _encoded_texts(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
         """f_x (B, d) and f_e (1, d); instructions that were met before are not encoded again."""

@@ -17,7 +17,8 @@ class Observation:
     """What a policy sees at one instant.
 
     Attributes:
-        images: Role -> uint8 (H, W, 3), RGB.
+        images: Role -> uint8 (H, W, 3), RGB, of any size: a policy fits it into what it sees, as its data were
+            prepared (`posa_vla.episodes.images.Fit`).
         state: float32 (S,), the embodiment's state channels.
         instruction: What to do, in words.
     """
@@ -94,6 +95,6 @@ class Policy(Protocol):
             attention: Whether to return both attentions too.
 
         Raises:
-            BadInput: A camera is missing, or an image, state or instruction does not fit the policy.
+            BadInput: A camera is missing, an image is none, or state or instruction does not fit the policy.
         """
         ...

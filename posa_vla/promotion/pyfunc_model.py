@@ -24,7 +24,7 @@ from posa_vla.release.bundle import MANIFEST, verify_bundle
 class BundleModel(PythonModel):
     """One action chunk for each row.
 
-    Input columns: `image_<role>` (PNG bytes, RGB, square), `state` (floats in the embodiment's units), `instruction`.
+    Input columns: `image_<role>` (PNG bytes, RGB, any size), `state` (floats in the embodiment's units), `instruction`.
     Output column: `actions` (H x A floats, the embodiment's units and frame).
     """
 

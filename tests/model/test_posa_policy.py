@@ -8,12 +8,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from factories import make_embodiment, make_episode
 from packed_data import observation as synthetic_observation
+from safetensors.numpy import load_file
 
+from posa_vla.dataset.pack import pack_episodes
+from posa_vla.episodes.images import fit_images
 from posa_vla.errors import BadInput
 from posa_vla.files import write_json
 from posa_vla.model.posa_policy import POLICY_FILES, initial_policy_files, load_policy
-from posa_vla.params import ModelParams, Params, TargetParams
+from posa_vla.params import ModelParams, Params, PrepareParams, TargetParams
 from posa_vla.policy.policy import Observation
 
 CHANNEL = {"unit": "m", "low": -0.5, "high": 0.5}
@@ -97,12 +101,52 @@ def test_a_batch_gives_what_single_observations_give(files: Path) -> None:
     np.testing.assert_allclose(together["head"][1], alone["head"][0], atol=1e-5)
 
 
+def _pictures(height: int, width: int) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(height * width)
+    return {role: rng.integers(0, 256, (height, width, 3), np.uint8) for role in ("head", "wrist")}
+
+
+@pytest.mark.parametrize(("height", "width"), [(48, 64), (64, 48), (16, 16), (480, 640), (3, 200)])
+def test_a_picture_of_any_size_is_seen_as_it_was_prepared(files: Path, height: int, width: int) -> None:
+    policy, pictures = load_policy(files, "d"), _pictures(height, width)
+    prepared = {role: fit_images(image[None], 32)[0] for role, image in pictures.items()}
+    given = policy.act([observation(images=pictures)], seed=1, attention=True)
+    expected = policy.act([observation(images=prepared)], seed=1, attention=True)
+    np.testing.assert_array_equal(given.actions, expected.actions)
+    assert given.attention is not None
+    assert expected.attention is not None
+    np.testing.assert_array_equal(given.attention["wrist"], expected.attention["wrist"])
+
+
+def test_what_was_packed_is_what_the_policy_sees_of_the_same_recording(files: Path, tmp_path: Path) -> None:
+    recorded = make_episode(np.random.default_rng(0), size=48)
+    pack_episodes([recorded], make_embodiment(), PrepareParams(image_size=32, validation_fraction=0), tmp_path / "made")
+    rows = load_file(tmp_path / "made" / "train.safetensors")
+    policy, roles = load_policy(files, "d"), ("head", "wrist")
+    packed = observation(images={role: rows[f"images.{role}"][3] for role in roles})
+    seen = observation(images={role: recorded.cameras[role].images[3] for role in roles})
+    np.testing.assert_array_equal(policy.act([seen]).actions, policy.act([packed]).actions)
+
+
+def test_cameras_and_observations_of_different_sizes_share_a_batch(files: Path) -> None:
+    policy = load_policy(files, "d")
+    mixed = {"head": _pictures(48, 64)["head"], "wrist": _pictures(32, 32)["wrist"]}
+    batch = [observation(images=mixed), observation(images=_pictures(100, 90))]
+    prepared = [
+        observation(images={role: fit_images(image[None], 32)[0] for role, image in seen.images.items()})
+        for seen in batch
+    ]
+    np.testing.assert_array_equal(policy.act(batch, seed=2).actions, policy.act(prepared, seed=2).actions)
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
         ({"images": {"head": np.zeros((32, 32, 3), np.uint8)}}, "lacks camera 'wrist'"),
-        ({"images": {r: np.zeros((16, 16, 3), np.uint8) for r in ("head", "wrist")}}, r"expected uint8 \(32, 32, 3\)"),
         ({"images": {r: np.zeros((32, 32, 3), np.float32) for r in ("head", "wrist")}}, "float32"),
+        ({"images": {r: np.zeros((32, 32), np.uint8) for r in ("head", "wrist")}}, r"uint8 \(32, 32\), expected uint8"),
+        ({"images": {r: np.zeros((32, 32, 4), np.uint8) for r in ("head", "wrist")}}, r"expected uint8 \(H, W, 3\)"),
+        ({"images": {r: np.zeros((0, 32, 3), np.uint8) for r in ("head", "wrist")}}, "not empty"),
         ({"images": {r: [[0]] for r in ("head", "wrist")}}, "camera 'head' is list"),
         ({"state": np.zeros(5, np.float32)}, r"expected float32 \(4,\)"),
         ({"state": [0.0] * 4}, "state is list"),
