@@ -35,9 +35,7 @@ def solved_rollout(number: int) -> Rollout:
     verify_bundle(folder, digest)
     policy = load_policy(folder, digest)
     seeds = scene_seeds(digest, 20)
-    target = params.chosen
-    suite = Suite(target.embodiment, target.task, seeds, params.evaluate, policy.config.image_size)
-    environment = suite.open()
+    environment = Suite.of(params, seeds).open()
     for seed in seeds:
         rollout = run_episode(policy, environment, seed, params.evaluate, record=True)
         number -= rollout.row.success

@@ -102,6 +102,7 @@ def _rolled_out(ablation: Ablation, cell: Cell, bundle: str, condition: str, sce
             "embodiment": retraining.embodiment_key(),
             "task": retraining.target.task,
             "evaluate": params.evaluate.model_dump(mode="json"),
+            "image_size": params.collect.image_size,
             "scenes": scenes,
             "code": code_digest(*EVALUATION_CODE),
         }

@@ -39,10 +39,15 @@ def collect_demonstrations(retraining: Retraining, learner: Learner | None = Non
 
     Returns:
         `batch`, the batch's digest.
+
+    Raises:
+        BadInput: What is collected would be blown up for training.
     """
     from posa_vla.episodes.lerobot_v3 import DatasetReader
     from posa_vla.episodes.store import EpisodeStore
+    from posa_vla.evaluation.rollout import require_trainable
 
+    require_trainable(retraining.params)
     store = EpisodeStore(retraining.workspace.store)
     before = store.batches()
     target, collect_params = retraining.target, retraining.params.collect

@@ -28,20 +28,13 @@ def run_policy(retraining: Retraining, bundle: str, seeds: list[int], folder: st
     """Runs a bundle on scenes, as a job, and keeps its evidence; `folder` is the evaluation's own in the storage."""
     jobs = retraining.jobs()  # before what imports Ray
 
+    from posa_vla.evaluation.rollout import Suite
     from posa_vla.evaluation.submit import evaluate_as_job
 
-    workspace, target, params = retraining.workspace, retraining.target, retraining.params
-    evidence = evaluate_as_job(
-        jobs,
-        workspace.storage,
-        Bundle(bundle, workspace.bundles / bundle),
-        target.embodiment,
-        target.task,
-        seeds,
-        params.evaluate,
-        params.collect.image_size,
-        folder,
-    )
+    workspace = retraining.workspace
+    sealed = Bundle(bundle, workspace.bundles / bundle)
+    suite = Suite.of(retraining.params, seeds)
+    evidence = evaluate_as_job(jobs, workspace.storage, sealed, suite, folder)
     write_evidence(evidence_path(workspace, evidence.digest), evidence)
     return evidence
 
@@ -91,6 +84,7 @@ def evaluate_candidate(retraining: Retraining, candidate: dict[str, Any]) -> dic
         "embodiment": retraining.embodiment_key(),
         "task": retraining.target.task,
         "evaluate": retraining.params.evaluate.model_dump(mode="json"),
+        "image_size": retraining.params.collect.image_size,
         "code": code_digest(*EVALUATION_CODE),
     }
     return retraining.keep(retraining.ledger.step("evaluate", inputs, work, sound=sound))

@@ -61,6 +61,7 @@ def evaluate_model(retraining: Retraining, model_version: int | None, episodes: 
         "embodiment": retraining.embodiment_key(),
         "task": retraining.target.task,
         "evaluate": evaluate.model_dump(mode="json"),
+        "image_size": retraining.params.collect.image_size,
         "seed": seed,
         "code": code_digest(*EVALUATION_CODE),
     }

@@ -9,6 +9,7 @@ from typing import Any
 from flows.changes import Changes, resolve
 from flows.prefect_server import prefect_server
 from flows.retraining import open_retraining, timed
+from posa_vla.evaluation.rollout import require_trainable
 from posa_vla.workspace import Workspace
 
 
@@ -24,6 +25,7 @@ def run_retraining(workspace: Workspace, preset: str | None, changes: Changes, p
     """
     start = time.monotonic()
     params = resolve(preset, None, changes, str(params_file))
+    require_trainable(params)
     # What is missing is said at once, not after Prefect has started; the flow takes the same lock again.
     with open_retraining(workspace, params, "posa retrain"), prefect_server(workspace.home) as server:
         from flows.flow_runs import await_recorded, close_dead_runs

@@ -34,7 +34,7 @@ class CollectParams(Closed):
     episodes: int = Field(default=600, gt=0)
     # First scene seed; evaluation seeds are drawn from another range (see evaluation/rollout.py).
     seed: int = Field(default=0, ge=0)
-    # Square images of every camera, pixels.
+    # Side of the square images of every simulated camera, in demonstrations as in rollouts, pixels.
     image_size: int = Field(default=64, ge=32, le=512)
     # Objects on the table, the target among them.
     objects: int = Field(default=3, ge=1, le=6)

@@ -30,7 +30,7 @@ def sim(
     """Run a policy in simulation on scenes that its own digest picks; the same command continues a killed one."""
     from posa_vla.console import print_json, print_table
     from posa_vla.evaluation.metrics import summary
-    from posa_vla.evaluation.rollout import evaluate, scene_seeds
+    from posa_vla.evaluation.rollout import Suite, evaluate, require_rendered, scene_seeds
     from posa_vla.evidence.evidence import write_evidence
     from posa_vla.model.posa_policy import load_policy
     from posa_vla.settings import Settings
@@ -42,10 +42,10 @@ def sim(
     bundle = read_policy(policy, out / "bundles")
     loaded = load_policy(bundle.folder, bundle.digest)
     folder = f"evaluations/{bundle.digest}"
-    seeds = scene_seeds(bundle.digest, params.evaluate.episodes)
-    conditions = (params.chosen.embodiment, params.chosen.task, seeds, params.evaluate, loaded.config.image_size)
+    require_rendered(params, loaded.config.image_size, f"{bundle.folder}/config.json: image_size")
+    suite = Suite.of(params, scene_seeds(bundle.digest, params.evaluate.episodes))
     if local:
-        evidence = evaluate(loaded, *conditions, out / folder)
+        evidence = evaluate(loaded, suite, out / folder)
     else:
         from posa_vla.objects import open_objects
         from posa_vla.ray_cluster import ray_cluster
@@ -56,7 +56,7 @@ def sim(
             from posa_vla.evaluation.submit import evaluate_as_job
             from posa_vla.ray_jobs import Jobs  # after the cluster: Ray reads its token mode when it is imported
 
-            evidence = evaluate_as_job(Jobs(cluster), storage, bundle, *conditions, folder)
+            evidence = evaluate_as_job(Jobs(cluster), storage, bundle, suite, folder)
     write_evidence(out / "evidence.json", evidence)
     figures = summary(evidence)
     if as_json:

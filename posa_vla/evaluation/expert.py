@@ -13,8 +13,7 @@ def expert_runs(params: Params, seeds: Sequence[int]) -> dict[int, tuple[int, fl
     """Scene seed -> steps and path length (m) of the expert without noise, for the scenes that it solves."""
     from posa_vla.sim.demonstration import demonstrate
 
-    target = params.chosen
-    suite = Suite(target.embodiment, target.task, seeds, params.evaluate, params.collect.image_size)
+    suite = Suite.of(params, seeds)
     environment, runs = suite.open(), {}
     with progress("expert", len(seeds), unit="scenes") as advance:
         for seed in seeds:

@@ -7,7 +7,7 @@ import importlib.metadata
 import os
 import platform
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,10 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from posa_vla.console import progress
+from posa_vla.errors import BadInput
 from posa_vla.evidence.evidence import EpisodeRow, Evidence
 from posa_vla.files import canonical_json, sha256_json
 from posa_vla.objects import Objects, open_objects
-from posa_vla.params import EvaluateParams
+from posa_vla.params import EvaluateParams, Params
 from posa_vla.policy.execution import ChunkExecutor, Execution, execution_of
 from posa_vla.policy.policy import ActionChunk, Observation, Policy
 from posa_vla.schema import parse_json
@@ -152,7 +153,7 @@ class Suite:
         task: Name of the task.
         seeds: Scenes.
         params: Limits.
-        image_size: Pixels along each side.
+        image_size: Pixels along each side of what the simulator's cameras show; a policy fits it into its own square.
         flow_steps: The policy's own (`Policy.flow_steps`): they count where the parameters name none.
     """
 
@@ -167,6 +168,12 @@ class Suite:
     def execution(self) -> Execution:
         """How the policy is run."""
         return execution_of(self.params, self.flow_steps)
+
+    @staticmethod
+    def of(params: Params, seeds: Sequence[int]) -> Suite:
+        """The conditions that parameters state: the cameras are those that demonstrations are collected with."""
+        target = params.chosen
+        return Suite(target.embodiment, target.task, seeds, params.evaluate, params.collect.image_size)
 
     def describe(self) -> dict[str, Any]:
         """JSON values that fix the conditions."""
@@ -198,6 +205,34 @@ class Suite:
             perturb=self.params.perturb,
             kinds=make_kinds(self.params.held_out, self.params.targets, self.params.objects),
         )
+
+
+def require_rendered(params: Params, seen: int, what: str) -> None:
+    """Stops where the simulator would show less than a policy takes: blown up pictures are worth nothing.
+
+    Args:
+        params: `collect.image_size` is what the simulator shows, in demonstrations as in rollouts.
+        seen: Pixels along each side of what the policy takes.
+        what: Where that number stands.
+
+    Raises:
+        BadInput: The simulator shows less.
+    """
+    shown = params.collect.image_size
+    if seen > shown:
+        raise BadInput(
+            f"{what} is {seen} and collect.image_size {shown}: the simulator's pictures would be blown up. "
+            f"Set collect.image_size={seen} or more, or train with prepare.image_size={shown} or less"
+        )
+
+
+def require_trainable(params: Params) -> None:
+    """Stops where demonstrations of the simulator would be blown up for training.
+
+    Raises:
+        BadInput: See `require_rendered`.
+    """
+    require_rendered(params, params.prepare.image_size, "prepare.image_size")
 
 
 class Rows:
@@ -250,11 +285,7 @@ def gather(digest: str, suite: Suite, rows: dict[int, EpisodeRow]) -> Evidence:
 
 def evaluate(
     policy: Policy,
-    embodiment: str,
-    task: str,
-    seeds: Sequence[int],
-    params: EvaluateParams,
-    image_size: int,
+    suite: Suite,
     out: Path,
     *,
     make: Callable[[Suite], Environment] = Suite.open,
@@ -263,17 +294,14 @@ def evaluate(
 
     Args:
         policy: Under test.
-        embodiment: Shipped name or file.
-        task: Name of the task.
-        seeds: Scenes; of the first `params.videos` a video is kept.
-        params: Limits.
-        image_size: Pixels along each side.
+        suite: Scenes and conditions; of the first `suite.params.videos` scenes a video is kept.
         out: Folder of this evaluation: rows and videos.
         make: Opens the environment.
     """
     from posa_vla.evaluation.report import keep_rollout
 
-    suite = Suite(embodiment, task, seeds, params, image_size, policy.flow_steps)
+    suite = replace(suite, flow_steps=policy.flow_steps)
+    seeds, params = suite.seeds, suite.params
     objects, folder = open_objects(str(out.parent)), out.name
     kept = Rows(objects, folder, policy.digest, suite)
     rows = kept.find(seeds)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import replace
 
 from posa_vla.console import progress
 from posa_vla.errors import PosaError
@@ -12,7 +12,6 @@ from posa_vla.files import sha256_json
 from posa_vla.model.config import read_config
 from posa_vla.object_trees import put_tree
 from posa_vla.objects import Objects
-from posa_vla.params import EvaluateParams
 from posa_vla.ray_jobs import Jobs
 from posa_vla.release.bundle import Bundle
 from posa_vla.schema import parse_json
@@ -22,11 +21,7 @@ def evaluate_as_job(
     jobs: Jobs,
     objects: Objects,
     bundle: Bundle,
-    embodiment: str,
-    task: str,
-    seeds: Sequence[int],
-    params: EvaluateParams,
-    image_size: int,
+    suite: Suite,
     folder: str,
 ) -> Evidence:
     """Runs a policy on every scene on a cluster; continues where an earlier job stopped, joins one that is running.
@@ -35,32 +30,29 @@ def evaluate_as_job(
         jobs: Of the cluster.
         objects: Storage that its nodes reach.
         bundle: The policy, on this machine.
-        embodiment: Shipped name, or a file that the nodes have.
-        task: Name of the task.
-        seeds: Scenes; of the first `params.videos` a video is kept.
-        params: Limits.
-        image_size: Pixels along each side.
+        suite: Scenes and conditions; its embodiment is a shipped name, or a file that the nodes have. Of the first
+            `suite.params.videos` scenes a video is kept.
         folder: Of this evaluation in the storage: rows, `videos/`, `overlays/`, `evidence.json`.
 
     Raises:
         PosaError: The job failed, or the cluster is gone.
     """
     own_steps = read_config(bundle.folder).params.flow_steps
-    suite = Suite(embodiment, task, list(seeds), params, image_size, own_steps)
+    suite = replace(suite, seeds=list(suite.seeds), flow_steps=own_steps)
     kept = Rows(objects, folder, bundle.digest, suite)
     put_tree(objects, bundle.folder, f"bundles/{bundle.digest}")
     spec = {
         "storage": objects.location,
         "digest": bundle.digest,
         "folder": folder,
-        "embodiment": embodiment,
-        "task": task,
-        "seeds": list(seeds),
-        "params": params.model_dump(mode="json"),
-        "image_size": image_size,
-        "flow_steps": own_steps,
+        "embodiment": suite.embodiment,
+        "task": suite.task,
+        "seeds": suite.seeds,
+        "params": suite.params.model_dump(mode="json"),
+        "image_size": suite.image_size,
+        "flow_steps": suite.flow_steps,
     }
-    with progress("evaluate", len(seeds), done=(shown := kept.count()), unit="episodes") as advance:
+    with progress("evaluate", len(suite.seeds), done=(shown := kept.count()), unit="episodes") as advance:
 
         def watch() -> None:
             nonlocal shown

@@ -80,6 +80,15 @@ def test_an_approver_without_a_key_is_found_before_the_work_starts(home: Path) -
     assert "64 hex digits" in done.stderr
 
 
+def test_pictures_that_would_be_blown_up_are_found_before_the_work_starts(home: Path) -> None:
+    done = posa("retrain", "--set", "collect.image_size=32", home=home)
+    assert done.returncode == 2, done.stderr
+    assert "prepare.image_size is 64 and collect.image_size 32" in " ".join(done.stderr.split())
+    assert "Set collect.image_size=64" in " ".join(done.stderr.split())
+    mended = posa("retrain", "--set", "collect.image_size=32", "--set", "prepare.image_size=32", home=home, PATH="")
+    assert "git is not installed" in mended.stderr
+
+
 def test_a_held_workspace_says_by_whom(home: Path) -> None:
     with Workspace(home, Workspace.open().settings).lock("the other run"):
         done = posa("retrain", "--preset", "tiny", home=home)

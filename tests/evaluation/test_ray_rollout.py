@@ -13,12 +13,14 @@ from local_ray import local_ray
 from releases import flip
 from untrained import arm_params, untrained_bundle
 
+from posa_vla.cli.main import main
 from posa_vla.errors import PosaError
-from posa_vla.evaluation.rollout import evaluate, scene_seeds
+from posa_vla.evaluation.rollout import Suite, evaluate, scene_seeds
 from posa_vla.evidence.evidence import Evidence
 from posa_vla.model.posa_policy import load_policy
 from posa_vla.object_trees import put_tree
 from posa_vla.objects import Objects, open_objects
+from posa_vla.params import write_params
 from posa_vla.ray_cluster import RayCluster, ray_cluster
 from posa_vla.release.bundle import Bundle
 from posa_vla.schema import parse_json
@@ -61,6 +63,17 @@ def job_spec(bundle: Bundle, objects: Objects, seeds: list[int]) -> dict[str, An
     }
 
 
+def test_rollouts_render_what_demonstrations_were_rendered_at_and_the_policy_fits_it(
+    bundle: Bundle, tmp_path: Path
+) -> None:
+    policy = load_policy(bundle.folder, bundle.digest, threads=1)
+    larger = arm_params(collect={"image_size": 64})
+    assert policy.config.image_size == larger.prepare.image_size == 32
+    evidence = evaluate(policy, Suite.of(larger, scene_seeds(bundle.digest, 2)), tmp_path / "evaluation")
+    assert evidence.complete()
+    assert evidence.suite["image_size"] == 64
+
+
 def evidence_of(objects: Objects) -> Evidence:
     return parse_json(Evidence, objects.get("evaluation/evidence.json") or b"", "evidence")
 
@@ -86,8 +99,8 @@ def test_actors_give_what_one_process_gives_although_one_dies(
     there = evidence_of(objects)
     assert marker.exists()
     assert there.complete()
-    place = ("sim_arm6", "pick", seeds, PARAMS.evaluate, PARAMS.collect.image_size)
-    here = evaluate(load_policy(bundle.folder, bundle.digest, threads=1), *place, tmp_path / "local")
+    policy = load_policy(bundle.folder, bundle.digest, threads=1)
+    here = evaluate(policy, Suite.of(PARAMS, seeds), tmp_path / "local")
     assert [r.scene_seed for r in there.rows] == [r.scene_seed for r in here.rows] == seeds
     for mine, theirs in zip(here.rows, there.rows, strict=True):
         assert (mine.success, mine.steps) == (theirs.success, theirs.steps)
@@ -123,7 +136,7 @@ def test_a_job_continues_where_rows_are_there_already(cluster: RayCluster, bundl
 
     seeds = scene_seeds(bundle.digest, 3)
     objects = open_objects(str(tmp_path))
-    place = ("sim_arm6", "pick", seeds, PARAMS.evaluate, PARAMS.collect.image_size, "evaluation")
+    place = (Suite.of(PARAMS, seeds), "evaluation")
     first = evaluate_as_job(Jobs(cluster), objects, bundle, *place)
     rows = {path: (tmp_path / path).stat().st_mtime_ns for path in objects.list("evaluation/rows/")}
     assert len(rows) == 3
@@ -146,7 +159,23 @@ def test_a_policy_of_which_a_byte_has_flipped_gives_no_evidence(
     shutil.copytree(bundle.folder, place)
     put_tree(objects, place, f"bundles/{bundle.digest}")
     flip(place / "model.safetensors")
-    conditions = ("sim_arm6", "pick", scene_seeds(bundle.digest, 2), PARAMS.evaluate, PARAMS.collect.image_size)
+    suite = Suite.of(PARAMS, scene_seeds(bundle.digest, 2))
     with pytest.raises(PosaError, match="it was changed"):
-        evaluate_as_job(Jobs(cluster), objects, Bundle(bundle.digest, place), *conditions, "evaluation")
+        evaluate_as_job(Jobs(cluster), objects, Bundle(bundle.digest, place), suite, "evaluation")
     assert not objects.exists("evaluation/evidence.json")
+
+
+def test_a_policy_is_not_judged_on_pictures_that_are_blown_up(
+    bundle: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fine = arm_params(collect={"image_size": 64}, prepare={"image_size": 64}, model={**PARAMS.model.model_dump()})
+    sharp = untrained_bundle(tmp_path / "sharp", fine)
+    write_params(tmp_path / "params.yaml", PARAMS)
+    place = ["--params", str(tmp_path / "params.yaml"), "--out", str(tmp_path / "out"), "--local"]
+    with pytest.raises(SystemExit) as stop:
+        main(["evaluate", "sim", "--policy", str(sharp.folder), *place])
+    assert stop.value.code == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert "is 64 and collect.image_size 32" in said
+    assert "Set collect.image_size=64" in said
+    assert not (tmp_path / "out" / "evidence.json").exists()

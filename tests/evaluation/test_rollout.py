@@ -84,7 +84,7 @@ class Scripted:
 
 def run(policy: Scripted, out: Path, environment: Line | None = None, seeds: Sequence[int] = range(6)) -> Any:
     made = environment or Line()
-    return evaluate(policy, "arm", "pick", seeds, PARAMS, 16, out, make=lambda suite: made)
+    return evaluate(policy, Suite("arm", "pick", seeds, PARAMS, 16), out, make=lambda suite: made)
 
 
 def test_an_episode_counts_steps_and_metres() -> None:
@@ -196,8 +196,9 @@ def test_the_suite_says_what_fixes_the_conditions() -> None:
 def test_evidence_says_how_the_policy_was_run_and_it_was_run_so(tmp_path: Path) -> None:
     def told(policy: Scripted, **changes: Any) -> Execution:
         params = PARAMS.model_copy(update={**changes, "videos": 0})
-        suite = evaluate(policy, "arm", "pick", [2], params, 16, tmp_path, make=lambda suite: Line()).suite
-        return parse(Execution, {name: suite[name] for name in Execution.model_fields}, "suite")
+        suite = Suite("arm", "pick", [2], params, 16)
+        said = evaluate(policy, suite, tmp_path, make=lambda suite: Line()).suite
+        return parse(Execution, {name: said[name] for name in Execution.model_fields}, "suite")
 
     policy = Scripted()
     assert told(policy) == Execution(execute=3, max_steps=8, flow_steps=6)

@@ -53,4 +53,7 @@ def test_an_evaluation_is_done_once_and_decides_nothing(tmp_path: Path) -> None:
     assert run_evaluation(without_ray, params, 2, episodes=2, seed=1) == done
     with pytest.raises(BadInput, match="POSA_RAY_ADDRESS"):
         run_evaluation(without_ray, params, 2, episodes=2, seed=2)  # other scenes
+    larger = arm_params(collect={"image_size": 64})
+    with pytest.raises(BadInput, match="POSA_RAY_ADDRESS"):
+        run_evaluation(without_ray, larger, 2, episodes=2, seed=1)  # other pictures
     assert promotion_log(workspace, "t").entries() == log
