@@ -75,7 +75,9 @@ def run(
     ] = None,
     committed: Annotated[
         int | None,
-        typer.Option("--committed", min=0, help="Actions that go on being executed while the policy thinks; see below."),
+        typer.Option(
+            "--committed", min=0, help="Actions that go on being executed while the policy thinks; see below."
+        ),
     ] = None,
     ensemble: Annotated[
         float | None,
@@ -87,6 +89,9 @@ def run(
     speed_limit: Annotated[
         float, typer.Option("--speed-limit", min=0, max=1, help="Largest share of the embodiment's limits of motion.")
     ] = 1.0,
+    allow_upscale: Annotated[
+        bool, typer.Option("--allow-upscale", help="Run although a camera shows less than the release was judged on.")
+    ] = False,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Scene of the first episode.")] = _FIRST_SEED,
     once: Annotated[bool, typer.Option("--once", help="One update, one set of episodes; else until Ctrl-C.")] = False,
     retry: Annotated[bool, typer.Option("--retry", help="Try a release again that was given up as unhealthy.")] = False,
@@ -102,10 +107,11 @@ def run(
 ) -> None:
     """Take the channel's newest release if it verifies, and run episodes with what is installed.
 
-    A release says how it is run (executed actions, committed ones, ensembling, steps, image size): a flag that says
-    otherwise is refused, but for a lower --max-steps. A release of record version 1 does not say; it runs with these
-    flags, by default 4, 0, none, 60 and 64. With --once, an update that was refused ends in exit code 1, after the last
-    good release has run its episodes.
+    A release says how it is run (executed actions, committed ones, ensembling, steps): a flag that says otherwise is
+    refused, but for a lower --max-steps. A simulated camera renders what the release was judged on, whatever
+    --image-size says; a camera that shows less is refused unless --allow-upscale is given. A release of record version
+    1 says nothing of this; it runs with these flags, by default 4, 0, none, 60 and 64. With --once, an update that was
+    refused ends in exit code 1, after the last good release has run its episodes.
     """
     from posa_vla.console import progress, say
     from posa_vla.errors import BadInput
@@ -129,6 +135,7 @@ def run(
             "max_steps": max_steps,
             "image_size": image_size,
             "speed_limit": speed_limit,
+            "allow_upscale": allow_upscale,
         },
         "flags",
     )
@@ -139,9 +146,7 @@ def run(
         raise BadInput(f"{home} was provisioned for target {trust.target!r}, got --target {target!r}")
 
     def open_robot(terms: Terms) -> Robot:
-        return open_driver(
-            driver, RobotOptions(embodiment, task, terms.image_size, objects, terms.execution.max_steps)
-        )
+        return open_driver(driver, RobotOptions(embodiment, task, terms.image_size, objects, terms.execution.max_steps))
 
     robot = open_driver(driver, RobotOptions(embodiment, task, image_size or 64, objects))  # not connected
     if robot.embodiment.digest != trust.embodiment_digest:
@@ -193,6 +198,7 @@ def _follow(runner: Runner, episodes: int, interval: float, socket: Path | None,
         reporter.leave()
         rows = [
             {"success": e.success, "steps": e.steps, "holds": sum(e.holds.values()), "clamped": e.clamped}
+            | {"upscaled": {role: list(size) for role, size in e.upscaled.items()}}
             for e in runner.session.episodes[first:]
         ]
         return {**state(), "rows": rows}
@@ -208,7 +214,8 @@ def _follow(runner: Runner, episodes: int, interval: float, socket: Path | None,
 def _line(report: EpisodeReport) -> str:
     outcome = {True: "success", False: "no success", None: "done"}[report.success]
     held = ", ".join(f"held {count} for {reason}" for reason, count in sorted(report.holds.items()))
-    return f"{outcome} after {report.steps} steps" + (f", {held}" if held else "")
+    small = [f"{role} blown up from {width} x {height}" for role, (height, width) in sorted(report.upscaled.items())]
+    return ", ".join([f"{outcome} after {report.steps} steps", *([held] if held else []), *small])
 
 
 def _print(runner: Runner, as_json: bool) -> None:
@@ -228,6 +235,7 @@ def _print(runner: Runner, as_json: bool) -> None:
             ("update", "; ".join(part for part in (document["update"], document["reason"]) if part)),
             ("episodes", f"{document['episodes']}, successes: {successes}"),
             ("holds, clamped", f"{document['holds']}, {document['clamped']}"),
+            *([("pictures blown up", ", ".join(document["upscaled"]))] if document["upscaled"] else []),
             ("inference", f"{latency['p50']} ms, 99 %: {latency['p99']} ms" if latency["p50"] is not None else "none"),
         ],
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from posa_vla.console import progress
+from posa_vla.console import progress, say
 from posa_vla.errors import PosaError
 from posa_vla.evaluation.rollout import Rows, Suite
 from posa_vla.evidence.evidence import Evidence
@@ -37,8 +37,13 @@ def evaluate_as_job(
     Raises:
         PosaError: The job failed, or the cluster is gone.
     """
-    own_steps = read_config(bundle.folder).params.flow_steps
-    suite = replace(suite, seeds=list(suite.seeds), flow_steps=own_steps)
+    config = read_config(bundle.folder)
+    suite = replace(suite, seeds=list(suite.seeds), flow_steps=config.params.flow_steps)
+    if config.image_size > suite.image_size:
+        say(
+            f"policy {bundle.digest[:12]} takes pictures of {config.image_size} pixels; the simulator's "
+            f"{suite.image_size} are blown up for it. Set collect.image_size={config.image_size} to judge it on its own"
+        )
     kept = Rows(objects, folder, bundle.digest, suite)
     put_tree(objects, bundle.folder, f"bundles/{bundle.digest}")
     spec = {

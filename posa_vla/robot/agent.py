@@ -12,6 +12,7 @@ from posa_vla.files import require_free_space
 from posa_vla.release.bundle import verify_bundle
 from posa_vla.release.record import ReleaseRecord, Trust, record_digest, verify
 from posa_vla.robot.health import Load, RobotPolicy, check_health, load_installed
+from posa_vla.robot.pictures import Sizes
 from posa_vla.robot.slots import Installed, SlotName, Slots
 
 Status = Literal["installed", "unchanged", "refused"]
@@ -117,13 +118,18 @@ class Agent:
                 found.append(f"slot {slot} is not run: {damage}")
         return found
 
-    def update(self) -> UpdateReport:
-        """Takes the channel's newest release, if it is one to take; never leaves the robot with less than it had."""
+    def update(self, pictures: Callable[[ReleaseRecord], Sizes] = lambda record: {}) -> UpdateReport:
+        """Takes the channel's newest release, if it is one to take; never leaves the robot with less than it had.
+
+        Args:
+            pictures: What the robot's cameras show a release, by role; its health is tried at these sizes, and at the
+                policy's own where they are not known. Refuses a release for which they show too little.
+        """
         found: list[str] = []
         status: Status
         try:
             found = self.recover()
-            status, reason = self._take_newest()
+            status, reason = self._take_newest(pictures)
         except (PosaError, OSError) as error:
             status, reason = "refused", str(error)
         finally:
@@ -139,7 +145,7 @@ class Agent:
             return UpdateReport(status, None, None, None, reason)
         return UpdateReport(status, running.release, running.bundle_digest, running.record_digest, reason)
 
-    def _take_newest(self) -> tuple[Status, str]:
+    def _take_newest(self, pictures: Callable[[ReleaseRecord], Sizes]) -> tuple[Status, str]:
         self._checkpoint("refresh")
         target = self._trust.target
         envelope = self._channel.latest(target)
@@ -162,13 +168,14 @@ class Agent:
                 f"release {record.release} did not become healthy in {_ATTEMPTS} attempts: publish a newer one, or "
                 "have it tried again: posa robot run --retry"
             )
+        sizes = pictures(record)
         self._fetch(record)
         self._checkpoint("stage")
         slot = self.slots.stage(envelope, record)
         held = Installed(release=record.release, bundle_digest=record.bundle_digest, record_digest=digest)
         self._checkpoint("mark")
         self.slots.mark_pending(slot, held)
-        self._try(slot, held, record)
+        self._try(slot, held, record, sizes)
         return "installed", ""
 
     def _fetch(self, record: ReleaseRecord) -> None:
@@ -188,7 +195,7 @@ class Agent:
         self._checkpoint("verify")
         verify_bundle(self.slots.incoming, record.bundle_digest)
 
-    def _try(self, slot: SlotName, held: Installed, record: ReleaseRecord) -> None:
+    def _try(self, slot: SlotName, held: Installed, record: ReleaseRecord, sizes: Sizes) -> None:
         """Commits a pending slot that is healthy, empties one that is not."""
         self._checkpoint("health")
         folder, robot = self.slots.folder(slot), self._trust.embodiment_digest
@@ -197,7 +204,7 @@ class Agent:
             way, policy = record.execution, self._load(folder, digest)
             return policy if way is None else policy.with_flow(way.flow_steps, way.start_noise)
 
-        complaint = check_health(load, folder, held.bundle_digest, robot, self._health_seconds)
+        complaint = check_health(load, folder, held.bundle_digest, robot, self._health_seconds, sizes)
         if complaint is not None:
             self._checkpoint("revert")
             self.slots.clear(slot)

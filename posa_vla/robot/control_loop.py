@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from posa_vla.policy.execution import ChunkExecutor, Execution
 from posa_vla.policy.policy import Observation, Policy
+from posa_vla.robot.pictures import require_judged_size, sizes_of
 from posa_vla.robot.robot import Reading, Robot
 from posa_vla.robot.safety import Envelope
 
@@ -22,6 +23,8 @@ class EpisodeReport:
         holds: Reason -> control periods held for it.
         clamped: Actions that were brought back into the limits.
         latencies_ms: Wall time of every inference.
+        upscaled: Camera role -> (height, width) of pictures that were smaller than the release was judged on, where
+            that was allowed; the policy blew them up.
     """
 
     success: bool | None
@@ -29,6 +32,7 @@ class EpisodeReport:
     holds: dict[str, int]
     clamped: int
     latencies_ms: list[float]
+    upscaled: dict[str, tuple[int, int]] = field(default_factory=dict)
 
 
 def run_episode(
@@ -39,6 +43,8 @@ def run_episode(
     way: Execution,
     cameras: Sequence[str] | None = None,
     speed_limit: float = 1.0,
+    judged_size: int | None = None,
+    allow_upscale: bool = False,
 ) -> EpisodeReport:
     """Runs a policy on a connected robot until the episode is over; the robot holds whatever ends it.
 
@@ -50,7 +56,14 @@ def run_episode(
             says.
         cameras: Roles that the policy needs; all of the embodiment if None.
         speed_limit: Share of the embodiment's limits; see `speed_limited`.
+        judged_size: Pixels along each side of the pictures that the policy was judged on; None where nobody says.
+        allow_upscale: Whether cameras may show less than that.
+
+    Raises:
+        Refused: A camera shows less than the policy was judged on; nothing was applied since it did.
     """
+    cameras = tuple(robot.embodiment.cameras if cameras is None else cameras)
+    upscaled: dict[str, tuple[int, int]] = {}
     envelope = Envelope(robot.embodiment, cameras, speed_limit)
     steps = 0
 
@@ -71,6 +84,9 @@ def run_episode(
                 reason = envelope.unfit(reading, robot.now()) if planner.due else None
                 action = None
                 if reason is None:
+                    if planner.due:
+                        sizes = sizes_of(reading.images)
+                        upscaled |= require_judged_size(sizes, judged_size, cameras, allow_upscale=allow_upscale)
                     observation = Observation(reading.images, reading.state, reading.instruction)
                     planned = planner.next(observation, reading)
                     deadline = envelope.deadline(planned.source, planned.index)
@@ -84,4 +100,4 @@ def run_episode(
                 reading = robot.observe()
         finally:
             robot.hold()
-    return EpisodeReport(reading.success, steps, dict(envelope.holds), envelope.clamped, planner.latencies_ms)
+    return EpisodeReport(reading.success, steps, dict(envelope.holds), envelope.clamped, planner.latencies_ms, upscaled)

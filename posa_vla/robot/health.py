@@ -16,6 +16,7 @@ from posa_vla.episodes.embodiment import Embodiment
 from posa_vla.errors import BadInput
 from posa_vla.model.config import ModelConfig
 from posa_vla.policy.policy import Observation, Policy
+from posa_vla.robot.pictures import Sizes
 from posa_vla.robot.robot import synthetic_reading
 from posa_vla.robot.safety import PATIENCE
 
@@ -47,11 +48,12 @@ def load_installed(folder: Path, digest: str) -> RobotPolicy:
     return load_policy(folder, digest)
 
 
-def unhealthy(policy: RobotPolicy, digest: str, embodiment_digest: str) -> str | None:
+def unhealthy(policy: RobotPolicy, digest: str, embodiment_digest: str, sizes: Sizes) -> str | None:
     """Why a loaded policy may not run, or None.
 
     It must be the bundle's, be made for the robot, and give finite actions within the limits on synthetic
-    observations, the middle one of its answers within the time after which the safety envelope would hold.
+    observations, the middle one of its answers within the time after which the safety envelope would hold. The pictures
+    have the sizes of the robot's, and the policy's own where those are not known.
     """
     embodiment, config = policy.embodiment, policy.config
     if policy.digest != digest:
@@ -59,11 +61,11 @@ def unhealthy(policy: RobotPolicy, digest: str, embodiment_digest: str) -> str |
     if embodiment.digest != embodiment_digest:
         return f"it was made for embodiment {embodiment.id} ({embodiment.digest[:12]}), not for this robot"
     low, high = embodiment.action_limits()
-    reading = synthetic_reading(embodiment, config.image_size, "pick up the red cube")
+    reading, own = synthetic_reading(embodiment, 1, "pick up the red cube"), (config.image_size, config.image_size)
     noise = np.random.default_rng(0)
     seconds = []
     for trial in range(_TRIALS):
-        images = {role: noise.integers(0, 256, image.shape, np.uint8) for role, image in reading.images.items()}
+        images = {r: noise.integers(0, 256, (*sizes.get(r, own), 3), np.uint8) for r in embodiment.cameras}
         start = time.perf_counter()
         actions = policy.act([Observation(images, reading.state, reading.instruction)], seed=trial).actions
         seconds.append(time.perf_counter() - start)
@@ -80,7 +82,9 @@ def unhealthy(policy: RobotPolicy, digest: str, embodiment_digest: str) -> str |
     return None
 
 
-def check_health(load: Load, folder: Path, digest: str, embodiment_digest: str, deadline: float) -> str | None:
+def check_health(
+    load: Load, folder: Path, digest: str, embodiment_digest: str, deadline: float, sizes: Sizes
+) -> str | None:
     """Loads and tries a policy; a load that hangs or breaks is found unhealthy like one whose answers do.
 
     Args:
@@ -89,6 +93,7 @@ def check_health(load: Load, folder: Path, digest: str, embodiment_digest: str, 
         digest: Its digest.
         embodiment_digest: Of the robot.
         deadline: Seconds for all of it.
+        sizes: Of the robot's pictures; see `unhealthy`.
 
     Returns:
         Why the policy may not run, or None.
@@ -97,7 +102,7 @@ def check_health(load: Load, folder: Path, digest: str, embodiment_digest: str, 
 
     def attempt() -> None:
         try:
-            answer.put(unhealthy(load(folder, digest), digest, embodiment_digest))
+            answer.put(unhealthy(load(folder, digest), digest, embodiment_digest, sizes))
         except BadInput as error:
             answer.put(str(error))
         # Whatever the policy's code does wrong, the robot goes back to the one that works.

@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable
 from typing import Any, Literal
 
+from pydantic import Field
+
 from posa_vla.errors import BadInput, PosaError
 from posa_vla.objects import Objects
 from posa_vla.robot.session import Session
@@ -41,9 +43,11 @@ class RobotReport(Closed):
         reason: Why, in words.
         episodes: Run since the process started.
         successes: Of them; null where the driver cannot know.
+        upscaled: Camera role -> (height, width) of pictures that were smaller than the release was judged on, where
+            that was allowed (from version 2 on).
     """
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[1, 2] = 2
     robot: str
     target: str
     at: str
@@ -52,6 +56,7 @@ class RobotReport(Closed):
     reason: str
     episodes: int
     successes: int | None
+    upscaled: dict[str, tuple[int, int]] = Field(default_factory=dict)
 
 
 def report_path(robot: str) -> str:
@@ -95,7 +100,7 @@ class Reporter:
             robot=self._robot,
             target=self._target,
             at=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-            **{name: document[name] for name in ("release", "update", "reason", "episodes", "successes")},
+            **{name: document[name] for name in ("release", "update", "reason", "episodes", "successes", "upscaled")},
         )
 
     def leave(self) -> None:

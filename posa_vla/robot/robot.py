@@ -23,7 +23,8 @@ class RobotOptions:
     Attributes:
         embodiment: A shipped embodiment's name or the path of an embodiment file.
         task: Name of the task.
-        image_size: Side of the square images that the policy takes (pixels).
+        image_size: Side of the square images that a driver which can choose delivers (pixels): those that the release
+            was judged on, where it says so. A real camera's driver delivers what its camera gives.
         objects: Objects of a simulated scene.
         max_steps: Control steps after which an episode is over.
     """
@@ -64,7 +65,8 @@ class Robot(Protocol):
     control period and return at its end: the driver keeps the pace, its caller never sleeps. `hold` and `disconnect`
     may be called at any time after `connect`, any number of times, and raise nothing for a robot that already stands.
     A driver is constructed from `RobotOptions`, does no work before `connect`, and owns its clock: a simulator's
-    stands still while a policy thinks.
+    stands still while a policy thinks. One that knows the size of its pictures beforehand has `camera_sizes` too (see
+    `posa_vla.robot.pictures.KnowsCameras`); it is the size that a release's health is tried at.
     """
 
     @property

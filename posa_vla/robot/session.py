@@ -11,9 +11,11 @@ from typing import Any
 import numpy as np
 
 from posa_vla.errors import PosaError, Refused
+from posa_vla.release.record import ReleaseRecord
 from posa_vla.robot.agent import Agent, UpdateReport
 from posa_vla.robot.control_loop import EpisodeReport, run_episode
 from posa_vla.robot.health import RobotPolicy
+from posa_vla.robot.pictures import KnowsCameras, Sizes, camera_sizes, require_judged_size
 from posa_vla.robot.robot import Robot
 from posa_vla.robot.terms import RunSettings, Terms, terms_of
 
@@ -39,7 +41,8 @@ class Session:
         """The document of `posa robot run --json`.
 
         `successes` is null where the driver cannot know; `latency_ms` is null where no inference was made; `terms` is
-        null before the first release was run.
+        null before the first release was run; `upscaled` names the cameras that showed less than the release was judged
+        on, and the last (height, width) of each.
         """
         episodes = self.episodes
         known = [e.success for e in episodes if e.success is not None]
@@ -54,6 +57,7 @@ class Session:
             "mean_steps": statistics.fmean(e.steps for e in episodes) if episodes else None,
             "holds": sum(sum(e.holds.values()) for e in episodes),
             "clamped": sum(e.clamped for e in episodes),
+            "upscaled": {role: list(size) for e in episodes for role, size in e.upscaled.items()},
             "latency_ms": {
                 name: round(float(np.percentile(latencies, at)), 2) if latencies else None
                 for name, at in (("p50", 50), ("p99", 99))
@@ -104,7 +108,7 @@ class Runner:
 
     def update(self) -> UpdateReport:
         """Takes a newer release, if there is one to take."""
-        report = self._agent.update()
+        report = self._agent.update(self._pictures)
         self.session.update = report
         if self._ready is not None and self._ready.record_digest != report.record_digest:
             self._ready = None
@@ -126,6 +130,8 @@ class Runner:
                 way=ready.terms.execution,
                 cameras=ready.policy.config.cameras,
                 speed_limit=ready.terms.speed_limit,
+                judged_size=ready.terms.image_size if ready.terms.fixed else None,
+                allow_upscale=self._settings.allow_upscale,
             )
             self._seed += 1
             self.session.episodes.append(report)
@@ -149,6 +155,21 @@ class Runner:
                 self._say(f"release {record.release} runs lowered by this robot: {'; '.join(terms.lowered)}")
             session.terms = terms
         return self._ready
+
+    def _pictures(self, record: ReleaseRecord) -> Sizes:
+        """What the robot's cameras show a release, by role.
+
+        Raises:
+            Refused: One shows less than the release was judged on.
+            BadInput: The robot is not there.
+        """
+        terms = terms_of(record, RunSettings(image_size=self._settings.image_size))
+        robot = self._open_robot(terms)
+        if not isinstance(robot, KnowsCameras):
+            robot = self._robot or self._connected(terms)
+        sizes, roles = camera_sizes(robot), robot.embodiment.cameras
+        require_judged_size(sizes, record.image_size, roles, allow_upscale=self._settings.allow_upscale)
+        return sizes
 
     def _connected(self, terms: Terms) -> Robot:
         """The robot, connected anew where a driver has to be opened with something else."""

@@ -22,8 +22,10 @@ class RunSettings(Closed):
 
     Attributes:
         execute: See `Execution`, and so for `committed`, `ensemble` and `max_steps`.
-        image_size: Pixels along each side of the pictures.
+        image_size: Pixels along each side of the pictures where the release does not say: a driver that can choose
+            delivers what the release was judged on, and another one what its camera gives.
         speed_limit: Largest share of the embodiment's limits that an action may reach, in (0, 1].
+        allow_upscale: Whether a camera may show less than the release was judged on.
     """
 
     execute: int | None = Field(default=None, ge=1)
@@ -32,6 +34,7 @@ class RunSettings(Closed):
     max_steps: int | None = Field(default=None, ge=1)
     image_size: int | None = Field(default=None, ge=16)
     speed_limit: float = Field(default=1.0, gt=0, le=1)
+    allow_upscale: bool = False
 
 
 class Terms(Closed):
@@ -65,12 +68,10 @@ def terms_of(record: ReleaseRecord, own: RunSettings) -> Terms:
         values = {**_UNFIXED, **given}
         size = values.pop("image_size")
         execution = Execution(**values)
-        return Terms(
-            execution=execution, image_size=size, speed_limit=own.speed_limit, fixed=False, lowered=lowered
-        )
+        return Terms(execution=execution, image_size=size, speed_limit=own.speed_limit, fixed=False, lowered=lowered)
     released = {**record.execution.model_dump(), "image_size": record.image_size}
     for name, value in given.items():
-        if value == released[name]:
+        if value == released[name] or name == "image_size":
             continue
         flag = f"--{name.replace('_', '-')}"
         if name == "max_steps" and value < released[name]:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from posa_vla.episodes.embodiment import load_embodiment
+from posa_vla.robot.pictures import Sizes
 from posa_vla.robot.robot import Reading, RobotOptions, require_action, synthetic_reading
 
 
@@ -38,6 +39,11 @@ class DryRunRobot:
         self._sleep = sleep
         self._steps = 0
         self._due = 0.0
+
+    def camera_sizes(self) -> Sizes:
+        """Squares of the size that it was opened with."""
+        side = self._options.image_size
+        return dict.fromkeys(self.embodiment.cameras, (side, side))
 
     def connect(self) -> None:
         """Nothing to open."""

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from posa_vla.episodes.embodiment import load_embodiment
 from posa_vla.errors import BadInput
+from posa_vla.robot.pictures import Sizes
 from posa_vla.robot.robot import Reading, RobotOptions, require_action
 
 if TYPE_CHECKING:
@@ -28,6 +29,11 @@ class SimulatedRobot:
         self._environment: TaskEnvironment | None = None
         self._time = 0.0
         self._reading: Reading | None = None
+
+    def camera_sizes(self) -> Sizes:
+        """Squares of the size that it was opened with."""
+        side = self._options.image_size
+        return dict.fromkeys(self.embodiment.cameras, (side, side))
 
     def connect(self) -> None:
         """Builds the simulation.
