@@ -75,9 +75,7 @@ def run(
     ] = None,
     committed: Annotated[
         int | None,
-        typer.Option(
-            "--committed", min=0, help="Actions that go on being executed while the policy thinks; see below."
-        ),
+        typer.Option("--committed", min=0, help="Actions that go on while the policy thinks; see below."),
     ] = None,
     ensemble: Annotated[
         float | None,

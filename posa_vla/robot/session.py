@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from posa_vla.errors import PosaError, Refused
+from posa_vla.errors import BadInput, PosaError, Refused
 from posa_vla.release.record import ReleaseRecord
 from posa_vla.robot.agent import Agent, UpdateReport
 from posa_vla.robot.control_loop import EpisodeReport, run_episode
 from posa_vla.robot.health import RobotPolicy
-from posa_vla.robot.pictures import KnowsCameras, Sizes, camera_sizes, require_judged_size
+from posa_vla.robot.pictures import Sizes, camera_sizes, require_judged_size
 from posa_vla.robot.robot import Robot
 from posa_vla.robot.terms import RunSettings, Terms, terms_of
 
@@ -163,10 +163,11 @@ class Runner:
             Refused: One shows less than the release was judged on.
             BadInput: The robot is not there.
         """
-        terms = terms_of(record, RunSettings(image_size=self._settings.image_size))
-        robot = self._open_robot(terms)
-        if not isinstance(robot, KnowsCameras):
-            robot = self._robot or self._connected(terms)
+        try:
+            terms = terms_of(record, self._settings)
+        except BadInput:  # said when the release is to be run
+            terms = terms_of(record, RunSettings())
+        robot = self._connected(terms)
         sizes, roles = camera_sizes(robot), robot.embodiment.cameras
         require_judged_size(sizes, record.image_size, roles, allow_upscale=self._settings.allow_upscale)
         return sizes

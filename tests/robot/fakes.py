@@ -19,13 +19,20 @@ SIZE = 16
 class FakeRobot:
     """Records what reaches it; `disturb` changes its readings by their index."""
 
-    def __init__(self, *, end_after: int = 10**9, disturb: Callable[[int, Reading], Reading] | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        end_after: int = 10**9,
+        disturb: Callable[[int, Reading], Reading] | None = None,
+        size: int = SIZE,
+    ) -> None:
         self.embodiment = make_embodiment()
         self.can_move = True
         self.applied: list[NDArray[np.float32]] = []
         self.held = 0
         self.time = 0.0
         self._end_after = end_after
+        self._size = size
         self._disturb = disturb or (lambda index, reading: reading)
         self._observed = 0
 
@@ -38,7 +45,7 @@ class FakeRobot:
 
     def observe(self) -> Reading:
         done = len(self.applied) + self.held >= self._end_after
-        reading = synthetic_reading(self.embodiment, SIZE, "pick", self.time)
+        reading = synthetic_reading(self.embodiment, self._size, "pick", self.time)
         reading = self._disturb(self._observed, replace(reading, success=done, ended=done))
         self._observed += 1
         return reading
