@@ -10,11 +10,12 @@ from flows.code_state import code_state
 from flows.evaluate import decision_path, evidence_path
 from flows.events import approval_needed
 from flows.retraining import Retraining
+from posa_vla.code_digest import code_digest
 from posa_vla.errors import PosaError, Refused
 from posa_vla.evidence.evidence import read_evidence
 from posa_vla.files import sha256_json, write_bytes
 from posa_vla.training.storage import all_metrics
-from posa_vla.workspace import Workspace, code_digest
+from posa_vla.workspace import Workspace
 
 if TYPE_CHECKING:
     from posa_vla.release.publisher import Publisher

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from flows.retraining import Retraining
+from posa_vla.code_digest import code_digest
 from posa_vla.errors import PosaError
 from posa_vla.robot.slots import Slots
-from posa_vla.workspace import Workspace, code_digest
+from posa_vla.workspace import Workspace
 
 
 def robot_home(workspace: Workspace, target: str) -> Path:

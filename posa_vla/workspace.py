@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import fcntl
 import json
 import os
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import IO, Any, Literal
 
 from posa_vla.errors import BadInput, Busy
-from posa_vla.files import sha256_bytes, sha256_file, sha256_json, write_json
+from posa_vla.files import sha256_json, write_json
 from posa_vla.objects import Objects, open_objects
 from posa_vla.settings import Settings, cache_folder
 
@@ -183,29 +182,6 @@ class Workspace:
                 return False
         except Busy:
             return True
-
-
-def code_digest(*packages: str) -> str:
-    """A digest of what the Python code of some packages does: comments, docstrings and layout do not change it.
-
-    Args:
-        packages: Dotted names of modules or packages, e.g. `posa_vla.model`.
-    """
-    root = Path(__file__).parent.parent
-    parts: dict[str, str] = {}
-    for package in packages:
-        place = root / package.replace(".", "/")
-        files = sorted(place.rglob("*")) if place.is_dir() else [place.with_suffix(".py")]
-        for path in files:
-            if path.suffix == ".py":
-                tree = ast.parse(path.read_bytes())
-                for node in ast.walk(tree):
-                    if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
-                        node.value = ast.Constant(None)
-                parts[path.relative_to(root).as_posix()] = sha256_bytes(ast.dump(tree).encode())
-            elif path.is_file() and path.suffix in {".xml", ".yaml"}:
-                parts[path.relative_to(root).as_posix()] = sha256_file(path)
-    return sha256_json(parts)
 
 
 @dataclass(frozen=True)

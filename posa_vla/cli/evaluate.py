@@ -28,6 +28,7 @@ def sim(
     as_json: AsJson = False,
 ) -> None:
     """Run a policy in simulation on scenes that its own digest picks; the same command continues a killed one."""
+    from posa_vla.code_digest import code_digest
     from posa_vla.console import print_json, print_table
     from posa_vla.evaluation.metrics import summary
     from posa_vla.evaluation.rollout import evaluate, scene_seeds
@@ -41,7 +42,7 @@ def sim(
     out = out.resolve()
     bundle = read_policy(policy, out / "bundles")
     loaded = load_policy(bundle.folder, bundle.digest)
-    folder = f"evaluations/{bundle.digest}"
+    folder = f"evaluations/{code_digest('posa_vla.evaluation')}/{bundle.digest}"
     seeds = scene_seeds(bundle.digest, params.evaluate.episodes)
     conditions = (params.chosen.embodiment, params.chosen.task, seeds, params.evaluate, loaded.config.image_size)
     if local:
