@@ -75,7 +75,7 @@ def _version_inputs(workspace: Workspace, params: Params, embodiment: Embodiment
         "store": EpisodeStore(workspace.store).digest(),
         "embodiment": embodiment.digest,
         "params": params.model_dump(mode="json", include={"validation", "prepare"}),
-        "remote": workspace.dvc_remote,
+        "remote": workspace.named(workspace.dvc_remote),
         "code": data_code(),
     }
 

@@ -73,7 +73,7 @@ def register_candidate(
         "bundle": bundle,
         "decision": decided["decision"],
         "run": retraining.run_key(data["version"]),
-        "mlflow": workspace.mlflow_uri,
+        "mlflow": workspace.named(workspace.mlflow_uri),
     }
     return retraining.keep(retraining.ledger.step("register", inputs, work))
 
@@ -232,7 +232,7 @@ def release_candidate(
         "decision": decided["decision"],
         "bundle": bundle,
         "model_version": registered["model_version"],
-        "channel": workspace.channel,
+        "channel": workspace.named(workspace.channel),
         "approvals": retraining.target.approvals,
         "approvers": retraining.target.approvers,
         "code": code_digest("posa_vla.release"),

@@ -69,8 +69,8 @@ def run_on_robot(retraining: Retraining, released: dict[str, Any]) -> dict[str, 
 
     inputs = {
         "record": released["record"],
-        "home": str(home),
-        "channel": workspace.channel,
+        "home": workspace.named(str(home)),
+        "channel": workspace.named(workspace.channel),
         "robot": params.robot.model_dump(mode="json"),
         "code": code_digest("posa_vla.robot"),
     }

@@ -17,6 +17,7 @@ _PACKAGES = ("posa_vla", "flows")
 # Imports are followed up to these modules and not into them. Each says why it cannot change an outcome.
 PLUMBING = {
     "flows": "puts steps together; each step digests the code that does its work",
+    "posa_vla.artifact_places": "says where records lie",
     "posa_vla.cli": "reads what people type; the values stand in the keys themselves",
     "posa_vla.code_digest": "names code, and computes nothing of what is kept",
     "posa_vla.console": "prints",

@@ -130,6 +130,10 @@ class Workspace:
         """MLflow tracking and registry URI."""
         return self.settings.mlflow_tracking_uri or f"sqlite:///{self.home / 'mlflow' / 'mlflow.db'}"
 
+    def named(self, location: str) -> str:
+        """A location as keys name it: relative to the workspace where it lies in it, so that a move changes no key."""
+        return location.replace(f"{self.home}/", "")
+
     @contextmanager
     def lock(self, purpose: str, name: Lock = "lock", wait: float = 0) -> Iterator[None]:
         """Holds the workspace until the block ends; the kernel frees it when the process dies, however it dies.
