@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from posa_vla.cli.doctor_records import look_at_records
 from posa_vla.cli.finding import Finding
 from posa_vla.cli.options import AsJson
 
@@ -168,6 +169,7 @@ LOOKS: list[tuple[str, Callable[[Workspace], Finding]]] = [
     ("ledger", _ledger),
     ("bundles", _bundles),
     ("promotion log", _promotions),
+    ("records", look_at_records),
     ("MLflow's files", _artifacts),
 ]
 
