@@ -27,7 +27,7 @@ _WAIT = 60
 
 def database_file(uri: str) -> Path | None:
     """The file of an MLflow database, or None for a server."""
-    return Path(uri.removeprefix(_SQLITE)) if uri.startswith(_SQLITE) else None
+    return Path(uri.removeprefix(_SQLITE).partition("?")[0]).absolute() if uri.startswith(_SQLITE) else None
 
 
 def artifact_place(database: Path, experiment: str) -> str:
@@ -45,7 +45,7 @@ def follow_move(database: Path) -> list[str]:
         The folders that the database lay in before; empty where nothing was to be done.
 
     Raises:
-        BadInput: The file is no MLflow database, or damaged.
+        BadInput: The file cannot be written to, is damaged, or is no MLflow database.
     """
     if not database.is_file():
         return []
@@ -59,7 +59,7 @@ def follow_move(database: Path) -> list[str]:
             connection.execute("COMMIT")
             return moved
     except sqlite3.DatabaseError as error:
-        raise BadInput(f"MLflow's database {database} cannot be read ({error}): restore it from a backup") from None
+        raise _unfit(database, error) from None
 
 
 def places_elsewhere(database: Path) -> list[str]:
@@ -79,7 +79,13 @@ def places_elsewhere(database: Path) -> list[str]:
                         found.append(f"{table.replace('_', ' ')[:-1]} {row} names {path}{there}")
             return found
     except sqlite3.DatabaseError as error:
-        raise BadInput(f"MLflow's database {database} cannot be read ({error}): restore it from a backup") from None
+        raise _unfit(database, error) from None
+
+
+def _unfit(database: Path, error: sqlite3.DatabaseError) -> BadInput:
+    return BadInput(
+        f"MLflow's database {database}: {error}; see its permissions and who holds it, or restore it from a backup"
+    )
 
 
 def _tables(connection: sqlite3.Connection) -> set[str]:

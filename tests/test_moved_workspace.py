@@ -12,6 +12,7 @@ from the_past import MADE_AT, set_clock, unpack_workspace
 from flows.champion import champion_bundle, settle
 from posa_vla.artifact_places import database_file, follow_move, places_elsewhere
 from posa_vla.cli.doctor import LOOKS
+from posa_vla.errors import BadInput
 from posa_vla.promotion.registry import CHAMPION
 from posa_vla.release.publisher import Publisher
 from posa_vla.settings import Settings
@@ -72,6 +73,13 @@ def test_artifacts_that_still_lie_at_the_old_place_are_not_lost(workspace: Works
     shutil.copytree(workspace.home / "mlflow" / "artifacts", moved / "mlflow" / "artifacts")
     finding = dict(LOOKS)["MLflow's files"](there)
     assert finding.status == "sound"
+
+
+def test_a_database_that_is_none_is_named(tmp_path: Path) -> None:
+    place = tmp_path / "mlflow.db"
+    place.write_bytes(b"no database" * 100)
+    with pytest.raises(BadInput, match=r"mlflow\.db: file is not a database; see"):
+        connect(f"sqlite:///{place}")
 
 
 def test_the_publisher_remembers_the_channel_of_a_moved_workspace(

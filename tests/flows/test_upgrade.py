@@ -15,9 +15,12 @@ from untrained import arm_params
 from flows.champion import champion_bundle, promotion_log, settle
 from flows.retraining import open_retraining
 from flows.robot import robot_home, run_on_robot
+from flows.rollback import roll_back
 from posa_vla.cli import robot as robot_commands
 from posa_vla.cli.doctor import LOOKS
-from posa_vla.robot.provision import trust_of
+from posa_vla.release.channel import ChannelClient
+from posa_vla.robot.agent import Agent
+from posa_vla.robot.provision import trust_of, tuf_state
 from posa_vla.robot.slots import Slots
 from posa_vla.robot.status import robot_status
 from posa_vla.settings import Settings
@@ -43,14 +46,15 @@ def kept(home: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("record", [1, 2])
-def test_an_earlier_workspace_goes_on_to_a_release_that_its_robot_takes(
+def test_an_earlier_workspace_goes_on_to_a_release_that_its_robot_takes_and_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, record: int
 ) -> None:
     set_clock(monkeypatch)
     monkeypatch.setattr("flows.robot._posa", in_this_process)
     workspace = Workspace.open(Settings(home=unpack_workspace(tmp_path)))
     before = kept(workspace.home)
-    slots, log = Slots(robot_home(workspace, TARGET)), promotion_log(workspace, TARGET)
+    home = robot_home(workspace, TARGET)
+    slots, log = Slots(home), promotion_log(workspace, TARGET)
     first, running, entries = champion_bundle(workspace, TARGET), slots.running, log.entries()
     assert running is not None
     assert (running.release, running.bundle_digest) == (1, first)
@@ -70,7 +74,7 @@ def test_an_earlier_workspace_goes_on_to_a_release_that_its_robot_takes(
     assert sorted(slot.release for slot in held.slots.values()) == [1, 2]
     assert slots.running is not None
     assert slots.running.bundle_digest == made.bundle.digest
-    status = robot_status(robot_home(workspace, TARGET), trust_of(robot_home(workspace, TARGET))[1])
+    status = robot_status(home, trust_of(home)[1])
     assert all(slot["damage"] is None for slot in status["slots"].values())
     assert log.entries()[: len(entries)] == entries
     assert {entry["release"] for entry in log.entries()} == {1, 2}
@@ -79,7 +83,14 @@ def test_an_earlier_workspace_goes_on_to_a_release_that_its_robot_takes(
     assert changed <= {f"promotions/{TARGET}/log.jsonl", f"promotions/{TARGET}/trust/trust.json"}
     versions = connect(workspace.mlflow_uri).search_model_versions(f"name = '{TARGET}'")
     assert sorted(version.tags["posa.bundle"] for version in versions) == sorted([str(first), made.bundle.digest])
+
+    rolled = roll_back(workspace, params, None, "the second one was worse")
+    assert (rolled["release"], rolled["bundle"]) == (1, first)
+    root, trust = trust_of(home)
+    update = Agent(home, ChannelClient(workspace.channel, tuf_state(home), root), trust).update()
+    assert (update.status, update.release) == ("installed", 1), update.reason
+
     looks = dict(LOOKS)
-    for name in ("workspace", "ledger", "bundles", "promotion log", "MLflow's files"):
+    for name in ("workspace", "ledger", "bundles", "promotion log", "records", "MLflow's files"):
         finding = looks[name](workspace)
         assert finding.status == "sound", finding
