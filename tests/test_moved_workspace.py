@@ -75,6 +75,14 @@ def test_artifacts_that_still_lie_at_the_old_place_are_not_lost(workspace: Works
     assert finding.status == "sound"
 
 
+def test_keys_name_places_in_the_workspace_relative_to_it(tmp_path: Path) -> None:
+    here, there = (Workspace.open(Settings(home=tmp_path / name)) for name in ("here", "there"))
+    for place in ("channel", "dvc_remote", "mlflow_uri"):
+        assert here.named(getattr(here, place)) == there.named(getattr(there, place))
+    assert here.named("s3://bucket/channel") == "s3://bucket/channel"
+    assert here.named(f"{there.home}/channel") == f"{there.home}/channel"
+
+
 def test_a_database_that_is_none_is_named(tmp_path: Path) -> None:
     place = tmp_path / "mlflow.db"
     place.write_bytes(b"no database" * 100)

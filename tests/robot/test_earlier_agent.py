@@ -6,6 +6,8 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,19 +27,28 @@ folder = Path(sys.argv[2])
 module.check_health = lambda load, folder, digest, robot, seconds: None
 trust = Trust.model_validate_json((folder / "trust.json").read_bytes())
 client = ChannelClient(str(folder / "channel"), folder / "tuf", (folder / "root.json").read_bytes())
-report = module.Agent(folder / "robot", client, trust, load=lambda *_: None).update()
-print(json.dumps(vars(report)))
+agent = module.Agent(folder / "robot", client, trust, load=lambda *_: None)
+for _ in sys.stdin:
+    print(json.dumps(vars(agent.update())), flush=True)
 """
 
 
-def update(folder: Path) -> dict[str, Any]:
-    """One update by the earlier agent, in a process of its own."""
+@contextmanager
+def earlier_agent(folder: Path) -> Iterator[Callable[[], dict[str, Any]]]:
+    """The earlier agent in a process of its own; every call has it look at the channel once."""
     variables = {**os.environ, "PYTHONPATH": str(AGENT)}
     command = [sys.executable, "-c", _AGENT, AGENT.name, str(folder)]
-    done = subprocess.run(command, env=variables, cwd=folder, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    report: dict[str, Any] = json.loads(done.stdout)
-    return report
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, env=variables, cwd=folder, **pipes) as process:
+
+        def update() -> dict[str, Any]:
+            process.stdin.write("look\n")
+            process.stdin.flush()
+            report: dict[str, Any] = json.loads(process.stdout.readline())
+            return report
+
+        yield update
+        process.stdin.close()
 
 
 @pytest.fixture
@@ -50,11 +61,12 @@ def channel(tmp_path: Path) -> Channel:
 
 def test_it_takes_version_1_and_keeps_it_when_version_2_comes(tmp_path: Path, channel: Channel) -> None:
     channel.publish(1)
-    assert update(tmp_path)["status"] == "installed"
-    channel.publish(2, schema_version=2)
-    report = update(tmp_path)
-    assert (report["status"], report["release"]) == ("refused", 1)
-    assert "release-record:v2" in report["reason"]
-    channel.publish(3)
-    report = update(tmp_path)
-    assert (report["status"], report["release"]) == ("installed", 3)
+    with earlier_agent(tmp_path) as update:
+        assert update()["status"] == "installed"
+        channel.publish(2, schema_version=2)
+        report = update()
+        assert (report["status"], report["release"]) == ("refused", 1)
+        assert "release-record:v2" in report["reason"]
+        channel.publish(3)
+        report = update()
+        assert (report["status"], report["release"]) == ("installed", 3)
