@@ -61,8 +61,8 @@ def parse(schema: type[Model], value: Any, where: str) -> Model:
     """
     versions = schema.model_fields.get("schema_version")
     if versions is not None:
-        known = [number for number in get_args(versions.annotation) if isinstance(number, int)]
-        require_known_version(value, max(known, default=sys.maxsize), where)
+        numbers = [number for number in get_args(versions.annotation) if isinstance(number, int)]
+        require_known_version(value, max(numbers, default=sys.maxsize), where)
     try:
         return schema.model_validate(value)
     except pydantic.ValidationError as error:
