@@ -17,6 +17,7 @@ from flows.data import collect_demonstrations, collection_inputs, version_data
 from flows.evaluate import EVALUATION_CODE, evidence_path, run_policy
 from flows.retraining import Retraining, open_retraining, timed
 from flows.train import seal_bundle, train_candidate
+from posa_vla.code_digest import code_digest
 from posa_vla.console import also_to, say
 from posa_vla.evaluation.ablation import (
     AblationPlan,
@@ -32,7 +33,7 @@ from posa_vla.evaluation.ablation_report import Results, write_report
 from posa_vla.evidence.evidence import EpisodeRow, read_evidence
 from posa_vla.files import sha256_json
 from posa_vla.params import Params
-from posa_vla.workspace import Workspace, code_digest
+from posa_vla.workspace import Workspace
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,7 @@ def _rolled_out(ablation: Ablation, cell: Cell, bundle: str, condition: str, sce
             "evaluate": params.evaluate.model_dump(mode="json"),
             "image_size": params.collect.image_size,
             "scenes": scenes,
-            "code": code_digest(*EVALUATION_CODE),
+            "code": code_digest(EVALUATION_CODE),
         }
 
         def work(key: str) -> dict[str, Any]:
@@ -128,7 +129,7 @@ def _expert(ablation: Ablation, condition: str, scenes: list[int]) -> dict[int, 
         "task": ablation.host.target.task,
         "evaluate": params.evaluate.model_dump(mode="json"),
         "scenes": scenes,
-        "code": code_digest(*EVALUATION_CODE),
+        "code": code_digest(EVALUATION_CODE),
     }
 
     def work(key: str) -> dict[str, Any]:

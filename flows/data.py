@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from flows.events import data_ingested
 from flows.retraining import Retraining
+from posa_vla.code_digest import code_digest
 from posa_vla.episodes.embodiment import Embodiment
 from posa_vla.files import sha256_json, sha256_tree
 from posa_vla.params import CollectParams, Params
-from posa_vla.workspace import Ledger, StepResult, Workspace, code_digest
+from posa_vla.workspace import Ledger, StepResult, Workspace
 
 if TYPE_CHECKING:
     from posa_vla.sim.collect import Learner
@@ -26,7 +27,7 @@ def collection_inputs(retraining: Retraining, collect: CollectParams, learner: L
         "task": retraining.target.task,
         "collect": collect.model_dump(mode="json"),
         "learner": None if learner is None else learner.digest,
-        "code": code_digest("posa_vla.sim", "posa_vla.episodes", "posa_vla.geometry"),
+        "code": code_digest("posa_vla.sim.collect", "posa_vla.episodes.store"),
     }
 
 
@@ -79,7 +80,7 @@ def _version_inputs(workspace: Workspace, params: Params, embodiment: Embodiment
         "store": EpisodeStore(workspace.store).digest(),
         "embodiment": embodiment.digest,
         "params": params.model_dump(mode="json", include={"validation", "prepare"}),
-        "remote": workspace.dvc_remote,
+        "remote": workspace.named(workspace.dvc_remote),
         "code": data_code(),
     }
 

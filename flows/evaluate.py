@@ -7,16 +7,14 @@ from typing import Any
 
 from flows.champion import champion_bundle, settle
 from flows.retraining import Retraining
+from posa_vla.code_digest import code_digest
 from posa_vla.evidence.evidence import Evidence, read_evidence, write_evidence
 from posa_vla.files import write_json
 from posa_vla.release.bundle import Bundle
-from posa_vla.workspace import Workspace, code_digest
+from posa_vla.workspace import Workspace
 
 # The code that decides how an episode goes, given the policy's files.
-EVALUATION_CODE = (
-    *("posa_vla.evaluation", "posa_vla.sim", "posa_vla.geometry"),
-    *("posa_vla.model", "posa_vla.policy", "posa_vla.evidence"),
-)
+EVALUATION_CODE = "posa_vla.evaluation"
 
 
 def evidence_path(workspace: Workspace, digest: str) -> Path:
@@ -85,7 +83,7 @@ def evaluate_candidate(retraining: Retraining, candidate: dict[str, Any]) -> dic
         "task": retraining.target.task,
         "evaluate": retraining.params.evaluate.model_dump(mode="json"),
         "image_size": retraining.params.collect.image_size,
-        "code": code_digest(*EVALUATION_CODE),
+        "code": code_digest(EVALUATION_CODE),
     }
     return retraining.keep(retraining.ledger.step("evaluate", inputs, work, sound=sound))
 
@@ -123,7 +121,7 @@ def decide_candidate(retraining: Retraining, evaluated: dict[str, Any]) -> dict[
         "gate": gate.model_dump(mode="json"),
         "evidence": evaluated["evidence"],
         "champion_evidence": evaluated["champion_evidence"],
-        "code": code_digest("posa_vla.promotion.gate", "posa_vla.evidence"),
+        "code": code_digest("posa_vla.promotion.gate"),
     }
     result = retraining.ledger.step(
         "decide", inputs, work, sound=lambda output: decision_path(workspace, output["decision"]).is_file()

@@ -13,11 +13,12 @@ from flows.changes import NO_CHANGES, resolve
 from flows.evaluate import EVALUATION_CODE, evidence_path, run_policy
 from flows.retraining import Retraining, open_retraining
 from flows.summary import success_text
+from posa_vla.code_digest import code_digest
 from posa_vla.console import also_to
 from posa_vla.errors import BadInput
 from posa_vla.files import sha256_json
 from posa_vla.params import Params
-from posa_vla.workspace import Workspace, code_digest
+from posa_vla.workspace import Workspace
 
 
 def bundle_of(workspace: Workspace, target: str, model_version: int | None) -> tuple[str, str]:
@@ -63,7 +64,7 @@ def evaluate_model(retraining: Retraining, model_version: int | None, episodes: 
         "evaluate": evaluate.model_dump(mode="json"),
         "image_size": retraining.params.collect.image_size,
         "seed": seed,
-        "code": code_digest(*EVALUATION_CODE),
+        "code": code_digest(EVALUATION_CODE),
     }
 
     def work(key: str) -> dict[str, Any]:

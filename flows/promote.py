@@ -19,13 +19,14 @@ from flows.code_state import code_state
 from flows.evaluate import decision_path, evidence_path
 from flows.events import approval_needed
 from flows.retraining import Retraining
+from posa_vla.code_digest import code_digest
 from posa_vla.errors import BadInput, PosaError, Refused
 from posa_vla.evidence.evidence import Evidence, read_evidence
 from posa_vla.files import sha256_json, write_bytes
 from posa_vla.policy.execution import Execution
 from posa_vla.schema import parse
 from posa_vla.training.storage import all_metrics
-from posa_vla.workspace import Workspace, code_digest
+from posa_vla.workspace import Workspace
 
 if TYPE_CHECKING:
     from posa_vla.release.publisher import Publisher
@@ -83,7 +84,7 @@ def register_candidate(
         "bundle": bundle,
         "decision": decided["decision"],
         "run": retraining.run_key(data["version"]),
-        "mlflow": workspace.mlflow_uri,
+        "mlflow": workspace.named(workspace.mlflow_uri),
     }
     return retraining.keep(retraining.ledger.step("register", inputs, work))
 
@@ -284,7 +285,7 @@ def release_candidate(
         "decision": decided["decision"],
         "bundle": bundle,
         "model_version": registered["model_version"],
-        "channel": workspace.channel,
+        "channel": workspace.named(workspace.channel),
         "approvals": retraining.target.approvals,
         "approvers": retraining.target.approvers,
         "code": code_digest("posa_vla.release"),

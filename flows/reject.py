@@ -10,9 +10,10 @@ from flows.data import find_data
 from flows.evaluate import decide_candidate, evaluate_candidate
 from flows.retraining import Retraining, open_retraining, timed
 from flows.robot import robot_state
+from posa_vla.code_digest import code_digest
 from posa_vla.errors import BadInput
 from posa_vla.params import Params
-from posa_vla.workspace import Workspace, code_digest
+from posa_vla.workspace import Workspace
 
 
 def _untrained_bundle(retraining: Retraining, data: dict[str, Any]) -> dict[str, Any]:

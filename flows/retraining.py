@@ -10,11 +10,12 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from posa_vla.code_digest import code_digest
 from posa_vla.episodes.embodiment import Embodiment, embodiment_file, load_embodiment
 from posa_vla.errors import BadInput
 from posa_vla.files import canonical_json, require_free_space, sha256_file, sha256_json
 from posa_vla.params import Params, TargetParams
-from posa_vla.workspace import Ledger, StepResult, Workspace, code_digest
+from posa_vla.workspace import Ledger, StepResult, Workspace
 
 if TYPE_CHECKING:
     from posa_vla.ray_jobs import Jobs

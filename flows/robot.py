@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from flows.retraining import Retraining
+from posa_vla.code_digest import code_digest
 from posa_vla.errors import PosaError
 from posa_vla.robot.slots import Slots
-from posa_vla.workspace import Workspace, code_digest
+from posa_vla.workspace import Workspace
 
 
 def robot_home(workspace: Workspace, target: str) -> Path:
@@ -69,8 +70,8 @@ def run_on_robot(retraining: Retraining, released: dict[str, Any]) -> dict[str, 
 
     inputs = {
         "record": released["record"],
-        "home": str(home),
-        "channel": workspace.channel,
+        "home": workspace.named(str(home)),
+        "channel": workspace.named(workspace.channel),
         "robot": params.robot.model_dump(mode="json"),
         "code": code_digest("posa_vla.robot"),
     }

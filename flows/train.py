@@ -6,20 +6,14 @@ import time
 from typing import Any
 
 from flows.retraining import Retraining, timed
+from posa_vla.code_digest import code_digest
 from posa_vla.files import sha256_json
 from posa_vla.object_trees import get_tree, has_tree
 from posa_vla.params import Params
 from posa_vla.training.storage import policy_path
-from posa_vla.workspace import code_digest
 
 # The code that decides what a training gives.
-TRAINING_CODE = (
-    "posa_vla.model",
-    "posa_vla.training",
-    "posa_vla.policy",
-    "posa_vla.dataset.loader",
-    "posa_vla.dataset.augment",
-)
+TRAINING_CODE = "posa_vla.training"
 
 
 def training_inputs(data_version: str, params: Params) -> dict[str, Any]:
@@ -27,7 +21,7 @@ def training_inputs(data_version: str, params: Params) -> dict[str, Any]:
     return {
         "data_version": data_version,
         "params": params.model_dump(mode="json", include={"model", "train", "prepare"}),
-        "code": code_digest(*TRAINING_CODE),
+        "code": code_digest(TRAINING_CODE),
     }
 
 

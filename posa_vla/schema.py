@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import pydantic
 import yaml
@@ -38,12 +39,30 @@ def _known_keys(schema: type[pydantic.BaseModel], location: tuple[int | str, ...
     return []
 
 
+def require_known_version(value: Any, newest: int, where: str) -> None:
+    """Refuses what a later posa-vla wrote, in which anything may mean something else.
+
+    Raises:
+        BadInput: `schema_version` is above the newest one that is read here.
+    """
+    version = value.get("schema_version") if isinstance(value, dict) else None
+    if isinstance(version, int) and version > newest:
+        raise BadInput(
+            f"{where} was written by a later posa-vla (schema_version {version}, this one reads up to {newest}): "
+            "pip install --upgrade posa-vla (in a checkout: git pull && make setup)"
+        )
+
+
 def parse(schema: type[Model], value: Any, where: str) -> Model:
     """Validates `value`; `where` names its origin in the message.
 
     Raises:
-        BadInput: One line for each thing that does not fit.
+        BadInput: One line for each thing that does not fit, or one for all of a later version.
     """
+    versions = schema.model_fields.get("schema_version")
+    if versions is not None:
+        numbers = [number for number in get_args(versions.annotation) if isinstance(number, int)]
+        require_known_version(value, max(numbers, default=sys.maxsize), where)
     try:
         return schema.model_validate(value)
     except pydantic.ValidationError as error:

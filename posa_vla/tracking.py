@@ -17,6 +17,8 @@ from mlflow.exceptions import MlflowException
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 from sqlalchemy.exc import SQLAlchemyError
 
+from posa_vla.artifact_places import artifact_place, database_file, follow_move
+from posa_vla.console import say
 from posa_vla.errors import PosaError
 
 RUN_KEY = "posa.run_key"
@@ -40,13 +42,19 @@ def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
 def connect(uri: str) -> mlflow.MlflowClient:
     """A client of the tracking server and registry at `uri`, which MLflow's fluent calls then use as well.
 
+    A database in a file that was moved is told so before MLflow opens it.
+
     Raises:
+        BadInput: The database is damaged.
         PosaError: No answer.
     """
     logging.getLogger("mlflow").setLevel(logging.ERROR)
     logging.getLogger("alembic").setLevel(logging.ERROR)
-    if uri.startswith("sqlite:///"):
-        Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+    database = database_file(uri)
+    if database is not None:
+        database.parent.mkdir(parents=True, exist_ok=True)
+        if follow_move(database):
+            say(f"MLflow's database names its artifacts in {database.parent} from now on: it was moved there")
     mlflow.set_tracking_uri(uri)
     mlflow.set_registry_uri(uri)
     try:
@@ -61,9 +69,8 @@ def _experiment(client: mlflow.MlflowClient, uri: str, name: str) -> str:
     found = client.get_experiment_by_name(name)
     if found is not None:
         return str(found.experiment_id)
-    place = None
-    if uri.startswith("sqlite:///"):  # a server has its own place for artifacts
-        place = (Path(uri.removeprefix("sqlite:///")).parent / "artifacts" / name).as_uri()
+    database = database_file(uri)
+    place = None if database is None else artifact_place(database, name)  # a server has its own place for artifacts
     # Tables would make MLflow take it for an evaluation of language models, and show other pages first.
     kind = {"mlflow.experimentKind": "custom_model_development"}
     return str(client.create_experiment(name, artifact_location=place, tags=kind))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import fcntl
 import json
 import os
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import IO, Any, Literal
 
 from posa_vla.errors import BadInput, Busy
-from posa_vla.files import sha256_bytes, sha256_file, sha256_json, write_json
+from posa_vla.files import sha256_json, write_json
 from posa_vla.objects import Objects, open_objects
 from posa_vla.settings import Settings, cache_folder
 
@@ -131,6 +130,10 @@ class Workspace:
         """MLflow tracking and registry URI."""
         return self.settings.mlflow_tracking_uri or f"sqlite:///{self.home / 'mlflow' / 'mlflow.db'}"
 
+    def named(self, location: str) -> str:
+        """A location as keys name it: relative to the workspace where it lies in it, so that a move changes no key."""
+        return location.replace(f"{self.home}/", "")
+
     @contextmanager
     def lock(self, purpose: str, name: Lock = "lock", wait: float = 0) -> Iterator[None]:
         """Holds the workspace until the block ends; the kernel frees it when the process dies, however it dies.
@@ -183,29 +186,6 @@ class Workspace:
                 return False
         except Busy:
             return True
-
-
-def code_digest(*packages: str) -> str:
-    """A digest of what the Python code of some packages does: comments, docstrings and layout do not change it.
-
-    Args:
-        packages: Dotted names of modules or packages, e.g. `posa_vla.model`.
-    """
-    root = Path(__file__).parent.parent
-    parts: dict[str, str] = {}
-    for package in packages:
-        place = root / package.replace(".", "/")
-        files = sorted(place.rglob("*")) if place.is_dir() else [place.with_suffix(".py")]
-        for path in files:
-            if path.suffix == ".py":
-                tree = ast.parse(path.read_bytes())
-                for node in ast.walk(tree):
-                    if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
-                        node.value = ast.Constant(None)
-                parts[path.relative_to(root).as_posix()] = sha256_bytes(ast.dump(tree).encode())
-            elif path.is_file() and path.suffix in {".xml", ".yaml"}:
-                parts[path.relative_to(root).as_posix()] = sha256_file(path)
-    return sha256_json(parts)
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from posa_vla.cli.doctor_records import look_at_records
 from posa_vla.cli.finding import Finding
 from posa_vla.cli.options import AsJson
 
@@ -125,6 +126,25 @@ def _promotions(workspace: Workspace) -> Finding:
     return Finding("promotion log", "sound", f"{entries} entries of {len(logs)} targets, chain whole")
 
 
+def _artifacts(workspace: Workspace) -> Finding:
+    from posa_vla.artifact_places import database_file, follow_move, places_elsewhere
+
+    database = database_file(workspace.mlflow_uri)
+    if database is None or not database.is_file():
+        return Finding("MLflow's files", "absent", "no database in the workspace")
+    moved = follow_move(database)
+    elsewhere = places_elsewhere(database)
+    if elsewhere:
+        return Finding(
+            "MLflow's files",
+            "unsound",
+            f"{elsewhere[0]} ({len(elsewhere)} such): move the files to {database.parent / 'artifacts'} and look again",
+        )
+    return Finding(
+        "MLflow's files", "sound", f"below {database.parent}" + (f", moved from {moved[0]}" if moved else "")
+    )
+
+
 def _bundles(workspace: Workspace) -> Finding:
     from posa_vla.release.bundle import verify_bundle
 
@@ -149,6 +169,8 @@ LOOKS: list[tuple[str, Callable[[Workspace], Finding]]] = [
     ("ledger", _ledger),
     ("bundles", _bundles),
     ("promotion log", _promotions),
+    ("records", look_at_records),
+    ("MLflow's files", _artifacts),
 ]
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from posa_vla.cli.doctor_stores import check_store
 from posa_vla.cli.finding import CONNECT, READ, Clocks, Finding, Server, Status, innermost, without_credentials
@@ -144,7 +144,7 @@ def _mlflow(server: Server, clocks: Clocks) -> str:
     answer = _ask(server, clocks, "GET", "/version", auth=auth)
     require_known(answer)
     version = _version(answer, answer.text.strip(), "mlflow", 2, "a version of MLflow: correct the address")
-    answer = _ask(server, clocks, "POST", "/api/2.0/mlflow/experiments/search", json={"max_results": 1}, auth=auth)
+    answer = _ask(server, clocks, "POST", "/api/2.0/mlflow/experiments/search", json={"max_results": 1000}, auth=auth)
     require_known(answer)
     if answer.status_code == 403 and "Invalid Host header" in answer.text:
         host = urlsplit(without_credentials(server.place)).netloc
@@ -154,7 +154,35 @@ def _mlflow(server: Server, clocks: Clocks) -> str:
         )
     if answer.status_code != 200:
         raise _unexpected(answer, "its experiments (200): see the server's log, or let this account read them")
-    return version
+    return version + _lost_folders(server, _json(answer))
+
+
+def _lost_folders(server: Server, found: Any) -> str:
+    """What is to be said of experiments whose artifacts lie in a folder of the server's machine: a move loses them.
+
+    Raises:
+        PosaError: The server runs on this machine, and such a folder is not there.
+    """
+    experiments = found.get("experiments", []) if isinstance(found, dict) else []
+    places = {str(item.get("name")): str(item.get("artifact_location")) for item in experiments}
+    # The experiment that MLflow makes by itself is none of ours, and empty.
+    folders = {
+        name: Path(unquote(urlsplit(place).path))
+        for name, place in places.items()
+        if name != "Default" and place.startswith(("file:", "/"))
+    }
+    if not folders:
+        return ""
+    here = urlsplit(server.place).hostname in {"localhost", "127.0.0.1", "::1"}
+    lost = [(name, path) for name, path in folders.items() if here and not path.exists()]
+    if lost:
+        name, path = lost[0]
+        raise PosaError(
+            f"names {path} for the files of experiment {name!r} ({len(lost)} such), which is not there: if it was "
+            f"moved, leave a link in its place: ln -s NEW_PLACE {path}"
+        )
+    name, path = next(iter(folders.items()))
+    return f"; keeps files of {len(folders)} experiments in folders of its machine, like {path}: move none of them"
 
 
 def _ray_token() -> str:

@@ -28,6 +28,7 @@ def sim(
     as_json: AsJson = False,
 ) -> None:
     """Run a policy in simulation on scenes that its own digest picks; the same command continues a killed one."""
+    from posa_vla.code_digest import code_digest
     from posa_vla.console import print_json, print_table
     from posa_vla.evaluation.metrics import summary
     from posa_vla.evaluation.rollout import Suite, evaluate, require_rendered, scene_seeds
@@ -41,7 +42,7 @@ def sim(
     out = out.resolve()
     bundle = read_policy(policy, out / "bundles")
     loaded = load_policy(bundle.folder, bundle.digest)
-    folder = f"evaluations/{bundle.digest}"
+    folder = f"evaluations/{code_digest('posa_vla.evaluation')}/{bundle.digest}"
     require_rendered(params, loaded.config.image_size, f"{bundle.folder}/config.json: image_size")
     suite = Suite.of(params, scene_seeds(bundle.digest, params.evaluate.episodes))
     if local:

@@ -22,6 +22,7 @@ def train(
     """Train PosA-VLA on prepared data, on Ray or in this process; the same command continues a killed training."""
     import time
 
+    from posa_vla.code_digest import code_digest
     from posa_vla.console import print_json, print_table
     from posa_vla.errors import BadInput
     from posa_vla.files import read_json, sha256_file, sha256_json, write_json
@@ -30,12 +31,18 @@ def train(
     if not (data / "manifest.json").is_file():
         raise BadInput(f"{data} is not prepared data (no manifest.json): make it with `posa data prepare`")
     version = sha256_file(data / "manifest.json")
-    inputs = {"data": version, "params": params.model_dump(mode="json", include={"model", "train", "prepare"})}
+    inputs = {
+        "data": version,
+        "params": params.model_dump(mode="json", include={"model", "train", "prepare"}),
+        "code": code_digest("posa_vla.training"),
+    }
     key, mark = sha256_json(inputs), out / "training.json"
     if out.exists() and not mark.exists() and (not out.is_dir() or any(out.iterdir())):
         raise BadInput(f"{out} holds something that is no training: choose a new folder")
     if mark.exists() and read_json(mark).get("key") != key:
-        raise BadInput(f"{out} holds a training on other data or parameters: choose a new folder, or delete it")
+        raise BadInput(
+            f"{out} holds a training on other data or parameters, or by other code: choose a new folder, or delete it"
+        )
     write_json(mark, {"schema_version": 1, "key": key, "inputs": inputs})
     start = time.monotonic()
     last: dict[str, float] = {}

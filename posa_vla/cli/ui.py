@@ -96,6 +96,8 @@ def _await_start(page: _Page, child: subprocess.Popen[bytes], log: Path) -> None
 
 def _embedded_pages(workspace: Workspace, mlflow_port: int, prefect_port: int) -> list[_Page]:
     """Pages of the stores below the workspace; a configured server has its own."""
+    from posa_vla.artifact_places import database_file, follow_move
+
     pages = []
     settings = workspace.settings
     if not settings.mlflow_tracking_uri.startswith("http"):
@@ -104,6 +106,8 @@ def _embedded_pages(workspace: Workspace, mlflow_port: int, prefect_port: int) -
         command += ["--workers", "1", "--backend-store-uri", workspace.mlflow_uri]
         command += ["--default-artifact-root", str(workspace.home / "mlflow" / "artifacts")]
         (workspace.home / "mlflow").mkdir(parents=True, exist_ok=True)
+        if (database := database_file(workspace.mlflow_uri)) is not None:
+            follow_move(database)  # the server opens it itself
         pages.append(_Page("mlflow", command, {}, f"http://{_HOST}:{mlflow_port}", "/health"))
     if not settings.prefect_api_url:
         require_free_port(prefect_port, "--prefect-port")

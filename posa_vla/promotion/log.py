@@ -11,8 +11,10 @@ from typing import Any
 
 from posa_vla.errors import BadInput
 from posa_vla.files import canonical_json, sha256_bytes, write_bytes
+from posa_vla.schema import require_known_version
 
 _START = "0" * 64
+_VERSION = 1
 
 
 class PromotionLog:
@@ -35,7 +37,7 @@ class PromotionLog:
         """All entries, oldest first.
 
         Raises:
-            BadInput: The chain is broken; the message names the line.
+            BadInput: The chain is broken, or a later posa-vla wrote an entry; the message names the line.
         """
         previous, entries = _START, []
         for number, line in enumerate(self._lines(), start=1):
@@ -49,6 +51,7 @@ class PromotionLog:
                     f"promotion log {self._path}, line {number}: the chain is broken, someone or something changed "
                     "the file: restore it from a backup; nothing is promoted on it"
                 )
+            require_known_version(entry, _VERSION, f"{self._path}, line {number},")
             entries.append(entry)
             previous = sha256_bytes(line)
         return entries
@@ -92,7 +95,7 @@ class PromotionLog:
         lines = self._lines()
         entry = {
             **event,
-            "schema_version": 1,
+            "schema_version": _VERSION,
             "number": len(entries) + 1,
             "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             "previous": self._head(len(entries)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from tuf.api.metadata import Metadata, MetaFile, Root, Snapshot, TargetFile, Tar
 from tuf.api.serialization.json import JSONSerializer
 
 from posa_vla.errors import PosaError, Refused
-from posa_vla.files import sha256_bytes, write_bytes
+from posa_vla.files import new_folder, sha256_bytes, write_bytes
 from posa_vla.objects import DirectoryObjects, Objects, open_objects
 from posa_vla.release.bundle import MANIFEST, Bundle, verify_bundle
 from posa_vla.release.channel import METADATA, TARGETS, bundle_path, record_path
@@ -69,8 +70,11 @@ class Publisher:
         self._objects = open_objects(location)
         self._signers = load_or_create_keys(keys)
         self._root_file = keys / "root.json"
-        self._memory: Objects = DirectoryObjects(keys / "channels" / sha256_bytes(location.encode())[:16])
+        memory = keys / "channels" / sha256_bytes(location.encode())[:16]
+        self._memory: Objects = DirectoryObjects(memory)
         self._root = self._open_root()
+        if not memory.exists():
+            self._recall(memory)
 
     def _open_root(self) -> Metadata[Root]:
         data = self._root_file.read_bytes() if self._root_file.exists() else None
@@ -94,6 +98,22 @@ class Publisher:
                 )
             self._objects.put(path, data)
         return Metadata[Root].from_bytes(data)
+
+    def _recall(self, memory: Path) -> None:
+        """Takes over what is remembered of this channel under the place that it had before it was moved.
+
+        Its snapshot tells: the keys sign none twice that is the same.
+        """
+        timestamp = self._read(self._objects, "timestamp", "timestamp.json")
+        if timestamp is None:
+            return
+        name = f"{METADATA}/{timestamp.signed.snapshot_meta.version}.snapshot.json"
+        shown = self._objects.get(name)
+        for other in sorted(memory.parent.glob("*")):
+            if shown is not None and DirectoryObjects(other).get(name) == shown:
+                with new_folder(memory) as draft:
+                    shutil.copytree(other, draft, dirs_exist_ok=True)
+                return
 
     def root_bytes(self) -> bytes:
         """The root metadata that robots start from; it reaches them out of band."""

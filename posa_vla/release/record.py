@@ -14,7 +14,7 @@ from posa_vla.errors import BadInput, Refused
 from posa_vla.files import canonical_json, sha256_bytes
 from posa_vla.policy.execution import Execution
 from posa_vla.release.keys import canonical_keys, public_key
-from posa_vla.schema import Closed, parse
+from posa_vla.schema import Closed, parse, require_known_version
 
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
 _STATEMENT = "https://in-toto.io/Statement/v1"
@@ -232,6 +232,10 @@ def _read(payload: bytes) -> ReleaseRecord:
         predicate = statement["predicate"]
     except (ValueError, KeyError, IndexError, TypeError) as error:
         raise Refused(f"release record: no in-toto statement ({error!r})") from None
+    try:
+        require_known_version(predicate, max(_PREDICATES), "release record")
+    except BadInput as error:
+        raise Refused(str(error)) from None
     if kind[0] != _STATEMENT or kind[1] not in _PREDICATES.values():
         known = " or ".join(_PREDICATES.values())
         raise Refused(f"release record: a statement of kind {kind}, expected {_STATEMENT} with {known}")

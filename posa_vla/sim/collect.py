@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from posa_vla.code_digest import code_digest
 from posa_vla.console import progress
 from posa_vla.episodes.embodiment import embodiment_file, load_embodiment
 from posa_vla.episodes.episode import Episode
@@ -27,7 +28,6 @@ from posa_vla.sim.environment import TaskEnvironment, make_environment
 from posa_vla.sim.gl import require_gl
 from posa_vla.sim.parts import count_part, read_part, write_part
 from posa_vla.sim.tasks import Kinds, make_kinds, require_task
-from posa_vla.workspace import code_digest
 
 if TYPE_CHECKING:
     from posa_vla.model.posa_policy import PosAPolicy
@@ -136,7 +136,7 @@ def _content_key(embodiment: str, task: str, params: CollectParams, learner: Lea
             "task": task,
             "params": params.model_dump(mode="json", exclude={"episodes", "seed"}),
             "learner": None if learner is None else learner.digest,
-            "code": code_digest("posa_vla.sim", "posa_vla.geometry", "posa_vla.model"),
+            "code": code_digest("posa_vla.sim.collect"),
             "mujoco": importlib.metadata.version("mujoco"),
         }
     )

@@ -80,6 +80,19 @@ def test_refused_credentials_name_their_setting(monkeypatch: pytest.MonkeyPatch)
     assert "not-this-one" not in str(found)
 
 
+def test_folders_that_an_mlflow_server_names_and_does_not_have_are_named(tmp_path: Path) -> None:
+    places = {"Default": "/gone/too", "in-a-store": "s3://bucket/mlflow/1", "sim-pick": (tmp_path / "a b").as_uri()}
+    experiments = [{"name": name, "artifact_location": place} for name, place in places.items()]
+    with server(at_paths(version=(200, version("mlflow").encode()), search=(200, {"experiments": experiments}))) as url:
+        lost = look(mlflow_tracking_uri=url)["MLflow"]
+        (tmp_path / "a b").mkdir()
+        found = look(mlflow_tracking_uri=url)["MLflow"]
+    assert (lost.status, found.status) == ("unsound", "sound")
+    assert f"names {tmp_path / 'a b'} for the files of experiment 'sim-pick' (1 such)" in lost.detail
+    assert "ln -s" in lost.detail
+    assert "folders of its machine" in found.detail
+
+
 def test_host_that_mlflow_does_not_serve_is_named() -> None:
     refusal = (403, b"Invalid Host header - possible DNS rebinding attack detected")
     with server(at_paths(version=(200, version("mlflow").encode()), search=refusal)) as url:
