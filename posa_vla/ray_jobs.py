@@ -23,10 +23,23 @@ _INTERVAL, _TIMEOUT, _PATIENCE, _STOPPING = 1.0, 30.0, 180.0, 30.0
 _ACTIVE = (JobStatus.PENDING, JobStatus.RUNNING)
 # Lines of a failed job's log that its error message shows.
 _LOG_LINES = 15
+# Ray's whole answer while no node of it can take a job.
+_NOT_READY = "No available agent to submit job, please try again later."
+
+
+class _Refusal(RuntimeError):
+    """The cluster refuses a request; Ray's own error says the status in words alone."""
+
+    def __init__(self, status: int, text: str) -> None:
+        super().__init__(f"status {status}: {text}")
+        self.status, self.text = status, text
 
 
 class _Client(JobSubmissionClient):
     """Ray's client, which alone would wait for ever on a head that has frozen."""
+
+    def _raise_error(self, r: requests.Response) -> None:
+        raise _Refusal(r.status_code, r.text)
 
     def _do_request(self, method: str, endpoint: str, **options: Any) -> Any:
         return super()._do_request(method, endpoint, **{"timeout": _TIMEOUT, **options})
@@ -93,8 +106,8 @@ class Jobs:
         def question() -> Any:
             try:
                 return self._client.get_job_info(name).status
-            except RuntimeError as error:
-                if "404" in str(error):
+            except _Refusal as error:
+                if error.status == 404:
                     return "absent"
                 raise PosaError(f"the Ray cluster at {self._cluster.url} cannot tell of job {name}: {error}") from error
 
@@ -162,12 +175,14 @@ class Jobs:
                 def submit(attempt: str = attempt, command: str = command, environment: Any = environment) -> str:
                     try:
                         self._client.submit_job(entrypoint=command, submission_id=attempt, runtime_env=environment)
-                    except RuntimeError as error:
-                        if "try again later" in str(error) and time.monotonic() < deadline:
+                    except _Refusal as error:
+                        # Of what may pass, the cluster says in no other way than by this text.
+                        if error.text == _NOT_READY and time.monotonic() < deadline:
                             time.sleep(_INTERVAL)
                             return ""
-                        if "already exists" not in str(error):
+                        if self._status(attempt) == "absent":
                             raise PosaError(f"the Ray cluster refuses job {attempt}: {error}") from error
+                        # Whoever asked at the same time has submitted it.
                     return attempt
 
                 if self._ask(submit):

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from answering_servers import at_paths, server
 
 from posa_vla.errors import BadInput, PosaError
 from posa_vla.ray_cluster import RayCluster, ray_cluster
@@ -183,3 +184,15 @@ def test_the_local_cluster_listens_on_loopback_alone(cluster: RayCluster) -> Non
         assert time.monotonic() < deadline, f"only {found}"
         time.sleep(0.2)
     assert set(found) <= loopback
+
+
+def test_a_cluster_that_fails_is_not_taken_for_one_that_knows_no_such_job() -> None:
+    import ray
+
+    from posa_vla.ray_jobs import Jobs
+
+    attempt = "train-404e-1"  # jobs are named by hashes, which hold any digits
+    version = {"ray_version": ray.__version__, "version": "4", "ray_commit": "", "session_name": ""}
+    pages: dict[str, tuple[int, object]] = {"version": (200, version), attempt: (500, f"about job {attempt}")}
+    with server(at_paths(**pages)) as url, pytest.raises(PosaError, match=f"cannot tell of job {attempt}"):
+        Jobs(RayCluster(url, {}), patience=2).run("train-404e", "program", {}, lambda: None)
