@@ -26,13 +26,11 @@ def evidence_path(workspace: Workspace, digest: str) -> Path:
 
 def run_policy(retraining: Retraining, bundle: str, seeds: list[int], folder: str) -> Evidence:
     """Runs a bundle on scenes, as a job, and keeps its evidence; `folder` is the evaluation's own in the storage."""
-    jobs = retraining.jobs()  # before what imports Ray
-
     from posa_vla.evaluation.submit import evaluate_as_job
 
     workspace, target, params = retraining.workspace, retraining.target, retraining.params
     evidence = evaluate_as_job(
-        jobs,
+        retraining.jobs(),
         workspace.storage,
         Bundle(bundle, workspace.bundles / bundle),
         target.embodiment,

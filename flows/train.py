@@ -45,12 +45,10 @@ def train_candidate(retraining: Retraining, data: dict[str, Any]) -> dict[str, A
 
     def work(key: str) -> dict[str, Any]:
         start = time.monotonic()
-        jobs = retraining.jobs()  # before what imports Ray
-
         from posa_vla.training.submit import train_as_job
 
         train_as_job(
-            jobs,
+            retraining.jobs(),
             workspace.storage,
             workspace.home / data["folder"],
             data["version"],

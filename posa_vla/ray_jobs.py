@@ -6,7 +6,8 @@ import json
 import shlex
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import ray
@@ -16,7 +17,8 @@ from ray.job_submission import JobStatus, JobSubmissionClient
 
 from posa_vla.console import log_to_stderr, say
 from posa_vla.errors import BadInput, PosaError
-from posa_vla.ray_cluster import RayCluster
+from posa_vla.ray_cluster import RayCluster, ray_cluster
+from posa_vla.settings import Settings
 
 # Seconds: between looks at a job, of one request, for which a cluster may be away, for a stopped job to end.
 _INTERVAL, _TIMEOUT, _PATIENCE, _STOPPING = 1.0, 30.0, 180.0, 30.0
@@ -66,9 +68,11 @@ class Jobs:
         self._cluster = cluster
         self._patience = patience
         self._away: float | None = None
+        # Said here, not left to the environment, which Ray reads once, when it is imported.
+        headers = {"Authorization": f"Bearer {cluster.token}"} if cluster.token else None
         client = None
         while client is None:
-            client = self._ask(lambda: _Client(cluster.url))
+            client = self._ask(lambda: _Client(cluster.url, headers=headers))
         self._client = client
         version = self._client.ray_version()
         if version != ray.__version__:
@@ -209,6 +213,22 @@ class Jobs:
             raise BadInput(errors[-1])
         told = errors[-1] if errors else "\n".join(log.splitlines()[-_LOG_LINES:])
         raise PosaError(f"job {attempt} ended as {status}: {told or info.message}")
+
+
+@contextmanager
+def open_jobs(settings: Settings, *, patience: float = _PATIENCE) -> Iterator[Jobs]:
+    """Jobs of the cluster of `settings.ray_address`, or of one that is started here and ends with the block.
+
+    Args:
+        settings: Of the workspace.
+        patience: Seconds for which a cluster may be away.
+
+    Raises:
+        BadInput: The address is none of a Jobs API, the cluster refuses the token, or runs another version of Ray.
+        PosaError: Ray does not start, or the cluster does not answer.
+    """
+    with ray_cluster(settings) as cluster:
+        yield Jobs(cluster, patience=patience)
 
 
 def job_main(work: Callable[[dict[str, Any]], None]) -> None:

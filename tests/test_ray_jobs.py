@@ -43,7 +43,13 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RayCluster]:
     (folder / "program.py").write_text(PROGRAM)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(folder))
+        patch.delenv("RAY_AUTH_MODE")
+        patch.delenv("RAY_AUTH_TOKEN")
+        import ray  # before the cluster is there: the order does not matter
+
+        before = dict(os.environ)
         with ray_cluster(Settings()) as running:
+            assert dict(os.environ) == before, f"Ray {ray.__version__} is left nothing in this process's environment"
             yield running
 
 
