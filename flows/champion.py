@@ -68,7 +68,7 @@ def settle(workspace: Workspace, target: str) -> bool:
     """Holds log, signed record and channel against each other; puts on the channel what a killed release left undone.
 
     Returns:
-        Whether anything was published.
+        Whether anything was published, or put back on a channel that showed less than was signed.
 
     Raises:
         BadInput: The log was changed or cut: it does not know what the channel holds, or says what no record says.
@@ -82,6 +82,7 @@ def settle(workspace: Workspace, target: str) -> bool:
     with promotions(workspace, "a look at the champion"):
         publisher = Publisher(workspace.channel, workspace.keys)
         log = promotion_log(workspace, target)
+        put_back = publisher.settle()
         envelope, champion = publisher.current(target), log.champion()
         shown = None if envelope is None else record_digest(envelope)
         if shown is not None and all(entry.get("record") != shown for entry in log.entries()):
@@ -90,10 +91,10 @@ def settle(workspace: Workspace, target: str) -> bool:
                 f"know: restore {workspace.promotions / target} from a backup; nothing is promoted on top of it"
             )
         if champion is None:
-            return False
+            return put_back
         wanted = _signed_record(workspace, target, champion, publisher.publisher_key())
         if shown == champion["record"]:
-            return False
+            return put_back
         bundle = str(champion["bundle"])
         publisher.publish(target, wanted, Bundle(bundle, workspace.bundles / bundle))
         return True
