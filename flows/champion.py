@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from posa_vla.errors import BadInput
 from posa_vla.promotion.log import PromotionLog
 from posa_vla.workspace import Workspace
+
+if TYPE_CHECKING:
+    from posa_vla.release.record import ReleaseRecord
 
 
 def promotions(workspace: Workspace, purpose: str) -> AbstractContextManager[None]:
@@ -30,6 +33,25 @@ def champion_bundle(workspace: Workspace, target: str) -> str | None:
 def records_folder(workspace: Workspace, target: str) -> Path:
     """The target's release records, `<decision digest>.dsse.json`, and `rollbacks/`; some wait for approval."""
     return workspace.promotions / target / "records"
+
+
+def signed_records(workspace: Workspace, target: str, shown: bytes | None) -> list[ReleaseRecord]:
+    """Every release record of the target that was ever signed, and is still at hand.
+
+    Args:
+        workspace: Of the publisher.
+        target: Deployment target.
+        shown: The envelope on the channel, or None.
+    """
+    from posa_vla.release.record import read_record
+
+    kept = [path.read_bytes() for path in sorted(records_folder(workspace, target).rglob("*.dsse.json"))]
+    return [read_record(envelope) for envelope in [*kept, *([shown] if shown else [])]]
+
+
+def next_sequence(records: list[ReleaseRecord]) -> int:
+    """Higher than any record's; one of version 1 has none, and counts by its release's number."""
+    return max((record.sequence or record.release for record in records), default=0) + 1
 
 
 def withdrawn(workspace: Workspace, target: str, bundle: str) -> str | None:

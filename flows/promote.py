@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flows.champion import champion_bundle, promotion_log, promotions, records_folder, withdrawn
+from flows.champion import (
+    champion_bundle,
+    next_sequence,
+    promotion_log,
+    promotions,
+    records_folder,
+    signed_records,
+    withdrawn,
+)
 from flows.code_state import code_state
 from flows.evaluate import decision_path, evidence_path
 from flows.events import approval_needed
 from flows.retraining import Retraining
-from posa_vla.errors import PosaError, Refused
-from posa_vla.evidence.evidence import read_evidence
+from posa_vla.errors import BadInput, PosaError, Refused
+from posa_vla.evidence.evidence import Evidence, read_evidence
 from posa_vla.files import sha256_json, write_bytes
+from posa_vla.policy.execution import Execution
+from posa_vla.schema import parse
 from posa_vla.training.storage import all_metrics
 from posa_vla.workspace import Workspace, code_digest
 
@@ -115,12 +126,23 @@ def target_trust(retraining: Retraining, publisher: Publisher) -> Trust:
     )
 
 
-def _next_release(workspace: Workspace, target: str, publisher: Publisher) -> int:
-    from posa_vla.release.record import read_record
+def judged(evidence: Evidence, bundle: Path) -> dict[str, Any]:
+    """`execution` and `image_size` that evidence of a bundle was made with, for its release record.
 
-    records = [path.read_bytes() for path in records_folder(workspace, target).glob("*.dsse.json")]
-    shown = publisher.current(target)
-    return max((read_record(envelope).release for envelope in [*records, *([shown] if shown else [])]), default=0) + 1
+    Evidence from before it said so was made with the bundle's own flow steps, and with noise of scale 1.
+
+    Raises:
+        BadInput: The evidence does not say how the policy was run.
+    """
+    from posa_vla.model.config import read_config
+
+    known = {"flow_steps": read_config(bundle).params.flow_steps, **evidence.suite}
+    where = f"the suite of evidence {evidence.digest[:12]}"
+    for name in ("execute", "max_steps", "image_size"):
+        if name not in known:
+            raise BadInput(f"{where} has no {name}: robots could not run what was judged; evaluate again")
+    execution = parse(Execution, {name: known[name] for name in Execution.model_fields if name in known}, where)
+    return {"execution": execution, "image_size": known["image_size"]}
 
 
 def _record(
@@ -133,10 +155,20 @@ def _record(
 ) -> ReleaseRecord:
     from posa_vla.release.record import ReleaseRecord
 
-    embodiment, target = retraining.embodiment, retraining.params.target
+    workspace, embodiment, target = retraining.workspace, retraining.embodiment, retraining.params.target
+    known = signed_records(workspace, target, publisher.current(target))
+    added: dict[str, Any] = {}
+    if retraining.target.record == 2:
+        evidence = read_evidence(evidence_path(workspace, evaluated["evidence"]))
+        added = {
+            "schema_version": 2,
+            **judged(evidence, workspace.bundles / evaluated["bundle"]),
+            "sequence": next_sequence(known),
+            "log_head": promotion_log(workspace, target).head(),
+        }
     return ReleaseRecord(
         target=target,
-        release=_next_release(retraining.workspace, target, publisher),
+        release=max((record.release for record in known), default=0) + 1,
         bundle_digest=evaluated["bundle"],
         embodiment_id=embodiment.id,
         embodiment_digest=embodiment.digest,
@@ -149,7 +181,22 @@ def _record(
         evidence=[digest for digest in (evaluated["evidence"], evaluated["champion_evidence"]) if digest is not None],
         decision=decided["decision"],
         created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        **added,
     )
+
+
+def _overtaken(workspace: Workspace, target: str, drafted: bytes, shown: bytes | None) -> bool:
+    """Whether robots have seen a higher sequence than that of a record that was never published: they would refuse it.
+
+    So it is after two rollbacks, while a release of the champion that came back waits for approval.
+    """
+    from posa_vla.release.record import read_record, record_digest
+
+    digest = record_digest(drafted)
+    if shown is None or any(entry.get("record") == digest for entry in promotion_log(workspace, target).entries()):
+        return False
+    newest, own = read_record(shown).sequence, read_record(drafted).sequence
+    return newest is not None and (own is None or own <= newest)
 
 
 def release_candidate(
@@ -161,12 +208,12 @@ def release_candidate(
 ) -> dict[str, Any]:
     """Signs the release record, and publishes it with the bundle once it has the approvals that the target asks for.
 
-    The record is written once for a decision, so that a killed call goes on with the number it had. Then: promotion
-    log, channel, alias. A candidate that was rolled back from stays withdrawn.
+    The record is written once for a decision, so that a killed call goes on with the number it had; again only where
+    robots would refuse it by now (its approvals are then asked for again). Then: promotion log, channel, alias. A candidate that was rolled back from stays withdrawn.
 
     Returns:
         `release`, its number, or null while approvals are missing; `pending`, what is missing, in words, or null;
-        `record` (digest); `trust`, folder of what robots are handed (relative to the workspace).
+        `record` (digest) and `record_version` (schema version); `trust`, folder of what robots are handed (relative to the workspace).
 
     Raises:
         PosaError: Another champion has come since the evaluation.
@@ -190,17 +237,21 @@ def release_candidate(
             pending = (
                 f"this candidate was rolled back from ({reason}); to have it again: posa rollback --to its release"
             )
-            return {"release": None, "pending": pending, "record": None, "trust": None}
+            return {"release": None, "pending": pending, "record": None, "record_version": None, "trust": None}
         publisher = Publisher(workspace.channel, workspace.keys)
         trust = target_trust(retraining, publisher)
         folder = workspace.promotions / target / "trust"
         write_trust(folder, publisher.root_bytes(), trust)
-        if not path.exists():
+        if not path.exists() or _overtaken(workspace, target, path.read_bytes(), publisher.current(target)):
             record = _record(retraining, data, evaluated, decided, registered, publisher)
             write_bytes(path, sign_record(record, publisher.record_signer))
         envelope = path.read_bytes()
         record = verify(envelope, trust, require_approvals=False)
-        output = {"record": record_digest(envelope), "trust": folder.relative_to(workspace.home).as_posix()}
+        output = {
+            "record": record_digest(envelope),
+            "record_version": record.schema_version,
+            "trust": folder.relative_to(workspace.home).as_posix(),
+        }
         found = approvals(envelope, trust)
         if found < trust.approvals:
             pending = f"release {record.release} waits for {trust.approvals - found} approvals: posa approve {path}"

@@ -59,10 +59,11 @@ def run_on_robot(retraining: Retraining, released: dict[str, Any]) -> dict[str, 
         place = ["--home", str(home), "--channel", workspace.channel, "--target", params.target]
         place += ["--embodiment", target.embodiment, "--driver", "simulated", "--once"]
         run = ["--task", target.task, "--episodes", str(params.robot.episodes)]
-        run += ["--max-steps", str(evaluate.max_steps), "--objects", str(evaluate.objects)]
-        run += ["--execute", str(evaluate.execute), "--committed", str(evaluate.committed)]
-        run += [] if evaluate.ensemble is None else ["--ensemble", str(evaluate.ensemble)]
-        run += ["--image-size", str(params.collect.image_size)]
+        run += ["--objects", str(evaluate.objects)]
+        if released["record_version"] == 1:  # it does not say how it is run
+            run += ["--max-steps", str(evaluate.max_steps), "--image-size", str(params.collect.image_size)]
+            run += ["--execute", str(evaluate.execute), "--committed", str(evaluate.committed)]
+            run += [] if evaluate.ensemble is None else ["--ensemble", str(evaluate.ensemble)]
         report = _posa(workspace, ["robot", "run", *place, *run])
         return {**{name: report[name] for name in ("episodes", "successes")}, "release": report["release"]["number"]}
 

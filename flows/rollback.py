@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from flows.champion import promotion_log, promotions, records_folder, settle
+from flows.champion import next_sequence, promotion_log, promotions, records_folder, settle, signed_records
+from flows.evaluate import evidence_path
 from flows.events import approval_needed
-from flows.promote import target_trust
+from flows.promote import judged, target_trust
 from flows.retraining import Retraining
 from posa_vla.errors import BadInput
+from posa_vla.evidence.evidence import read_evidence
 from posa_vla.files import write_bytes
 from posa_vla.params import Params
 from posa_vla.workspace import Workspace
+
+if TYPE_CHECKING:
+    from posa_vla.release.publisher import Publisher
+    from posa_vla.release.record import ReleaseRecord
 
 
 def _chosen(workspace: Workspace, target: str, to: int | None) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -57,7 +63,7 @@ def roll_back(workspace: Workspace, params: Params, to: int | None, reason: str)
     from posa_vla.promotion.registry import set_champion
     from posa_vla.release.bundle import Bundle
     from posa_vla.release.publisher import Publisher
-    from posa_vla.release.record import approvals, record_digest, sign_record, verify
+    from posa_vla.release.record import ReleaseRecord, approvals, record_digest, sign_record, verify
 
     if not reason.strip():
         raise BadInput("a rollback needs a reason: it stands in the promotion log")
@@ -74,7 +80,8 @@ def roll_back(workspace: Workspace, params: Params, to: int | None, reason: str)
             envelope = _envelope(folder, wanted)
             earlier = verify(envelope, trust, require_approvals=False)
             now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-            record = earlier.model_copy(update={"rollback": True, "created": now})
+            changes = {"rollback": True, "created": now, **_added(retraining, earlier, publisher)}
+            record = ReleaseRecord(**{**dict(earlier), **changes})
             write_bytes(path, sign_record(record, publisher.record_signer))
         envelope = path.read_bytes()
         record = verify(envelope, trust, require_approvals=False)
@@ -100,6 +107,23 @@ def roll_back(workspace: Workspace, params: Params, to: int | None, reason: str)
         publisher.publish(target, envelope, bundle)
         set_champion(workspace.mlflow_uri, target, record.model_version)
         return {**output, "release": record.release, "pending": None}
+
+
+def _added(retraining: Retraining, earlier: ReleaseRecord, publisher: Publisher) -> dict[str, Any]:
+    """What a record of version 2 has besides: the way in which the earlier release was judged, and a new sequence."""
+    if retraining.target.record == 1:
+        return {"schema_version": 1, **dict.fromkeys(("execution", "image_size", "sequence", "log_head"))}
+    workspace, target = retraining.workspace, retraining.params.target
+    way: dict[str, Any] = {"execution": earlier.execution, "image_size": earlier.image_size}
+    if earlier.execution is None:
+        path = evidence_path(workspace, earlier.evidence[0])
+        way = judged(read_evidence(path), workspace.bundles / earlier.bundle_digest)
+    return {
+        "schema_version": 2,
+        **way,
+        "sequence": next_sequence(signed_records(workspace, target, publisher.current(target))),
+        "log_head": promotion_log(workspace, target).head(),
+    }
 
 
 def _envelope(folder: Path, entry: dict[str, Any]) -> bytes:

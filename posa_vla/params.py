@@ -181,6 +181,10 @@ class EvaluateParams(Closed):
     committed: int = Field(default=0, ge=0)
     # Temporal ensembling: looks at every step, weights exp(-ensemble * i) from the oldest chunk on; null for none.
     ensemble: float | None = Field(default=None, ge=0)
+    # Integration steps of the policy's flow; null for the model's own.
+    flow_steps: int | None = Field(default=None, ge=1)
+    # Scale of the noise that the flow starts from; 1 is what the policy was trained with.
+    start_noise: float = Field(default=1.0, ge=0)
     # Rollouts kept as video.
     videos: int = Field(default=3, ge=0)
 
@@ -207,6 +211,9 @@ class TargetParams(Closed):
     approvals: int = Field(default=1, ge=0)
     # Who may approve: name -> Ed25519 public key in hex, as `posa approve --new-key FILE` prints it.
     approvers: dict[str, str] = Field(default_factory=dict)
+    # Schema version of the release records that are published. 2 fixes the execution and the image size on the robots;
+    # agents that know 1 alone refuse it, so they are upgraded first (docs/operations.md).
+    record: Literal[1, 2] = 1
     gate: GateParams = GateParams()
 
     @field_validator("approvers")

@@ -32,8 +32,9 @@ def _known_keys(schema: type[pydantic.BaseModel], location: tuple[int | str, ...
             current = arguments[-1] if arguments else None
             if isinstance(current, type) and issubclass(current, pydantic.BaseModel) and step in current.model_fields:
                 current = current.model_fields[str(step)].annotation
-    if isinstance(current, type) and issubclass(current, pydantic.BaseModel):
-        return list(current.model_fields)
+    for choice in (current, *getattr(current, "__args__", ())):  # the union's member, where the value may be absent
+        if isinstance(choice, type) and issubclass(choice, pydantic.BaseModel):
+            return list(choice.model_fields)
     return []
 
 

@@ -12,6 +12,7 @@ from flows.champion import champion_bundle
 from flows.evaluate import decide_candidate, evidence_path
 from flows.promote import register_candidate, release_candidate
 from flows.retraining import Retraining, open_retraining
+from posa_vla.evaluation.rollout import Suite
 from posa_vla.evidence.evidence import EpisodeRow, Evidence, write_evidence
 from posa_vla.params import Params
 from posa_vla.release.bundle import Bundle
@@ -35,8 +36,18 @@ class Candidate:
 
     def evaluated(self, solved: int, champion: str | None = None) -> dict[str, Any]:
         rows = [EpisodeRow(scene_seed=i, success=i < solved, steps=20, path_length=0.3) for i in range(30)]
+        params = self.retraining.params
+        suite = Suite(
+            *(params.chosen.embodiment, params.chosen.task, range(30)),
+            *(params.evaluate, params.collect.image_size, params.model.flow_steps),
+        )
         evidence = Evidence(
-            policy_digest=self.bundle.digest, suite={}, planned=30, rows=rows, hardware="test", versions={}
+            policy_digest=self.bundle.digest,
+            suite=suite.describe(),
+            planned=30,
+            rows=rows,
+            hardware="test",
+            versions={},
         )
         write_evidence(evidence_path(self.retraining.workspace, evidence.digest), evidence)
         summary = {"success_rate": solved / 30, "episodes": 30}

@@ -12,12 +12,15 @@ from safetensors.numpy import save_file
 from securesystemslib.signer import CryptoSigner
 
 from posa_vla.files import write_json
+from posa_vla.policy.execution import Execution
 from posa_vla.release.bundle import Bundle, build_bundle
 from posa_vla.release.keys import public_hex
 from posa_vla.release.publisher import Publisher
 from posa_vla.release.record import CodeState, ReleaseRecord, Trust, sign_record
 
 TARGET = "bench-pick"
+# Other than what a robot runs with where no release fixes it.
+EXECUTION = Execution(execute=2, committed=1, flow_steps=3, start_noise=0.5, max_steps=20)
 
 
 def make_bundle(folder: Path, seed: int = 0) -> Bundle:
@@ -48,6 +51,18 @@ def make_record(bundle: str, release: int = 1, **changes: Any) -> ReleaseRecord:
         "created": "2026-11-23T12:00:00Z",
     }
     return ReleaseRecord(**{**values, **changes})
+
+
+def make_record_2(bundle: str, release: int = 1, **changes: Any) -> ReleaseRecord:
+    """A record of version 2; its sequence is the release's number unless another is given."""
+    added: dict[str, Any] = {
+        "schema_version": 2,
+        "execution": EXECUTION,
+        "image_size": 32,
+        "sequence": release,
+        "log_head": "0" * 64,
+    }
+    return make_record(bundle, release, **{**added, **changes})
 
 
 def make_trust(
@@ -83,7 +98,8 @@ class Channel:
     def publish(self, release: int, seed: int | None = None, **changes: Any) -> tuple[Bundle, bytes]:
         """Publishes a record of a bundle; the bundle is made of the release's number unless a seed is given."""
         bundle = make_bundle(self.folder, release if seed is None else seed)
-        envelope = sign_record(make_record(bundle.digest, release, **changes), self.publisher.record_signer)
+        make = make_record_2 if changes.get("schema_version") == 2 else make_record
+        envelope = sign_record(make(bundle.digest, release, **changes), self.publisher.record_signer)
         self.publisher.publish(TARGET, envelope, bundle)
         return bundle, envelope
 

@@ -67,16 +67,26 @@ def run(
     task: Annotated[str, typer.Option("--task", help="Task of the episodes.")] = "pick",
     episodes: Annotated[int, typer.Option("--episodes", min=0, help="Episodes after each update.")] = 5,
     objects: Annotated[int, typer.Option("--objects", min=1, help="Objects of a simulated scene.")] = 3,
-    max_steps: Annotated[int, typer.Option("--max-steps", min=1, help="Control steps of an episode.")] = 60,
-    execute: Annotated[int, typer.Option("--execute", min=1, help="Actions taken before it looks again.")] = 4,
+    max_steps: Annotated[
+        int | None, typer.Option("--max-steps", min=1, help="Control steps of an episode: the release's, or fewer.")
+    ] = None,
+    execute: Annotated[
+        int | None, typer.Option("--execute", min=1, help="Actions taken before it looks again; see below.")
+    ] = None,
     committed: Annotated[
-        int, typer.Option("--committed", min=0, help="Actions that go on being executed while the policy thinks.")
-    ] = 0,
+        int | None,
+        typer.Option("--committed", min=0, help="Actions that go on being executed while the policy thinks; see below."),
+    ] = None,
     ensemble: Annotated[
         float | None,
-        typer.Option("--ensemble", min=0, help="Look at every step, average the chunks: weights exp(-x i)."),
+        typer.Option("--ensemble", min=0, help="Look at every step, average the chunks: weights exp(-x i); see below."),
     ] = None,
-    image_size: Annotated[int, typer.Option("--image-size", min=16, help="Side of the camera images, pixels.")] = 64,
+    image_size: Annotated[
+        int | None, typer.Option("--image-size", min=16, help="Side of the camera images, pixels; see below.")
+    ] = None,
+    speed_limit: Annotated[
+        float, typer.Option("--speed-limit", min=0, max=1, help="Largest share of the embodiment's limits of motion.")
+    ] = 1.0,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Scene of the first episode.")] = _FIRST_SEED,
     once: Annotated[bool, typer.Option("--once", help="One update, one set of episodes; else until Ctrl-C.")] = False,
     retry: Annotated[bool, typer.Option("--retry", help="Try a release again that was given up as unhealthy.")] = False,
@@ -92,38 +102,60 @@ def run(
 ) -> None:
     """Take the channel's newest release if it verifies, and run episodes with what is installed.
 
-    With --once, an update that was refused ends in exit code 1, after the last good release has run its episodes.
+    A release says how it is run (executed actions, committed ones, ensembling, steps, image size): a flag that says
+    otherwise is refused, but for a lower --max-steps. A release of record version 1 does not say; it runs with these
+    flags, by default 4, 0, none, 60 and 64. With --once, an update that was refused ends in exit code 1, after the last
+    good release has run its episodes.
     """
     from posa_vla.console import progress, say
     from posa_vla.errors import BadInput
     from posa_vla.objects import open_objects
-    from posa_vla.policy.execution import Execution
     from posa_vla.release.channel import ChannelClient
     from posa_vla.robot.agent import Agent
     from posa_vla.robot.provision import trust_of, tuf_state
     from posa_vla.robot.report import Reporter
-    from posa_vla.robot.robot import RobotOptions, open_driver
+    from posa_vla.robot.robot import Robot, RobotOptions, open_driver
+    from posa_vla.robot.safety import speed_limited
     from posa_vla.robot.session import Runner
+    from posa_vla.robot.terms import RunSettings, Terms
+    from posa_vla.schema import parse
 
-    way = Execution(execute, committed, ensemble)
+    settings = parse(
+        RunSettings,
+        {
+            "execute": execute,
+            "committed": committed,
+            "ensemble": ensemble,
+            "max_steps": max_steps,
+            "image_size": image_size,
+            "speed_limit": speed_limit,
+        },
+        "flags",
+    )
     if once and socket is not None:
         raise BadInput("--socket is for a robot that goes on: leave --once or --socket out")
     root, trust = trust_of(home)
     if trust.target != target:
         raise BadInput(f"{home} was provisioned for target {trust.target!r}, got --target {target!r}")
-    robot = open_driver(driver, RobotOptions(embodiment, task, image_size, objects, max_steps))
+
+    def open_robot(terms: Terms) -> Robot:
+        return open_driver(
+            driver, RobotOptions(embodiment, task, terms.image_size, objects, terms.execution.max_steps)
+        )
+
+    robot = open_driver(driver, RobotOptions(embodiment, task, image_size or 64, objects))  # not connected
     if robot.embodiment.digest != trust.embodiment_digest:
         raise BadInput(
             f"{home} was provisioned for embodiment {trust.embodiment_id!r}, digest {trust.embodiment_digest[:12]}; "
             f"{embodiment!r} has digest {robot.embodiment.digest[:12]}: provision it again if the robot was changed"
         )
+    speed_limited(robot.embodiment, settings.speed_limit)
     agent = Agent(home, ChannelClient(channel, tuf_state(home), root), trust)
     with agent.slots.lock():
         if retry:
             agent.slots.forget_attempts()
+        runner = Runner(agent, open_robot, settings, seed=seed, say=say)
         try:
-            robot.connect()
-            runner = Runner(agent, robot, way=way, max_steps=max_steps, seed=seed)
             place = None if reports is None else open_objects(reports)
             reporter = Reporter(runner.session, name, target, place, say)
             if not once:
@@ -138,7 +170,7 @@ def run(
                 runner.run(episodes, lambda episode: advance(note=_line(episode)))
             reporter.leave()
         finally:
-            robot.disconnect()
+            runner.close()
     _print(runner, as_json)
     if update.status == "refused":
         raise typer.Exit(1)
@@ -192,12 +224,23 @@ def _print(runner: Runner, as_json: bool) -> None:
         "posa robot run",
         [
             ("release", f"{release['number']}, bundle {release['bundle_digest'][:12]}" if release else "none"),
+            ("runs with", _runs_with(document["terms"])),
             ("update", "; ".join(part for part in (document["update"], document["reason"]) if part)),
             ("episodes", f"{document['episodes']}, successes: {successes}"),
             ("holds, clamped", f"{document['holds']}, {document['clamped']}"),
             ("inference", f"{latency['p50']} ms, 99 %: {latency['p99']} ms" if latency["p50"] is not None else "none"),
         ],
     )
+
+
+def _runs_with(terms: dict[str, Any] | None) -> str:
+    from posa_vla.robot.terms import NOT_FIXED, Terms, execution_words
+
+    if terms is None:
+        return "nothing"
+    known = Terms.model_validate(terms)
+    words = execution_words(known.execution, known.image_size)
+    return "; ".join([words, *([] if known.fixed else [NOT_FIXED]), *known.lowered])
 
 
 @app.command()
@@ -217,6 +260,9 @@ def status(home: Home, as_json: AsJson = False) -> None:
         ("target", document["target"]),
         ("release", f"{release['number']}, bundle {release['bundle_digest'][:12]}" if release else "none"),
     ]
+    if release:
+        rows.append(("runs with", document["runs_with"]))
+        rows.append(("sequence", "none" if document["sequence"] is None else str(document["sequence"])))
     for slot, held in document["slots"].items():
         rows.append((f"slot {slot}", f"release {held['number']}: {held['damage'] or 'sound'}"))
     print_table("posa robot status", rows)

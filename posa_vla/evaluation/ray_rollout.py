@@ -51,7 +51,7 @@ def _bundle(objects: Objects, digest: str) -> Path:
 def suite_of(spec: dict[str, Any]) -> Suite:
     """The conditions that a job's spec describes."""
     params = parse(EvaluateParams, spec["params"], "evaluation parameters")
-    return Suite(spec["embodiment"], spec["task"], spec["seeds"], params, spec["image_size"])
+    return Suite(spec["embodiment"], spec["task"], spec["seeds"], params, spec["image_size"], spec["flow_steps"])
 
 
 def evaluate(spec: dict[str, Any]) -> None:
@@ -62,7 +62,7 @@ def evaluate(spec: dict[str, Any]) -> None:
 
     Args:
         spec: `storage`; `digest` (of the bundle there), `folder` (of this evaluation there), `embodiment`, `task`,
-            `seeds`, `params`, `image_size`.
+            `seeds`, `params`, `image_size`, `flow_steps` (the policy's own).
 
     Raises:
         PosaError: The bundle is not what its digest says.

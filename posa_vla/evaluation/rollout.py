@@ -19,7 +19,7 @@ from posa_vla.evidence.evidence import EpisodeRow, Evidence
 from posa_vla.files import canonical_json, sha256_json
 from posa_vla.objects import Objects, open_objects
 from posa_vla.params import EvaluateParams
-from posa_vla.policy.execution import ChunkExecutor, Execution
+from posa_vla.policy.execution import ChunkExecutor, Execution, execution_of
 from posa_vla.policy.policy import ActionChunk, Observation, Policy
 from posa_vla.schema import parse_json
 
@@ -105,15 +105,15 @@ def run_episode(
     """Runs one scene to success, to the step limit, or to an action that is not a number.
 
     Args:
-        policy: Looks again as `params` say; its randomness is seeded by scene and chunk.
+        policy: Run as `params` say; its randomness is seeded by scene and chunk.
         environment: Terminates on success, truncates at the step limit.
         seed: Of the scene.
-        params: Executed horizon.
+        params: Of the execution.
         record: Whether to keep images and attention of every step.
     """
     observation, info = environment.reset(seed=seed)
     rollout = Rollout(EpisodeRow(scene_seed=seed, success=False, steps=0, path_length=0), str(info["instruction"]))
-    way = Execution(params.execute, params.committed, params.ensemble)
+    way = execution_of(params, policy.flow_steps)
     planner: ChunkExecutor[None] = ChunkExecutor(
         policy, way, lambda look: (seed * 1000 + look) % 2**63, attention=record
     )
@@ -153,6 +153,7 @@ class Suite:
         seeds: Scenes.
         params: Limits.
         image_size: Pixels along each side.
+        flow_steps: The policy's own (`Policy.flow_steps`): they count where the parameters name none.
     """
 
     embodiment: str
@@ -160,6 +161,12 @@ class Suite:
     seeds: Sequence[int]
     params: EvaluateParams
     image_size: int
+    flow_steps: int | None = None
+
+    @property
+    def execution(self) -> Execution:
+        """How the policy is run."""
+        return execution_of(self.params, self.flow_steps)
 
     def describe(self) -> dict[str, Any]:
         """JSON values that fix the conditions."""
@@ -167,10 +174,7 @@ class Suite:
             "task": self.task,
             "embodiment": Path(self.embodiment).stem,
             "objects": self.params.objects,
-            "max_steps": self.params.max_steps,
-            "execute": self.params.execute,
-            "committed": self.params.committed,
-            "ensemble": self.params.ensemble,
+            **self.execution.model_dump(mode="json"),
             "image_size": self.image_size,
             "perturb": self.params.perturb.model_dump(mode="json"),
             "held_out": list(self.params.held_out),
@@ -269,7 +273,7 @@ def evaluate(
     """
     from posa_vla.evaluation.report import keep_rollout
 
-    suite = Suite(embodiment, task, seeds, params, image_size)
+    suite = Suite(embodiment, task, seeds, params, image_size, policy.flow_steps)
     objects, folder = open_objects(str(out.parent)), out.name
     kept = Rows(objects, folder, policy.digest, suite)
     rows = kept.find(seeds)

@@ -9,6 +9,7 @@ from posa_vla.errors import PosaError
 from posa_vla.evaluation.rollout import Rows, Suite
 from posa_vla.evidence.evidence import Evidence
 from posa_vla.files import sha256_json
+from posa_vla.model.config import read_config
 from posa_vla.object_trees import put_tree
 from posa_vla.objects import Objects
 from posa_vla.params import EvaluateParams
@@ -44,7 +45,8 @@ def evaluate_as_job(
     Raises:
         PosaError: The job failed, or the cluster is gone.
     """
-    suite = Suite(embodiment, task, list(seeds), params, image_size)
+    own_steps = read_config(bundle.folder).params.flow_steps
+    suite = Suite(embodiment, task, list(seeds), params, image_size, own_steps)
     kept = Rows(objects, folder, bundle.digest, suite)
     put_tree(objects, bundle.folder, f"bundles/{bundle.digest}")
     spec = {
@@ -56,6 +58,7 @@ def evaluate_as_job(
         "seeds": list(seeds),
         "params": params.model_dump(mode="json"),
         "image_size": image_size,
+        "flow_steps": own_steps,
     }
     with progress("evaluate", len(seeds), done=(shown := kept.count()), unit="episodes") as advance:
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
+from posa_vla.files import read_json
 from posa_vla.params import ModelParams
-from posa_vla.schema import Closed
+from posa_vla.schema import Closed, parse
 
 
 class ModelConfig(Closed):
@@ -60,3 +62,12 @@ class ModelConfig(Closed):
         if self.params.grid % self.params.pool:
             raise ValueError(f"model.grid {self.params.grid} must be a multiple of model.pool {self.params.pool}")
         return self
+
+
+def read_config(folder: Path) -> ModelConfig:
+    """Reads `config.json` of a policy's folder or bundle.
+
+    Raises:
+        BadInput: It is missing, or does not fit the schema.
+    """
+    return parse(ModelConfig, read_json(folder / "config.json"), f"{folder}/config.json")

@@ -153,7 +153,9 @@ class PosA(nn.Module):
         points: Tensor = self.anchor_token(torch.cat([attended, where, sure], -1)) + self.anchor_kind
         return points
 
-    def sample(self, context: Context, noise: Tensor, committed: Tensor | None = None) -> Tensor:
+    def sample(
+        self, context: Context, noise: Tensor, committed: Tensor | None = None, steps: int | None = None
+    ) -> Tensor:
         """Integrates the flow from noise to a chunk by Euler's or Heun's method (Eq. 16).
 
         Args:
@@ -162,9 +164,10 @@ class PosA(nn.Module):
             committed: (B, K, A) normalised actions that the chunk must start with: they are held on the straight
                 path between their noise and themselves, so that the rest is drawn to continue them (inpainting, as
                 in real-time chunking, Black et al. 2025).
+            steps: Of the integration; the configuration's if None.
         """
         x = noise
-        steps = self.config.params.flow_steps
+        steps = steps or self.config.params.flow_steps
         schedule = self.flow.schedule([step / steps for step in range(steps)], context)
         for step in range(steps):
             x = self._held(x, noise, committed, step / steps)
@@ -183,18 +186,19 @@ class PosA(nn.Module):
         k = committed.shape[1]
         return torch.cat([(1 - tau) * noise[:, :k] + tau * committed, x[:, k:]], 1)
 
-    def looked_at(self, context: Context, chunk: Tensor) -> Tensor:
+    def looked_at(self, context: Context, chunk: Tensor, steps: int | None = None) -> Tensor:
         """Where the action head's cross-attention lies as a chunk is finished, summed over the streams.
 
         Args:
             context: Of B observations.
             chunk: (B, H, A), normalised, as `sample` returned it.
+            steps: That `sample` took; the configuration's if None.
 
         Returns:
             (B, C, k, l), the share of each cell, mean over layers, heads and actions; what is left of 1 went to the
             anchor, text and pose tokens.
         """
-        last = 1 - 1 / self.config.params.flow_steps
+        last = 1 - 1 / (steps or self.config.params.flow_steps)
         weights = self.flow.cross_attention(chunk, torch.full((len(chunk),), last, device=chunk.device), context)
         cameras, cells = len(self.config.cameras), self.cells
         patches = weights[:, : cameras * self.patch_position.shape[1]]

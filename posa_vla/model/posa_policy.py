@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import torch
@@ -16,7 +18,7 @@ from posa_vla.episodes.embodiment import Embodiment
 from posa_vla.errors import BadInput
 from posa_vla.files import read_json, write_bytes, write_json
 from posa_vla.model.build import build_model, new_model, read_prepared, word_pieces
-from posa_vla.model.config import ModelConfig
+from posa_vla.model.config import ModelConfig, read_config
 from posa_vla.model.lora import folded
 from posa_vla.model.normalisation import Normalisation, Standardise
 from posa_vla.model.posa import PosA
@@ -97,6 +99,8 @@ class PosAPolicy:
         self._frame = embodiment.action_frame
         self._digest = digest
         self._texts: dict[str, tuple[Tensor, Tensor]] = {}
+        self._steps: int | None = None
+        self._start_noise = 1.0
         self.embodiment = embodiment
         self.config = model.config
 
@@ -109,6 +113,17 @@ class PosAPolicy:
     def horizon(self) -> int:
         """Actions in a chunk."""
         return self.config.params.horizon
+
+    @property
+    def flow_steps(self) -> int:
+        """Integration steps of the flow as `config.json` says."""
+        return self.config.params.flow_steps
+
+    def with_flow(self, steps: int | None, start_noise: float) -> Self:
+        """The same policy, with the same network in memory, sampled in another way; see `Policy.with_flow`."""
+        other = copy.copy(self)
+        other._steps, other._start_noise = steps, start_noise
+        return other
 
     @property
     def network(self) -> tuple[PosA, Standardise, Standardise]:
@@ -161,13 +176,13 @@ class PosAPolicy:
         state = self._state(torch.from_numpy(np.stack([o.state for o in batch]).astype(np.float32)).to(device))
         encoded = self._model.observe(images, state, *self._encoded_texts([o.instruction for o in batch]))
         shape = (len(batch), self.horizon, self.config.action_dim)
-        noise = torch.randn(shape, generator=torch.Generator().manual_seed(seed)).to(device)
+        noise = self._start_noise * torch.randn(shape, generator=torch.Generator().manual_seed(seed)).to(device)
         prefix = None if committed is None else self._action(torch.from_numpy(committed.astype(np.float32)).to(device))
-        sampled = self._model.sample(encoded.context, noise, prefix)
+        sampled = self._model.sample(encoded.context, noise, prefix, self._steps)
         actions = np.clip(self._action.back(sampled).cpu().numpy(), *self._limits).astype(np.float32)
         if not attention:
             return ActionChunk(actions, self._frame)
-        looked_at = self._model.looked_at(encoded.context, sampled)
+        looked_at = self._model.looked_at(encoded.context, sampled, self._steps)
         return ActionChunk(
             actions,
             self._frame,
@@ -201,7 +216,7 @@ def load_policy(folder: Path, digest: str, *, threads: int | None = None) -> Pos
     """
     if threads is not None:
         torch.set_num_threads(threads)
-    config = parse(ModelConfig, read_json(folder / "config.json"), f"{folder}/config.json")
+    config = read_config(folder)
     normalisation = parse(Normalisation, read_json(folder / "normalisation.json"), f"{folder}/normalisation.json")
     embodiment = parse(Embodiment, read_json(folder / "embodiment.json"), f"{folder}/embodiment.json")
     _require_same_channels(config, normalisation, embodiment, folder)

@@ -10,16 +10,18 @@ from typing import Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import model_validator
 
 from posa_vla.errors import BadInput
+from posa_vla.params import EvaluateParams
 from posa_vla.policy.policy import ActionChunk, Observation, Policy
+from posa_vla.schema import Closed
 
 Source = TypeVar("Source")
 
 
-@dataclass(frozen=True)
-class Execution:
-    """The way.
+class Execution(Closed):
+    """How a policy's chunks become actions, and for how long: evidence is made with it, and a release fixes it.
 
     Attributes:
         execute: Actions taken of each chunk before the policy looks again, at most its horizon.
@@ -27,17 +29,56 @@ class Execution:
             it must continue (inpainting, as in real-time chunking, Black et al. 2025). 0: the robot waits.
         ensemble: Looks at each step, and averages what all chunks say of it with weights exp(-ensemble * i), i = 0 the
             oldest (temporal ensembling, Zhao et al. 2023); not at all if None.
+        flow_steps: Integration steps of the policy's flow; None for a policy that has no flow, or the policy's own.
+        start_noise: Scale of the noise that the flow starts from; 1 is what the policy was trained with.
+        max_steps: Control steps after which an episode is over.
     """
 
     execute: int
     committed: int = 0
     ensemble: float | None = None
+    flow_steps: int | None = None
+    start_noise: float = 1.0
+    max_steps: int = EvaluateParams.model_fields["max_steps"].default
 
-    def __post_init__(self) -> None:
+    # Not by the fields' own bounds: a flag that does not fit is one clear message, as in every other place.
+    @model_validator(mode="after")
+    def _possible(self) -> Execution:
         if self.execute < 1 or self.committed < 0:
             raise BadInput(f"execute {self.execute} and committed {self.committed}: expected at least 1 and 0")
         if self.ensemble is not None and self.committed:
             raise BadInput("an ensemble looks at every step: it cannot be had with committed actions")
+        if self.ensemble is not None and self.ensemble < 0:
+            raise BadInput(f"ensemble {self.ensemble}: expected at least 0")
+        if self.flow_steps is not None and self.flow_steps < 1:
+            raise BadInput(f"flow_steps {self.flow_steps}: expected at least 1")
+        if self.start_noise < 0:
+            raise BadInput(f"start_noise {self.start_noise}: expected at least 0")
+        if self.max_steps < 1:
+            raise BadInput(f"max_steps {self.max_steps}: expected at least 1")
+        return self
+
+
+def execution_of(params: EvaluateParams, flow_steps: int | None) -> Execution:
+    """The execution that an evaluation's parameters ask for.
+
+    Args:
+        params: Of the evaluation.
+        flow_steps: The policy's own (`Policy.flow_steps`); they count where the parameters name none.
+
+    Raises:
+        BadInput: The parameters name flow steps for a policy that has no flow.
+    """
+    if params.flow_steps is not None and flow_steps is None:
+        raise BadInput(f"evaluate.flow_steps {params.flow_steps}: the policy has no flow: leave it out")
+    return Execution(
+        execute=params.execute,
+        committed=params.committed,
+        ensemble=params.ensemble,
+        flow_steps=flow_steps if params.flow_steps is None else params.flow_steps,
+        start_noise=params.start_noise,
+        max_steps=params.max_steps,
+    )
 
 
 @dataclass(frozen=True)
@@ -67,7 +108,7 @@ class ChunkExecutor(Generic[Source]):
     """Asks a policy for chunks, one observation at a time, and hands out one action a control step.
 
     Attributes:
-        policy: Asked with the seed that `seed` gives for the number of the look.
+        policy: Asked with the seed that `seed` gives for the number of the look; sampled as `way` says.
         way: See `Execution`.
         seed: Number of the look -> seed.
         background: Where the policy thinks while committed actions are executed; the caller's own thread if None. The
@@ -94,6 +135,7 @@ class ChunkExecutor(Generic[Source]):
                 f"{(self.policy.horizon - 1) // 2}"
             )
         self._execute = min(self.way.execute, self.policy.horizon - self.way.committed)
+        self.policy = self.policy.with_flow(self.way.flow_steps, self.way.start_noise)
 
     @property
     def due(self) -> bool:

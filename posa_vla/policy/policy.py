@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,6 +61,20 @@ class Policy(Protocol):
     @property
     def horizon(self) -> int:
         """H, the number of actions in a chunk."""
+        ...
+
+    @property
+    def flow_steps(self) -> int | None:
+        """Integration steps of its flow as it was made; None for a policy that has no flow."""
+        ...
+
+    def with_flow(self, steps: int | None, start_noise: float) -> Self:
+        """The same policy, sampled in another way; a policy that has no flow is returned as it is.
+
+        Args:
+            steps: Integration steps; as it was made if None.
+            start_noise: Scale of the noise that the flow starts from; 1 is what it was trained with.
+        """
         ...
 
     def act(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from posa_vla.evidence.evidence import Evidence
 from posa_vla.evidence.intervals import clopper_pearson_lower, paired_difference_lower
@@ -70,6 +70,11 @@ def _missing(name: str, evidence: Evidence, gate: GateParams) -> str | None:
     return None
 
 
+def _conditions(evidence: Evidence) -> dict[str, Any]:
+    """What both policies must have been run under; flow steps may be each policy's own."""
+    return {name: value for name, value in evidence.suite.items() if name != "flow_steps"}
+
+
 def _success(gate: GateParams, evidence: Evidence) -> tuple[Criterion, str]:
     solved, trials = sum(row.success for row in evidence.rows), len(evidence.rows)
     bound = clopper_pearson_lower(solved, trials, gate.confidence)
@@ -116,7 +121,7 @@ def decide(target: str, gate: GateParams, candidate: Evidence, champion: Evidenc
     if champion is not None:
         gaps.append(_missing("champion", champion, gate))
         seeds = [{row.scene_seed for row in evidence.rows} for evidence in (candidate, champion)]
-        if candidate.suite != champion.suite or seeds[0] != seeds[1]:
+        if _conditions(candidate) != _conditions(champion) or seeds[0] != seeds[1]:
             gaps.append("candidate and champion did not run the same scenes under the same conditions")
     missing = [gap for gap in gaps if gap is not None]
     if missing:

@@ -61,6 +61,17 @@ class PromotionLog:
         """
         return len(self.entries())
 
+    def head(self) -> str:
+        """SHA-256 of the last line, in hex; zeros before the first entry.
+
+        Raises:
+            BadInput: The chain is broken.
+        """
+        return self._head(len(self.entries()))
+
+    def _head(self, count: int) -> str:
+        return sha256_bytes(self._lines()[count - 1]) if count else _START
+
     def append(self, event: Mapping[str, Any]) -> dict[str, Any]:
         """Adds an event, once for its `key`; it is on the disk when this returns.
 
@@ -84,7 +95,7 @@ class PromotionLog:
             "schema_version": 1,
             "number": len(entries) + 1,
             "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-            "previous": sha256_bytes(lines[-1]) if lines else _START,
+            "previous": self._head(len(entries)),
         }
         whole = b"".join(line + b"\n" for line in lines)
         if not self._path.exists() or len(whole) != self._path.stat().st_size:

@@ -12,14 +12,20 @@ from securesystemslib.signer import CryptoSigner, Key
 
 from posa_vla.errors import BadInput, Refused
 from posa_vla.files import canonical_json, sha256_bytes
+from posa_vla.policy.execution import Execution
 from posa_vla.release.keys import canonical_keys, public_key
 from posa_vla.schema import Closed, parse
 
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
 _STATEMENT = "https://in-toto.io/Statement/v1"
-_PREDICATE = "urn:posa-vla:release-record:v1"
+_PREDICATES = {1: "urn:posa-vla:release-record:v1", 2: "urn:posa-vla:release-record:v2"}
+_ADDED = ("execution", "image_size", "sequence", "log_head")
 # An envelope is a few kilobytes; nothing larger is read from outside.
 MAX_ENVELOPE = 1 << 20
+
+
+def _absent(value: object) -> bool:
+    return value is None
 
 
 class CodeState(Closed):
@@ -44,9 +50,13 @@ class ReleaseRecord(Closed):
         run_id: MLflow run; `model_version` of the target's registered model.
         evidence: Digest of the candidate's evidence, then of the champion's where there was one.
         decision: Digest of the gate's decision.
+        execution: How the policy was run when it was judged, and is run by robots (from version 2 on, as all below).
+        image_size: Pixels along each side of the pictures that it was judged on.
+        sequence: Rises with every record of a target, rollbacks too, so that no older one can be offered as new.
+        log_head: SHA-256 of the promotion log's last line when the record was drafted; zeros before the first.
     """
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[1, 2] = 1
     target: str
     release: int = Field(ge=1)
     rollback: bool = False
@@ -62,6 +72,22 @@ class ReleaseRecord(Closed):
     evidence: list[str]
     decision: str
     created: str
+    # Left out where absent: a record of version 1 keeps the bytes, and with them the signatures, that it always had.
+    execution: Execution | None = Field(default=None, exclude_if=_absent)
+    image_size: int | None = Field(default=None, ge=16, exclude_if=_absent)
+    sequence: int | None = Field(default=None, ge=1, exclude_if=_absent)
+    log_head: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$", exclude_if=_absent)
+
+    @model_validator(mode="after")
+    def _whole(self) -> ReleaseRecord:
+        given = [name for name in _ADDED if getattr(self, name) is not None]
+        expected = list(_ADDED) if self.schema_version == 2 else []
+        if given != expected:
+            raise ValueError(
+                f"a record of version {self.schema_version} has {', '.join(given) or 'none'} of {', '.join(_ADDED)}, "
+                f"expected {'all' if expected else 'none'}"
+            )
+        return self
 
 
 class Trust(Closed):
@@ -116,7 +142,7 @@ def sign_record(record: ReleaseRecord, publisher: CryptoSigner) -> bytes:
     statement = {
         "_type": _STATEMENT,
         "subject": [{"name": "bundle", "digest": {"sha256": record.bundle_digest}}],
-        "predicateType": _PREDICATE,
+        "predicateType": _PREDICATES[record.schema_version],
         "predicate": record.model_dump(mode="json"),
     }
     envelope = Envelope(canonical_json(statement), PAYLOAD_TYPE, {})
@@ -206,12 +232,15 @@ def _read(payload: bytes) -> ReleaseRecord:
         predicate = statement["predicate"]
     except (ValueError, KeyError, IndexError, TypeError) as error:
         raise Refused(f"release record: no in-toto statement ({error!r})") from None
-    if kind != (_STATEMENT, _PREDICATE):
-        raise Refused(f"release record: a statement of kind {kind}, expected {(_STATEMENT, _PREDICATE)}")
+    if kind[0] != _STATEMENT or kind[1] not in _PREDICATES.values():
+        known = " or ".join(_PREDICATES.values())
+        raise Refused(f"release record: a statement of kind {kind}, expected {_STATEMENT} with {known}")
     try:
         record = parse(ReleaseRecord, predicate, "release record")
     except (BadInput, ValidationError) as error:
         raise Refused(str(error)) from None
+    if kind[1] != _PREDICATES[record.schema_version]:
+        raise Refused(f"release record: version {record.schema_version} in a statement of kind {kind[1]}")
     if subject != record.bundle_digest:
         raise Refused("release record: its subject is another bundle than the one that it describes")
     return record

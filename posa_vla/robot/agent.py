@@ -42,12 +42,14 @@ class UpdateReport:
         status: `installed`, `unchanged`, or `refused`: what ran before runs on.
         release: Number of the release that runs now; None for none.
         digest: Its bundle's digest.
+        record_digest: Its record's: another one may have another execution of the same bundle.
         reason: Why, in words; empty where there is nothing to say.
     """
 
     status: Status
     release: int | None
     digest: str | None
+    record_digest: str | None
     reason: str
 
 
@@ -134,8 +136,8 @@ class Agent:
         except Refused:  # the damage is the reason already
             running = None
         if running is None:
-            return UpdateReport(status, None, None, reason)
-        return UpdateReport(status, running.release, running.bundle_digest, reason)
+            return UpdateReport(status, None, None, None, reason)
+        return UpdateReport(status, running.release, running.bundle_digest, running.record_digest, reason)
 
     def _take_newest(self) -> tuple[Status, str]:
         self._checkpoint("refresh")
@@ -145,6 +147,7 @@ class Agent:
             return "unchanged", f"the channel holds no release for target {target}"
         record = verify(envelope, self._trust)
         digest = record_digest(envelope)
+        self.slots.require_newest(record, digest)
         running = self.slots.running
         if running is not None and running.record_digest == digest:
             return "unchanged", ""
@@ -153,6 +156,7 @@ class Agent:
                 f"the channel offers release {record.release}, release {running.release} runs: only a newer one is "
                 "installed, or an older one by a signed rollback"
             )
+        self.slots.note(record, digest)
         if self.slots.attempts(digest) >= _ATTEMPTS:
             raise Refused(
                 f"release {record.release} did not become healthy in {_ATTEMPTS} attempts: publish a newer one, or "
@@ -164,7 +168,7 @@ class Agent:
         held = Installed(release=record.release, bundle_digest=record.bundle_digest, record_digest=digest)
         self._checkpoint("mark")
         self.slots.mark_pending(slot, held)
-        self._try(slot, held, record.rollback)
+        self._try(slot, held, record)
         return "installed", ""
 
     def _fetch(self, record: ReleaseRecord) -> None:
@@ -184,21 +188,26 @@ class Agent:
         self._checkpoint("verify")
         verify_bundle(self.slots.incoming, record.bundle_digest)
 
-    def _try(self, slot: SlotName, held: Installed, rollback: bool) -> None:
+    def _try(self, slot: SlotName, held: Installed, record: ReleaseRecord) -> None:
         """Commits a pending slot that is healthy, empties one that is not."""
         self._checkpoint("health")
         folder, robot = self.slots.folder(slot), self._trust.embodiment_digest
-        complaint = check_health(self._load, folder, held.bundle_digest, robot, self._health_seconds)
+
+        def load(folder: Path, digest: str) -> RobotPolicy:
+            way, policy = record.execution, self._load(folder, digest)
+            return policy if way is None else policy.with_flow(way.flow_steps, way.start_noise)
+
+        complaint = check_health(load, folder, held.bundle_digest, robot, self._health_seconds)
         if complaint is not None:
             self._checkpoint("revert")
             self.slots.clear(slot)
             raise Refused(f"release {held.release} is not healthy: {complaint}")
         self._checkpoint("commit")
-        self.slots.commit(alone=rollback)
+        self.slots.commit(alone=record.rollback)
         self._checkpoint("done")
 
-    def policy(self) -> RobotPolicy:
-        """Loads what the active slot holds, verified again just before.
+    def installed(self) -> tuple[ReleaseRecord, RobotPolicy]:
+        """The record and the policy that the active slot holds, verified again just before it is loaded.
 
         Raises:
             Refused: Nothing is installed, or it does not verify.
@@ -207,4 +216,4 @@ class Agent:
         if active is None:
             raise Refused(f"nothing is installed in {self._home}: no release has been taken from the channel yet")
         record = self.slots.require_sound(active, self._trust)
-        return self._load(self.slots.folder(active), record.bundle_digest)
+        return record, self._load(self.slots.folder(active), record.bundle_digest)

@@ -37,8 +37,8 @@ def run_episode(
     *,
     seed: int,
     way: Execution,
-    max_steps: int,
     cameras: Sequence[str] | None = None,
+    speed_limit: float = 1.0,
 ) -> EpisodeReport:
     """Runs a policy on a connected robot until the episode is over; the robot holds whatever ends it.
 
@@ -46,11 +46,12 @@ def run_episode(
         robot: Connected.
         policy: Looks again as `way` says, and after every hold; beside the robot's motion where actions are committed.
         seed: Fixes the scene where the driver can arrange one, and the policy's randomness.
-        way: How chunks become actions.
-        max_steps: Control periods after which the episode is over, whatever the driver says.
+        way: How chunks become actions, and the control periods after which the episode is over, whatever the driver
+            says.
         cameras: Roles that the policy needs; all of the embodiment if None.
+        speed_limit: Share of the embodiment's limits; see `speed_limited`.
     """
-    envelope = Envelope(robot.embodiment, cameras)
+    envelope = Envelope(robot.embodiment, cameras, speed_limit)
     steps = 0
 
     def hold(reason: str) -> None:
@@ -66,7 +67,7 @@ def run_episode(
         try:
             robot.start_episode(seed)
             reading = robot.observe()
-            while not reading.ended and steps < max_steps:
+            while not reading.ended and steps < way.max_steps:
                 reason = envelope.unfit(reading, robot.now()) if planner.due else None
                 action = None
                 if reason is None:

@@ -11,12 +11,51 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from posa_vla.episodes.embodiment import Embodiment
+from posa_vla.episodes.embodiment import Channel, Embodiment
+from posa_vla.errors import BadInput
 from posa_vla.robot.robot import Reading
 
 # Control periods after which a reading is too old to act on, or an action too late to apply: one period of jitter and
 # one of inference.
 PATIENCE = 2.0
+
+
+def _is_motion(channel: Channel) -> bool:
+    """Whether zero is standing still, and more is faster: a delta of one control period, or a velocity."""
+    return channel.name.startswith("delta_") or channel.unit.endswith("/s")
+
+
+def speed_limited(
+    embodiment: Embodiment, speed_limit: float
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """(low, high) of the actions, each float32 (A,), with the channels that move the robot scaled by a speed limit.
+
+    The gripper's channel is a target, and keeps its limits.
+
+    Args:
+        embodiment: With limits.
+        speed_limit: Share of them, in (0, 1].
+
+    Raises:
+        BadInput: The share is none, or a channel is a position: scaled limits would not make the robot slower.
+    """
+    low, high = embodiment.action_limits()
+    if not 0 < speed_limit <= 1:
+        raise BadInput(f"speed limit {speed_limit}: expected more than 0, at most 1")
+    if speed_limit == 1:
+        return low, high
+    rule = embodiment.gripper
+    gripper = rule.channel if rule is not None and rule.vector == "action" else "gripper"
+    for index, channel in enumerate(embodiment.action):
+        if channel.name == gripper:
+            continue
+        if not _is_motion(channel) or not low[index] <= 0 <= high[index]:
+            raise BadInput(
+                f"a speed limit cannot be applied to action {channel.name} ({channel.unit}) of embodiment "
+                f"{embodiment.id}: expected deltas (delta_*) or velocities (unit .../s) around 0; leave the limit out"
+            )
+        low[index], high[index] = speed_limit * low[index], speed_limit * high[index]
+    return low, high
 
 
 class Envelope:
@@ -27,14 +66,16 @@ class Envelope:
         holds: Reason -> control periods held for it.
     """
 
-    def __init__(self, embodiment: Embodiment, cameras: Sequence[str] | None = None) -> None:
+    def __init__(
+        self, embodiment: Embodiment, cameras: Sequence[str] | None = None, speed_limit: float = 1.0
+    ) -> None:
         """Takes the limits of `embodiment`; `cameras` are the roles that the policy looks through (all if None).
 
         Raises:
-            BadInput: The embodiment declares no limits: nothing moves without them.
+            BadInput: The embodiment declares no limits: nothing moves without them; or see `speed_limited`.
         """
         embodiment.require_limits("the safety envelope")
-        self._low, self._high = embodiment.action_limits()
+        self._low, self._high = speed_limited(embodiment, speed_limit)
         self._states = len(embodiment.state)
         self._cameras = tuple(embodiment.cameras if cameras is None else cameras)
         self.period = 1 / embodiment.control_hz

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 
 from posa_vla.errors import PosaError, Refused
-from posa_vla.policy.execution import Execution
 from posa_vla.robot.agent import Agent, UpdateReport
 from posa_vla.robot.control_loop import EpisodeReport, run_episode
 from posa_vla.robot.health import RobotPolicy
 from posa_vla.robot.robot import Robot
+from posa_vla.robot.terms import RunSettings, Terms, terms_of
 
 
 @dataclass
@@ -25,24 +25,28 @@ class Session:
     Attributes:
         update: The last update's report.
         number: Release that ran the last episode.
+        terms: What it was run with.
         episodes: Reports, in order.
     """
 
     update: UpdateReport | None = None
     number: int | None = None
     digest: str | None = None
+    terms: Terms | None = None
     episodes: list[EpisodeReport] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
         """The document of `posa robot run --json`.
 
-        `successes` is null where the driver cannot know; `latency_ms` is null where no inference was made.
+        `successes` is null where the driver cannot know; `latency_ms` is null where no inference was made; `terms` is
+        null before the first release was run.
         """
         episodes = self.episodes
         known = [e.success for e in episodes if e.success is not None]
         latencies = [ms for e in episodes for ms in e.latencies_ms]
         return {
             "release": None if self.number is None else {"number": self.number, "bundle_digest": self.digest},
+            "terms": None if self.terms is None else self.terms.model_dump(mode="json"),
             "update": None if self.update is None else self.update.status,
             "reason": "" if self.update is None else self.update.reason,
             "episodes": len(episodes),
@@ -57,33 +61,53 @@ class Session:
         }
 
 
+@dataclass(frozen=True)
+class _Ready:
+    """A release that may run, on the robot that is connected for it."""
+
+    record_digest: str | None
+    policy: RobotPolicy
+    terms: Terms
+    robot: Robot
+
+
 class Runner:
     """An agent and the robot that it looks after."""
 
-    def __init__(self, agent: Agent, robot: Robot, *, way: Execution, max_steps: int, seed: int) -> None:
-        """Takes a connected robot.
+    def __init__(
+        self,
+        agent: Agent,
+        open_robot: Callable[[Terms], Robot],
+        settings: RunSettings,
+        *,
+        seed: int,
+        say: Callable[[str], None],
+    ) -> None:
+        """Takes a robot that is not connected yet.
 
         Args:
             agent: Keeps the robot's releases.
-            robot: Connected.
-            way: How chunks become actions.
-            max_steps: Control periods of an episode.
+            open_robot: Constructs the driver for what a release is run with.
+            settings: The robot's own.
             seed: Of the first episode; each further one takes the next.
+            say: Told what the robot's settings lower of what a release was judged with.
         """
         self.session = Session()
         self._agent = agent
-        self._robot = robot
-        self._way = way
-        self._max_steps = max_steps
+        self._open_robot = open_robot
+        self._settings = settings
         self._seed = seed
-        self._policy: RobotPolicy | None = None
+        self._say = say
+        self._robot: Robot | None = None
+        self._opened_with: tuple[int, int] | None = None
+        self._ready: _Ready | None = None
 
     def update(self) -> UpdateReport:
         """Takes a newer release, if there is one to take."""
         report = self._agent.update()
         self.session.update = report
-        if self._policy is not None and self._policy.digest != report.digest:
-            self._policy = None
+        if self._ready is not None and self._ready.record_digest != report.record_digest:
+            self._ready = None
         return report
 
     def run(self, episodes: int, done: Callable[[EpisodeReport], None]) -> None:
@@ -91,29 +115,55 @@ class Runner:
 
         Raises:
             Refused: Nothing is installed, or it does not verify.
+            BadInput: The robot's settings contradict what the release was judged with, or the robot is not there.
         """
+        ready = self._prepared()
+        for _ in range(episodes):
+            report = run_episode(
+                ready.robot,
+                ready.policy,
+                seed=self._seed,
+                way=ready.terms.execution,
+                cameras=ready.policy.config.cameras,
+                speed_limit=ready.terms.speed_limit,
+            )
+            self._seed += 1
+            self.session.episodes.append(report)
+            done(report)
+
+    def _prepared(self) -> _Ready:
         session = self.session
-        if self._policy is None:
+        if self._ready is None:
             try:
-                self._policy = self._agent.policy()
+                record, policy = self._agent.installed()
             except Refused as error:
                 reason = session.update.reason if session.update is not None else ""
                 raise Refused(f"{error} ({reason})" if reason else str(error)) from None
-        running = self._agent.slots.running
-        assert running is not None  # policy() found it
-        session.number, session.digest = running.release, running.bundle_digest
-        for _ in range(episodes):
-            report = run_episode(
-                self._robot,
-                self._policy,
-                seed=self._seed,
-                way=self._way,
-                max_steps=self._max_steps,
-                cameras=self._policy.config.cameras,
-            )
-            self._seed += 1
-            session.episodes.append(report)
-            done(report)
+            terms = terms_of(record, self._settings)
+            robot = self._connected(terms)
+            running = self._agent.slots.running
+            assert running is not None  # installed() found it
+            self._ready = _Ready(running.record_digest, policy, terms, robot)
+            session.number, session.digest = running.release, running.bundle_digest
+            if terms.lowered and terms != session.terms:
+                self._say(f"release {record.release} runs lowered by this robot: {'; '.join(terms.lowered)}")
+            session.terms = terms
+        return self._ready
+
+    def _connected(self, terms: Terms) -> Robot:
+        """The robot, connected anew where a driver has to be opened with something else."""
+        needed = (terms.image_size, terms.execution.max_steps)
+        if self._robot is None or self._opened_with != needed:
+            self.close()
+            self._robot, self._opened_with = self._open_robot(terms), needed
+            self._robot.connect()
+        return self._robot
+
+    def close(self) -> None:
+        """Leaves the robot standing, and disconnects it."""
+        robot, self._robot, self._ready = self._robot, None, None
+        if robot is not None:
+            robot.disconnect()
 
 
 def follow(

@@ -36,21 +36,36 @@ class Attempts(Closed):
     count: int
 
 
+class Seen(Closed):
+    """The record with the highest sequence that a robot was offered, signed for it; whether it was healthy or not."""
+
+    sequence: int = Field(ge=1)
+    record_digest: str
+
+
+def _absent(value: object) -> bool:
+    return value is None
+
+
 class SlotState(Closed):
     """`state.json`: replaced as a whole, so that there is one active slot at any instant.
+
+    It is of version 1 until a record with a sequence was seen, so that an older agent reads what it can obey.
 
     Attributes:
         active: The slot that runs.
         pending: A slot whose policy has not shown itself healthy yet; never the active one.
         slots: What each slot holds; a slot that is not here holds nothing that may run.
         attempts: Of the release that was tried last, where it did not become healthy.
+        seen: What no older record may take the place of (from version 2 on).
     """
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[1, 2] = 1
     active: SlotName | None = None
     pending: SlotName | None = None
     slots: dict[SlotName, Installed] = Field(default_factory=dict)
     attempts: Attempts | None = None
+    seen: Seen | None = Field(default=None, exclude_if=_absent)
 
     @model_validator(mode="after")
     def _consistent(self) -> SlotState:
@@ -58,6 +73,8 @@ class SlotState(Closed):
             raise ValueError(f"slot {self.active} is active, but holds nothing that was found healthy")
         if self.pending is not None and self.pending not in self.slots:
             raise ValueError(f"slot {self.pending} is pending, but holds nothing")
+        if (self.seen is not None) != (self.schema_version == 2):
+            raise ValueError(f"version {self.schema_version} of a state: expected `seen` from version 2 on, not before")
         return self
 
 
@@ -178,6 +195,32 @@ class Slots:
         """How often the release of a record digest was tried without becoming healthy."""
         tried = self.state.attempts
         return tried.count if tried is not None and tried.record_digest == record else 0
+
+    def require_newest(self, record: ReleaseRecord, digest: str) -> None:
+        """Stops where a verified record is older than one that this robot has seen.
+
+        Raises:
+            Refused: It is, or it has no sequence that could tell.
+        """
+        seen = self.state.seen
+        if seen is None or digest == seen.record_digest:
+            return
+        if record.sequence is None:
+            raise Refused(
+                f"the channel offers release {record.release} by a record of version 1, which has no sequence; this "
+                f"robot has seen sequence {seen.sequence}: publish a release of record version 2"
+            )
+        if record.sequence <= seen.sequence:
+            raise Refused(
+                f"the channel offers release {record.release}, sequence {record.sequence}; this robot has seen "
+                f"sequence {seen.sequence}: only a higher one is taken, for a rollback too"
+            )
+
+    def note(self, record: ReleaseRecord, digest: str) -> None:
+        """Keeps the sequence of a record that `require_newest` let pass."""
+        if record.sequence is not None:
+            seen = Seen(sequence=record.sequence, record_digest=digest)
+            self._write(self.state.model_copy(update={"schema_version": 2, "seen": seen}))
 
     def stage(self, envelope: bytes, record: ReleaseRecord) -> SlotName:
         """Moves the verified bundle in `incoming` into the inactive slot.

@@ -57,6 +57,7 @@ def job_spec(bundle: Bundle, objects: Objects, seeds: list[int]) -> dict[str, An
         "seeds": seeds,
         "params": PARAMS.evaluate.model_dump(mode="json"),
         "image_size": PARAMS.collect.image_size,
+        "flow_steps": PARAMS.model.flow_steps,
     }
 
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pytest
@@ -16,7 +16,9 @@ from posa_vla.evaluation.metrics import summary
 from posa_vla.evaluation.report import overlay
 from posa_vla.evaluation.rollout import Suite, evaluate, run_episode, scene_seeds
 from posa_vla.params import EvaluateParams
+from posa_vla.policy.execution import Execution
 from posa_vla.policy.policy import ActionChunk, Observation
+from posa_vla.schema import parse
 
 PARAMS = EvaluateParams(episodes=6, max_steps=8, execute=3, videos=2)
 
@@ -55,6 +57,12 @@ class Scripted:
         self.embodiment = make_embodiment()
         self.calls: list[int] = []
         self._value = value
+
+    flow_steps = 6
+
+    def with_flow(self, steps: int | None, start_noise: float) -> Self:
+        self.flow = (steps, start_noise)
+        return self
 
     @property
     def horizon(self) -> int:
@@ -183,3 +191,16 @@ def test_the_suite_says_what_fixes_the_conditions() -> None:
     suite = Suite("sim_arm6", "pick", [1, 2], PARAMS, 64)
     assert suite.describe() != Suite("sim_arm6", "pick", [1, 3], PARAMS, 64).describe()
     assert suite.describe()["max_steps"] == PARAMS.max_steps
+
+
+def test_evidence_says_how_the_policy_was_run_and_it_was_run_so(tmp_path: Path) -> None:
+    def told(policy: Scripted, **changes: Any) -> Execution:
+        params = PARAMS.model_copy(update={**changes, "videos": 0})
+        suite = evaluate(policy, "arm", "pick", [2], params, 16, tmp_path, make=lambda suite: Line()).suite
+        return parse(Execution, {name: suite[name] for name in Execution.model_fields}, "suite")
+
+    policy = Scripted()
+    assert told(policy) == Execution(execute=3, max_steps=8, flow_steps=6)
+    assert policy.flow == (6, 1.0)
+    assert told(policy, flow_steps=2, start_noise=0.5).flow_steps == 2
+    assert policy.flow == (2, 0.5)

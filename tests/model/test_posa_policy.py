@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from packed_data import observation as synthetic_observation
 
 from posa_vla.errors import BadInput
@@ -70,6 +71,20 @@ def test_same_files_same_seed_same_actions(files: Path) -> None:
     first, second = load_policy(files, "d"), load_policy(files, "d")
     assert np.array_equal(first.act([observation()], seed=5).actions, second.act([observation()], seed=5).actions)
     assert not np.array_equal(first.act([observation()], seed=5).actions, first.act([observation()], seed=6).actions)
+
+
+def test_flow_steps_and_start_noise_are_of_one_way_of_sampling(files: Path) -> None:
+    policy = load_policy(files, "d")
+    for parameter in policy.network[0].flow.parameters():  # an untrained flow stands still
+        torch.nn.init.normal_(parameter, std=0.1, generator=torch.Generator().manual_seed(0))
+    assert policy.flow_steps == 2
+    plain = policy.act([observation()], seed=5).actions
+    for way, same in (((None, 1.0), True), ((2, 1.0), True), ((3, 1.0), False), ((None, 0.5), False)):
+        other = policy.with_flow(*way).act([observation()], seed=5).actions
+        assert np.array_equal(other, plain) == same, way
+    still = policy.with_flow(None, 0.0)
+    assert np.array_equal(still.act([observation()], seed=5).actions, still.act([observation()], seed=6).actions)
+    assert np.array_equal(policy.act([observation()], seed=5).actions, plain), "the one that it was made of is as it was"
 
 
 def test_a_batch_gives_what_single_observations_give(files: Path) -> None:

@@ -6,13 +6,15 @@ import math
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Self
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from posa_vla.errors import BadInput
-from posa_vla.policy.execution import ChunkExecutor, Execution, ensembled
+from posa_vla.params import EvaluateParams
+from posa_vla.policy.execution import ChunkExecutor, Execution, ensembled, execution_of
 from posa_vla.policy.policy import ActionChunk, Observation
 
 HORIZON = 6
@@ -23,11 +25,17 @@ class Counting:
 
     digest = "c" * 64
     horizon = HORIZON
+    flow_steps = None
 
     def __init__(self) -> None:
+        self.flow: tuple[int | None, float] | None = None
         self.prefixes: list[list[float] | None] = []
         self.seeds: list[int] = []
         self.threads: set[int] = set()
+
+    def with_flow(self, steps: int | None, start_noise: float) -> Self:
+        self.flow = (steps, start_noise)
+        return self
 
     def act(
         self,
@@ -122,6 +130,10 @@ def test_without_a_coefficient_all_count_the_same() -> None:
         ({"execute": 0}, "at least 1"),
         ({"execute": 1, "committed": -1}, "at least 1 and 0"),
         ({"execute": 1, "committed": 1, "ensemble": 0.1}, "every step"),
+        ({"execute": 1, "ensemble": -0.1}, "ensemble -0.1"),
+        ({"execute": 1, "flow_steps": 0}, "flow_steps 0: expected at least 1"),
+        ({"execute": 1, "start_noise": -1}, "start_noise -1.0: expected at least 0"),
+        ({"execute": 1, "max_steps": 0}, "max_steps 0: expected at least 1"),
         ({"execute": 1, "committed": HORIZON}, "chunk of 6: expected at most 2"),
         ({"execute": 1, "committed": 3}, "chunk of 6: expected at most 2"),
     ],
@@ -129,3 +141,18 @@ def test_without_a_coefficient_all_count_the_same() -> None:
 def test_ways_that_make_no_sense_are_named(way: dict[str, float], words: str) -> None:
     with pytest.raises(BadInput, match=words):
         run(Execution(**way), 1)  # type: ignore[arg-type]  # a test's shorthand
+
+
+def test_an_evaluation_s_parameters_and_the_policy_s_own_flow_make_an_execution() -> None:
+    params = EvaluateParams(execute=3, committed=1, max_steps=40, start_noise=0.5)
+    expected = Execution(execute=3, committed=1, max_steps=40, start_noise=0.5, flow_steps=6)
+    assert execution_of(params, 6) == expected
+    other = params.model_copy(update={"flow_steps": 2})
+    assert execution_of(other, 6) == expected.model_copy(update={"flow_steps": 2})
+    assert execution_of(params, None).flow_steps is None
+    with pytest.raises(BadInput, match="no flow"):
+        execution_of(other, None)
+
+
+def test_the_policy_is_sampled_as_the_execution_says() -> None:
+    assert run(Execution(execute=2, flow_steps=3, start_noise=0.5), 1)[1].flow == (3, 0.5)

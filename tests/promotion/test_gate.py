@@ -83,6 +83,8 @@ def test_missing_evidence_is_no_decision(candidate: Evidence, words: str) -> Non
 def test_a_champion_on_other_scenes_is_no_comparison() -> None:
     other = some(45).model_copy(update={"suite": {"task": "place"}})
     assert decide("t", GATE, some(45), other).verdict == "no decision"
+    ways = [some(45).model_copy(update={"suite": {"task": "pick", "flow_steps": steps}}) for steps in (6, 10)]
+    assert decide("t", GATE, *ways).verdict == "promote", "each policy's own flow steps are no other conditions"
     shifted = some(45)
     rows = [row.model_copy(update={"scene_seed": row.scene_seed + 1}) for row in shifted.rows]
     assert decide("t", GATE, some(45), shifted.model_copy(update={"rows": rows})).verdict == "no decision"

@@ -40,6 +40,17 @@ def test_an_empty_log_has_no_champion(tmp_path: Path) -> None:
     assert log.verify() == 0
 
 
+def test_the_head_is_what_the_next_entry_holds_of_the_line_before(path: Path) -> None:
+    log, empty = PromotionLog(path), PromotionLog(path.with_name("other.jsonl"))
+    assert empty.head() == "0" * 64 == log.entries()[0]["previous"]
+    head = log.head()
+    assert log.append(event(7))["previous"] == head
+    assert log.head() != head
+    path.write_bytes(path.read_bytes().replace(b'"b1"', b'"bX"'))
+    with pytest.raises(BadInput, match="chain is broken"):
+        log.head()
+
+
 def test_the_same_key_is_one_entry(path: Path) -> None:
     before = path.read_bytes()
     entry = PromotionLog(path).append(event(1))

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
-from releases import make_record, make_trust
+from releases import EXECUTION, make_record, make_record_2, make_trust
 from securesystemslib.signer import CryptoSigner
 
 from posa_vla.errors import Refused
@@ -127,5 +127,58 @@ def test_records_of_schema_version_1_stay_readable() -> None:
     from posa_vla.schema import parse
 
     trust = parse(Trust, json.loads((GOLDEN / "trust-1.json").read_text()), "golden")
-    record = verify((GOLDEN / "release-1.dsse.json").read_bytes(), trust)
+    envelope = (GOLDEN / "release-1.dsse.json").read_bytes()
+    record = verify(envelope, trust)
     assert record == make_record("a" * 64)
+    # Digests and approvals are of the payload: written again today, it is the same to the byte.
+    assert record_digest(sign_record(record, PUBLISHER)) == record_digest(envelope)
+
+
+def test_records_of_schema_version_2_stay_readable() -> None:
+    from posa_vla.schema import parse
+
+    trust = parse(Trust, json.loads((GOLDEN / "release-2-trust.json").read_text()), "golden")
+    envelope = (GOLDEN / "release-2.dsse.json").read_bytes()
+    record = verify(envelope, trust)
+    assert record == make_record_2("a" * 64, release=3, sequence=5, rollback=True, log_head="b" * 64)
+    assert record.execution == EXECUTION
+    assert record_digest(sign_record(record, PUBLISHER)) == record_digest(envelope)
+
+
+@pytest.mark.parametrize("name", ["execution", "image_size", "sequence", "log_head"])
+def test_a_record_has_all_or_none_of_what_version_2_added(name: str) -> None:
+    with pytest.raises(ValidationError, match="version 2 has .* expected all"):
+        make_record_2("a" * 64, **{name: None})
+    with pytest.raises(ValidationError, match="version 1 has .* expected none"):
+        make_record("a" * 64, **{name: getattr(make_record_2("a" * 64), name)})
+
+
+def test_a_record_of_one_version_in_a_statement_of_the_other_is_refused() -> None:
+    from securesystemslib.dsse import Envelope
+
+    for record, kind in ((make_record("a" * 64), "v2"), (make_record_2("a" * 64), "v1")):
+        opened = json.loads(sign_record(record, PUBLISHER))
+        statement = json.loads(base64.b64decode(opened["payload"]))
+        statement["predicateType"] = f"urn:posa-vla:release-record:{kind}"
+        forged = Envelope(canonical_json(statement), opened["payloadType"], {})
+        forged.sign(PUBLISHER)
+        with pytest.raises(Refused, match=f"version {record.schema_version} in a statement"):
+            verify(canonical_json(forged.to_dict()), TRUST)
+
+
+def test_an_execution_that_makes_no_sense_is_refused_though_it_was_signed() -> None:
+    from securesystemslib.dsse import Envelope
+
+    opened = json.loads(sign_record(make_record_2("a" * 64), PUBLISHER))
+    statement = json.loads(base64.b64decode(opened["payload"]))
+    for changes, words in (
+        ({"execute": 0}, "at least 1"),
+        ({"ensemble": 0.1}, "every step"),
+        ({"flow_stepz": 3}, "flow_steps"),
+    ):
+        changed = {**statement["predicate"]["execution"], **changes}
+        whole = {**statement, "predicate": {**statement["predicate"], "execution": changed}}
+        forged = Envelope(canonical_json(whole), opened["payloadType"], {})
+        forged.sign(PUBLISHER)
+        with pytest.raises(Refused, match=words):
+            verify(canonical_json(forged.to_dict()), TRUST)

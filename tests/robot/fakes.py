@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Self
 
 import numpy as np
 from factories import make_embodiment
@@ -64,6 +65,12 @@ class FakePolicy:
         self._think = think
         self.seen: list[Observation] = []
         self.embodiment = make_embodiment()
+
+    flow_steps = None
+
+    def with_flow(self, steps: int | None, start_noise: float) -> Self:
+        self.flow = (steps, start_noise)
+        return self
 
     @property
     def horizon(self) -> int:

@@ -91,7 +91,7 @@ def runs(channel: Channel) -> int | None:
     agent.recover()
     running = agent.slots.running
     if running is not None:
-        assert agent.policy().digest == running.bundle_digest
+        assert agent.installed()[1].digest == running.bundle_digest
     return None if running is None else running.release
 
 
@@ -111,7 +111,7 @@ def test_nothing_runs_before_the_first_release(channel: Channel) -> None:
     agent = make_agent(channel)
     agent.update()
     with pytest.raises(Refused, match="nothing is installed"):
-        agent.policy()
+        agent.installed()
 
 
 @pytest.mark.fault
@@ -139,7 +139,7 @@ def test_a_byte_that_flips_on_the_robot_brings_back_the_other_slot(channel: Chan
     assert active is not None
     flip(agent.slots.folder(active) / "model.safetensors")
     with pytest.raises(Refused, match="changed"):
-        agent.policy()
+        agent.installed()
     found = agent.recover()
     assert any("back to release 1" in words for words in found)
     assert runs(channel) == 1
@@ -247,7 +247,7 @@ def test_an_unreachable_channel_stops_nothing(channel: Channel) -> None:
     os.rename(channel.location, channel.folder / "gone")
     report = agent.update()
     assert (report.status, report.release) == ("refused", 1)
-    assert agent.policy().digest == report.digest
+    assert agent.installed()[1].digest == report.digest
 
 
 def test_a_damaged_state_is_not_guessed_at(channel: Channel) -> None:
@@ -258,7 +258,7 @@ def test_a_damaged_state_is_not_guessed_at(channel: Channel) -> None:
     assert report.status == "refused"
     assert "state.json" in report.reason
     with pytest.raises(Refused, match=r"state\.json"):
-        make_agent(channel).policy()
+        make_agent(channel).installed()
 
 
 def test_two_agents_do_not_share_a_home(channel: Channel) -> None:

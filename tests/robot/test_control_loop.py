@@ -20,7 +20,7 @@ GOOD = [[0.05, 1.0]] * 4
 
 
 def run(robot: FakeRobot, policy: FakePolicy, max_steps: int = 12, execute: int = 4) -> EpisodeReport:
-    return run_episode(robot, policy, seed=1, way=Execution(execute), max_steps=max_steps)
+    return run_episode(robot, policy, seed=1, way=Execution(execute=execute, max_steps=max_steps))
 
 
 def test_a_good_policy_acts_until_the_robot_says_that_it_is_over() -> None:
@@ -102,7 +102,7 @@ def test_an_unfit_reading_means_hold_until_a_fit_one(disturb: object, reason: st
 
 def test_a_camera_that_the_policy_does_not_use_may_be_lost() -> None:
     robot = FakeRobot(disturb=_lose_camera)
-    report = run_episode(robot, FakePolicy(GOOD), seed=0, way=Execution(1), max_steps=12, cameras=["head"])
+    report = run_episode(robot, FakePolicy(GOOD), seed=0, way=Execution(execute=1, max_steps=12), cameras=["head"])
     assert report.holds == {}
 
 

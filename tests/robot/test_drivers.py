@@ -68,7 +68,7 @@ def test_the_dry_run_refuses_what_a_robot_would(dry: DryRunRobot) -> None:
 
 
 def test_an_episode_on_the_dry_run_counts_and_cannot_know_success(dry: DryRunRobot) -> None:
-    report = run_episode(dry, FakePolicy([[0.05, 1.0]] * 4), seed=0, way=Execution(4), max_steps=60)
+    report = run_episode(dry, FakePolicy([[0.05, 1.0]] * 4), seed=0, way=Execution(execute=4, max_steps=60))
     assert (report.success, report.steps, dry.applied) == (None, 5, 5)
 
 
