@@ -64,7 +64,7 @@ def _aliases(workspace: Workspace, params: Params) -> Iterator[Finding]:
     for target in params.targets:
         with promotions(workspace, "a reconciliation"):
             entry = promotion_log(workspace, target).champion()
-            wanted = None if entry is None else str(entry["model_version"])
+            wanted = None if entry is None else entry.model_version
             found = champion_version(workspace.mlflow_uri, target)
             what = f"alias champion of {target}"
             if found == wanted:

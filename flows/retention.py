@@ -111,7 +111,7 @@ def needed_bundles(workspace: Workspace) -> dict[str, str]:
         needed |= dict.fromkeys(registered_tags(workspace.mlflow_uri, BUNDLE), "a registered model")
     for log in sorted(workspace.promotions.glob("*/log.jsonl")):
         for entry in PromotionLog(log).entries():
-            needed[str(entry["bundle"])] = f"model version {entry['model_version']} of {log.parent.name}"
+            needed[entry.bundle] = f"model version {entry.model_version} of {log.parent.name}"
     for path in sorted(workspace.promotions.glob("*/records/**/*.dsse.json")):
         record = read_record(path.read_bytes())
         needed[record.bundle_digest] = f"release {record.release} of {record.target}, out or waiting for approval"

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from releases import make_bundle, make_record
+from releases import make_bundle, make_record, promotion
 from s3_server import s3_server
 from securesystemslib.signer import CryptoSigner
 
@@ -73,10 +73,9 @@ def add_training(workspace: Workspace, files: Path, key: str) -> None:
 
 
 def promote(workspace: Workspace, bundle: str) -> None:
-    entry = {"key": bundle, "kind": "promote", "bundle": bundle, "model_version": "1"}
     folder = workspace.promotions / "t"
     folder.mkdir(parents=True, exist_ok=True)
-    PromotionLog(folder / "log.jsonl").append(entry)
+    PromotionLog(folder / "log.jsonl").append(promotion(bundle))
 
 
 def await_approval(workspace: Workspace, bundle: str) -> None:
