@@ -6,7 +6,6 @@ import time
 from typing import Any
 
 from flows.retraining import Retraining, timed
-from posa_vla.files import sha256_json
 from posa_vla.object_trees import get_tree, has_tree
 from posa_vla.params import Params
 from posa_vla.training.storage import policy_path
@@ -74,8 +73,7 @@ def _is_there(retraining: Retraining, output: dict[str, Any]) -> bool:
 
 def find_trained(retraining: Retraining, data: dict[str, Any]) -> dict[str, Any] | None:
     """The finished training of these parameters on a data version; see `train_candidate`."""
-    inputs = training_inputs(data["version"], retraining.params)
-    output = retraining.ledger.find("train", sha256_json({"step": "train", "inputs": inputs}))
+    output = retraining.ledger.find("train", training_inputs(data["version"], retraining.params))
     return output if output is not None and _is_there(retraining, output) else None
 
 
