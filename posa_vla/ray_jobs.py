@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import ray
 import requests
@@ -18,6 +17,7 @@ from ray.job_submission import JobStatus, JobSubmissionClient
 from posa_vla.console import log_to_stderr, say
 from posa_vla.errors import BadInput, PosaError
 from posa_vla.ray_cluster import RayCluster, ray_cluster
+from posa_vla.schema import Closed, parse_json
 from posa_vla.settings import Settings
 
 # Seconds: between looks at a job, of one request, for which a cluster may be away, for a stopped job to end.
@@ -27,6 +27,9 @@ _ACTIVE = (JobStatus.PENDING, JobStatus.RUNNING)
 _LOG_LINES = 15
 # Ray's whole answer while no node of it can take a job.
 _NOT_READY = "No available agent to submit job, please try again later."
+
+
+Spec = TypeVar("Spec", bound=Closed)
 
 
 class _Refusal(RuntimeError):
@@ -117,7 +120,7 @@ class Jobs:
 
         return self._ask(question)
 
-    def run(self, name: str, module: str, spec: dict[str, Any], watch: Callable[[], None]) -> None:
+    def run(self, name: str, module: str, spec: Closed, watch: Callable[[], None]) -> None:
         """Has a job do some work, and returns when it is done.
 
         A job of this name that is pending or running is joined; one that ended is followed by another attempt, which
@@ -127,7 +130,7 @@ class Jobs:
         Args:
             name: From the hash of the inputs.
             module: Run as a program with `spec` in JSON as its argument (see `job_main`).
-            spec: JSON values.
+            spec: What the job is handed.
             watch: Called about once a second meanwhile, and once at the end.
 
         Raises:
@@ -164,7 +167,7 @@ class Jobs:
             jobs = self._ask(self._client.list_jobs)
         return sorted(job.submission_id for job in jobs if job.submission_id and job.status in _ACTIVE)
 
-    def _join_or_submit(self, name: str, module: str, spec: dict[str, Any]) -> str:
+    def _join_or_submit(self, name: str, module: str, spec: Closed) -> str:
         # A cluster that has just started answers, and cannot take a job yet.
         number, deadline = 1, time.monotonic() + self._patience
         while True:
@@ -173,7 +176,7 @@ class Jobs:
             if status in _ACTIVE:
                 return attempt
             if status == "absent":
-                command = f"python -m {module} {shlex.quote(json.dumps(spec))}"
+                command = f"python -m {module} {shlex.quote(spec.model_dump_json())}"
                 environment = {"env_vars": self._cluster.variables}
 
                 def submit(attempt: str = attempt, command: str = command, environment: Any = environment) -> str:
@@ -231,11 +234,16 @@ def open_jobs(settings: Settings, *, patience: float = _PATIENCE) -> Iterator[Jo
         yield Jobs(cluster, patience=patience)
 
 
-def job_main(work: Callable[[dict[str, Any]], None]) -> None:
-    """Body of a job's program: does the work that the command line describes; an error is one line and an exit code."""
+def job_main(schema: type[Spec], work: Callable[[Spec], None]) -> None:
+    """Body of a job's program: does the work that the command line describes; an error is one line and an exit code.
+
+    Args:
+        schema: Of the JSON that is the program's one argument (see `Jobs.run`).
+        work: Handed it.
+    """
     log_to_stderr()
     try:
-        work(json.loads(sys.argv[1]))
+        work(parse_json(schema, sys.argv[1].encode(), "what the job was handed"))
     except PosaError as error:
         say(f"error: {error}")
         sys.exit(error.exit_code)

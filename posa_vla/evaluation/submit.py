@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from posa_vla.console import progress
 from posa_vla.errors import PosaError
-from posa_vla.evaluation.rollout import Rows, Suite
+from posa_vla.evaluation.job import RolloutJob
+from posa_vla.evaluation.rollout import Rows
 from posa_vla.evidence.evidence import Evidence
 from posa_vla.files import sha256_json
 from posa_vla.model.config import read_config
@@ -45,21 +46,19 @@ def evaluate_as_job(
     Raises:
         PosaError: The job failed, or the cluster is gone.
     """
-    own_steps = read_config(bundle.folder).params.flow_steps
-    suite = Suite(embodiment, task, list(seeds), params, image_size, own_steps)
-    kept = Rows(objects, folder, bundle.digest, suite)
+    job = RolloutJob(
+        storage=objects.location,
+        digest=bundle.digest,
+        folder=folder,
+        embodiment=embodiment,
+        task=task,
+        seeds=list(seeds),
+        params=params,
+        image_size=image_size,
+        flow_steps=read_config(bundle.folder).params.flow_steps,
+    )
+    kept = Rows(objects, folder, bundle.digest, job.suite)
     put_tree(objects, bundle.folder, f"bundles/{bundle.digest}")
-    spec = {
-        "storage": objects.location,
-        "digest": bundle.digest,
-        "folder": folder,
-        "embodiment": embodiment,
-        "task": task,
-        "seeds": list(seeds),
-        "params": params.model_dump(mode="json"),
-        "image_size": image_size,
-        "flow_steps": own_steps,
-    }
     with progress("evaluate", len(seeds), done=(shown := kept.count()), unit="episodes") as advance:
 
         def watch() -> None:
@@ -69,7 +68,8 @@ def evaluate_as_job(
                 advance(now - shown)
                 shown = now
 
-        jobs.run(f"evaluate-{sha256_json(spec)}", "posa_vla.evaluation.ray_rollout", spec, watch)
+        name = f"evaluate-{sha256_json(job.model_dump(mode='json'))}"
+        jobs.run(name, "posa_vla.evaluation.ray_rollout", job, watch)
     path = f"{folder}/evidence.json"
     data = objects.get(path)
     if data is None:

@@ -146,4 +146,4 @@ def train(job: TrainingJob) -> None:
 
 
 if __name__ == "__main__":
-    job_main(lambda spec: train(parse(TrainingJob, spec, "training job")))
+    job_main(TrainingJob, train)

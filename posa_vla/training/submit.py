@@ -70,5 +70,5 @@ def train_as_job(
             job = TrainingJob(
                 storage=objects.location, data=f"data/{version}", folder=training_path(key), params=params
             )
-            jobs.run(f"train-{key}", "posa_vla.training.ray_trainer", job.model_dump(mode="json"), watch)
+            jobs.run(f"train-{key}", "posa_vla.training.ray_trainer", job, watch)
     return get_tree(objects, policy, cache)
