@@ -210,12 +210,14 @@ def release_candidate(
 ) -> dict[str, Any]:
     """Signs the release record, and publishes it with the bundle once it has the approvals that the target asks for.
 
-    The record is written once for a decision, so that a killed call goes on with the number it had; again only where
-    robots would refuse it by now (its approvals are then asked for again). Then: promotion log, channel, alias. A candidate that was rolled back from stays withdrawn.
+    The record is written once for a decision, so that a killed call goes on with the number it had; anew only where
+    robots would refuse it by now, and its approvals are asked for again. Then: promotion log, channel, alias. A
+    candidate that was rolled back from stays withdrawn.
 
     Returns:
         `release`, its number, or null while approvals are missing; `pending`, what is missing, in words, or null;
-        `record` (digest) and `record_version` (schema version); `trust`, folder of what robots are handed (relative to the workspace).
+        `record` (digest) and `record_version` (schema version); `trust`, folder of what robots are handed (relative to
+        the workspace).
 
     Raises:
         PosaError: Another champion has come since the evaluation.

@@ -75,7 +75,7 @@ def run(
     ] = None,
     committed: Annotated[
         int | None,
-        typer.Option("--committed", min=0, help="Actions that go on being executed while the policy thinks; see below."),
+        typer.Option("--committed", min=0, help="Actions that go on while the policy thinks; see below."),
     ] = None,
     ensemble: Annotated[
         float | None,
@@ -139,9 +139,7 @@ def run(
         raise BadInput(f"{home} was provisioned for target {trust.target!r}, got --target {target!r}")
 
     def open_robot(terms: Terms) -> Robot:
-        return open_driver(
-            driver, RobotOptions(embodiment, task, terms.image_size, objects, terms.execution.max_steps)
-        )
+        return open_driver(driver, RobotOptions(embodiment, task, terms.image_size, objects, terms.execution.max_steps))
 
     robot = open_driver(driver, RobotOptions(embodiment, task, image_size or 64, objects))  # not connected
     if robot.embodiment.digest != trust.embodiment_digest:

@@ -25,9 +25,7 @@ def _is_motion(channel: Channel) -> bool:
     return channel.name.startswith("delta_") or channel.unit.endswith("/s")
 
 
-def speed_limited(
-    embodiment: Embodiment, speed_limit: float
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def speed_limited(embodiment: Embodiment, speed_limit: float) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """(low, high) of the actions, each float32 (A,), with the channels that move the robot scaled by a speed limit.
 
     The gripper's channel is a target, and keeps its limits.
@@ -66,9 +64,7 @@ class Envelope:
         holds: Reason -> control periods held for it.
     """
 
-    def __init__(
-        self, embodiment: Embodiment, cameras: Sequence[str] | None = None, speed_limit: float = 1.0
-    ) -> None:
+    def __init__(self, embodiment: Embodiment, cameras: Sequence[str] | None = None, speed_limit: float = 1.0) -> None:
         """Takes the limits of `embodiment`; `cameras` are the roles that the policy looks through (all if None).
 
         Raises:

@@ -65,9 +65,7 @@ def terms_of(record: ReleaseRecord, own: RunSettings) -> Terms:
         values = {**_UNFIXED, **given}
         size = values.pop("image_size")
         execution = Execution(**values)
-        return Terms(
-            execution=execution, image_size=size, speed_limit=own.speed_limit, fixed=False, lowered=lowered
-        )
+        return Terms(execution=execution, image_size=size, speed_limit=own.speed_limit, fixed=False, lowered=lowered)
     released = {**record.execution.model_dump(), "image_size": record.image_size}
     for name, value in given.items():
         if value == released[name]:

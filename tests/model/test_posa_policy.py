@@ -84,7 +84,7 @@ def test_flow_steps_and_start_noise_are_of_one_way_of_sampling(files: Path) -> N
         assert np.array_equal(other, plain) == same, way
     still = policy.with_flow(None, 0.0)
     assert np.array_equal(still.act([observation()], seed=5).actions, still.act([observation()], seed=6).actions)
-    assert np.array_equal(policy.act([observation()], seed=5).actions, plain), "the one that it was made of is as it was"
+    assert np.array_equal(policy.act([observation()], seed=5).actions, plain), "the first one is as it was"
 
 
 def test_a_batch_gives_what_single_observations_give(files: Path) -> None:

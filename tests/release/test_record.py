@@ -147,9 +147,9 @@ def test_records_of_schema_version_2_stay_readable() -> None:
 
 @pytest.mark.parametrize("name", ["execution", "image_size", "sequence", "log_head"])
 def test_a_record_has_all_or_none_of_what_version_2_added(name: str) -> None:
-    with pytest.raises(ValidationError, match="version 2 has .* expected all"):
+    with pytest.raises(ValidationError, match=r"version 2 has .* expected all"):
         make_record_2("a" * 64, **{name: None})
-    with pytest.raises(ValidationError, match="version 1 has .* expected none"):
+    with pytest.raises(ValidationError, match=r"version 1 has .* expected none"):
         make_record("a" * 64, **{name: getattr(make_record_2("a" * 64), name)})
 
 
