@@ -20,6 +20,11 @@ def promotions(workspace: Workspace, purpose: str) -> AbstractContextManager[Non
     return workspace.lock(purpose, "promotions.lock", wait=60)
 
 
+def has_published(workspace: Workspace) -> bool:
+    """Whether this workspace ever opened a channel; opening one makes keys, and root metadata on the channel."""
+    return (workspace.keys / "root.json").exists()
+
+
 def promotion_log(workspace: Workspace, target: str) -> PromotionLog:
     """The target's promotion log: the truth about who is champion."""
     return PromotionLog(workspace.promotions / target / "log.jsonl")
@@ -98,7 +103,7 @@ def settle(workspace: Workspace, target: str) -> bool:
     from posa_vla.release.publisher import Publisher
     from posa_vla.release.record import record_digest
 
-    if not (workspace.keys / "root.json").exists():  # nothing was ever published
+    if not has_published(workspace):
         return False
     with promotions(workspace, "a look at the champion"):
         publisher = Publisher(workspace.channel, workspace.keys)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from flows.champion import (
     champion_bundle,
+    has_published,
     next_sequence,
     promotion_log,
     promotions,
@@ -309,5 +310,7 @@ def refresh_channel(workspace: Workspace) -> bool:
     """Signs the channel's metadata anew where half its life is over; true if that was so."""
     from posa_vla.release.publisher import Publisher
 
+    if not has_published(workspace):
+        return False
     with promotions(workspace, "a refresh of the channel"):
         return Publisher(workspace.channel, workspace.keys).refresh()

@@ -13,6 +13,7 @@ from securesystemslib.signer import CryptoSigner
 from untrained import arm_params
 
 from flows.champion import champion_bundle, promotion_log, records_folder, settle, withdrawn
+from flows.promote import refresh_channel
 from flows.reconcile import reconcile_workspace
 from flows.retraining import open_retraining
 from flows.rollback import roll_back
@@ -180,6 +181,13 @@ def test_reconcile_sets_the_alias_back_and_says_so(tmp_path: Path) -> None:
     assert findings["alias champion of t"].done == "set to version 2, as the log has it"
     assert champion_version(workspace.mlflow_uri, "t") == "2"
     assert all(finding.sound and not finding.done for finding in reconcile_workspace(workspace, params))
+
+
+def test_a_refresh_before_the_first_release_makes_neither_keys_nor_a_channel(tmp_path: Path) -> None:
+    workspace = make_workspace(tmp_path)
+    assert not refresh_channel(workspace)
+    assert not Path(workspace.channel).exists()
+    assert not workspace.keys.exists()
 
 
 def test_reconcile_goes_on_where_something_cannot_be_looked_at(tmp_path: Path) -> None:
