@@ -9,7 +9,7 @@ from flows.events import data_ingested
 from flows.retraining import Retraining
 from posa_vla.code_digest import code_digest
 from posa_vla.episodes.embodiment import Embodiment
-from posa_vla.files import sha256_json, sha256_tree
+from posa_vla.files import sha256_tree
 from posa_vla.params import CollectParams, Params
 from posa_vla.workspace import Ledger, StepResult, Workspace
 
@@ -97,7 +97,7 @@ def _is_there(workspace: Workspace, output: dict[str, Any]) -> bool:
 def find_data(retraining: Retraining) -> dict[str, Any] | None:
     """The data version of the store as it is, where it has been made; see `version_data`."""
     inputs = _version_inputs(retraining.workspace, retraining.params, retraining.embodiment)
-    output = retraining.ledger.find("version", sha256_json({"step": "version", "inputs": inputs}))
+    output = retraining.ledger.find("version", inputs)
     return output if output is not None and _is_there(retraining.workspace, output) else None
 
 

@@ -24,15 +24,13 @@ def evidence_path(workspace: Workspace, digest: str) -> Path:
 
 def run_policy(retraining: Retraining, bundle: str, seeds: list[int], folder: str) -> Evidence:
     """Runs a bundle on scenes, as a job, and keeps its evidence; `folder` is the evaluation's own in the storage."""
-    jobs = retraining.jobs()  # before what imports Ray
-
     from posa_vla.evaluation.rollout import Suite
     from posa_vla.evaluation.submit import evaluate_as_job
 
     workspace = retraining.workspace
     sealed = Bundle(bundle, workspace.bundles / bundle)
     suite = Suite.of(retraining.params, seeds)
-    evidence = evaluate_as_job(jobs, workspace.storage, sealed, suite, folder)
+    evidence = evaluate_as_job(retraining.jobs(), workspace.storage, sealed, suite, folder)
     write_evidence(evidence_path(workspace, evidence.digest), evidence)
     return evidence
 

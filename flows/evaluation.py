@@ -28,11 +28,11 @@ def bundle_of(workspace: Workspace, target: str, model_version: int | None) -> t
         BadInput: The target has no such version.
     """
     log = promotion_log(workspace, target)
-    entries = {str(entry["model_version"]): str(entry["bundle"]) for entry in log.entries()}
+    entries = {entry.model_version: entry.bundle for entry in log.entries()}
     champion = log.champion()
     if model_version is None and champion is None:
         raise BadInput(f"target {target!r} has no champion yet: name a model version")
-    version = str(model_version if champion is None or model_version is not None else champion["model_version"])
+    version = str(model_version if champion is None or model_version is not None else champion.model_version)
     if version not in entries:
         raise BadInput(f"target {target!r} has no model version {version}: it has {', '.join(entries) or 'none'}")
     return version, entries[version]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
@@ -202,9 +201,8 @@ def _judged(store: EpisodeStore, done: Ingested, report: dict[str, Any], rules: 
 
 
 def _unsaid(done: Ingested, said: list[str], rules: ValidateParams) -> Iterator[Finding]:
-    for rule, value in done.remarks:
-        severity = severity_of(rules, rule)
-        # A batch numbers its episodes anew.
-        plain = re.sub(r"^episode \d+: ", "", value)
-        if severity is not None and value not in said and plain not in said:
-            yield Finding(rule, severity, "", None, "", None, value, remedy_of(rule))
+    for remark in done.remarks:
+        severity = severity_of(rules, remark.rule)
+        if severity is not None and remark.value not in said:
+            value = remark.value if remark.episode is None else f"episode {remark.episode}: {remark.value}"
+            yield Finding(remark.rule, severity, "", None, "", None, value, remedy_of(remark.rule))

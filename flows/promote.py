@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flows.champion import (
     champion_bundle,
+    has_published,
     next_sequence,
     promotion_log,
     promotions,
@@ -24,6 +26,7 @@ from posa_vla.errors import BadInput, PosaError, Refused
 from posa_vla.evidence.evidence import Evidence, read_evidence
 from posa_vla.files import sha256_json, write_bytes
 from posa_vla.policy.execution import Execution
+from posa_vla.promotion.entries import Promotion, Verdict
 from posa_vla.schema import parse
 from posa_vla.training.storage import all_metrics
 from posa_vla.workspace import Workspace
@@ -68,14 +71,14 @@ def register_candidate(
         version = register(run, target, Bundle(bundle, workspace.bundles / bundle), tags)
         run.set_tags({"posa.bundle": bundle, "posa.model_version": version, "posa.verdict": decided["verdict"]})
         if decided["verdict"] != "promote":
-            entry = {
-                "key": f"{decided['decision']}:{bundle}",
-                "kind": decided["verdict"],
-                "bundle": bundle,
-                "model_version": version,
-                "decision": decided["decision"],
-                "reasons": decided["reasons"],
-            }
+            entry = Verdict(
+                key=f"{decided['decision']}:{bundle}",
+                kind=decided["verdict"],
+                bundle=bundle,
+                model_version=version,
+                decision=decided["decision"],
+                reasons=decided["reasons"],
+            )
             with promotions(workspace, "a registration"):
                 promotion_log(workspace, target).append(entry)
         return {"model_version": version, "run_id": run.run_id}
@@ -194,7 +197,7 @@ def _overtaken(workspace: Workspace, target: str, drafted: bytes, shown: bytes |
     from posa_vla.release.record import read_record, record_digest
 
     digest = record_digest(drafted)
-    if shown is None or any(entry.get("record") == digest for entry in promotion_log(workspace, target).entries()):
+    if shown is None or any(entry.record == digest for entry in promotion_log(workspace, target).releases()):
         return False
     newest, own = read_record(shown).sequence, read_record(drafted).sequence
     return newest is not None and (own is None or own <= newest)
@@ -228,6 +231,7 @@ def release_candidate(
 
     def publish() -> dict[str, Any]:
         from posa_vla.promotion.registry import set_champion
+        from posa_vla.promotion.releasing import release
         from posa_vla.release.bundle import Bundle
         from posa_vla.release.publisher import Publisher
         from posa_vla.robot.provision import write_trust
@@ -259,21 +263,18 @@ def release_candidate(
         if found < trust.approvals:
             pending = f"release {record.release} waits for {trust.approvals - found} approvals: posa approve {path}"
             return {**output, "release": None, "pending": pending}
-        # The log first: whatever is killed from here on, `settle` brings the channel to what the log says.
-        promotion_log(workspace, target).append(
-            {
-                "key": output["record"],
-                "kind": "promote",
-                "bundle": bundle,
-                "release": record.release,
-                "record": output["record"],
-                "decision": decided["decision"],
-                "model_version": registered["model_version"],
-                "reasons": decided["reasons"],
-            }
+        entry = Promotion(
+            key=record_digest(envelope),
+            bundle=bundle,
+            release=record.release,
+            record=record_digest(envelope),
+            decision=decided["decision"],
+            model_version=registered["model_version"],
+            reasons=decided["reasons"],
         )
-        publisher.publish(target, envelope, Bundle(bundle, workspace.bundles / bundle))
-        set_champion(workspace.mlflow_uri, target, registered["model_version"])
+        sealed = Bundle(bundle, workspace.bundles / bundle)
+        set_alias = partial(set_champion, workspace.mlflow_uri, target)
+        release(promotion_log(workspace, target), publisher, envelope, sealed, entry, set_alias)
         return {**output, "release": record.release, "pending": None}
 
     def work(key: str) -> dict[str, Any]:
@@ -310,5 +311,7 @@ def refresh_channel(workspace: Workspace) -> bool:
     """Signs the channel's metadata anew where half its life is over; true if that was so."""
     from posa_vla.release.publisher import Publisher
 
+    if not has_published(workspace):
+        return False
     with promotions(workspace, "a refresh of the channel"):
         return Publisher(workspace.channel, workspace.keys).refresh()

@@ -64,7 +64,7 @@ def _aliases(workspace: Workspace, params: Params) -> Iterator[Finding]:
     for target in params.targets:
         with promotions(workspace, "a reconciliation"):
             entry = promotion_log(workspace, target).champion()
-            wanted = None if entry is None else str(entry["model_version"])
+            wanted = None if entry is None else entry.model_version
             found = champion_version(workspace.mlflow_uri, target)
             what = f"alias champion of {target}"
             if found == wanted:
@@ -89,12 +89,10 @@ def _channel(workspace: Workspace) -> Iterator[Finding]:
 def _jobs(workspace: Workspace) -> Iterator[Finding]:
     if not workspace.settings.ray_address:
         return
-    from posa_vla.ray_cluster import ray_cluster
+    from posa_vla.ray_jobs import open_jobs
 
-    with ray_cluster(workspace.settings) as cluster:
-        from posa_vla.ray_jobs import Jobs
-
-        active = Jobs(cluster, patience=10).active()
+    with open_jobs(workspace.settings, patience=10) as jobs:
+        active = jobs.active()
     held = workspace.held()
     for name in active:
         if held:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import time
 from collections.abc import Iterable, Iterator
@@ -15,7 +14,7 @@ from posa_vla.objects import REMOVED, Objects
 from posa_vla.params import RetentionParams
 from posa_vla.promotion.log import PromotionLog
 from posa_vla.training.storage import forget_training
-from posa_vla.workspace import Workspace
+from posa_vla.workspace import Ledger, Workspace
 
 _FOLDERS: dict[Store, str] = {"trainings": "training", "evaluations": "evaluations", "bundles": "bundles"}
 _DAY = 86_400.0
@@ -111,7 +110,7 @@ def needed_bundles(workspace: Workspace) -> dict[str, str]:
         needed |= dict.fromkeys(registered_tags(workspace.mlflow_uri, BUNDLE), "a registered model")
     for log in sorted(workspace.promotions.glob("*/log.jsonl")):
         for entry in PromotionLog(log).entries():
-            needed[str(entry["bundle"])] = f"model version {entry['model_version']} of {log.parent.name}"
+            needed[entry.bundle] = f"model version {entry.model_version} of {log.parent.name}"
     for path in sorted(workspace.promotions.glob("*/records/**/*.dsse.json")):
         record = read_record(path.read_bytes())
         needed[record.bundle_digest] = f"release {record.release} of {record.target}, out or waiting for approval"
@@ -119,9 +118,8 @@ def needed_bundles(workspace: Workspace) -> dict[str, str]:
 
 
 def _sealed(workspace: Workspace) -> Iterator[tuple[str, str]]:
-    for path in (workspace.home / "ledger" / "bundle").glob("*.json"):
-        record = json.loads(path.read_bytes())
-        yield str(record["inputs"]["training"]), str(record["output"]["digest"])
+    for step in Ledger(workspace).entries("bundle"):
+        yield str(step.inputs["training"]), str(step.output["digest"])
 
 
 def _remove(workspace: Workspace, item: Item) -> None:

@@ -15,6 +15,7 @@ from posa_vla.episodes.embodiment import Embodiment, embodiment_file, load_embod
 from posa_vla.errors import BadInput
 from posa_vla.files import canonical_json, require_free_space, sha256_file, sha256_json
 from posa_vla.params import Params, TargetParams
+from posa_vla.processes import environment
 from posa_vla.workspace import Ledger, StepResult, Workspace
 
 if TYPE_CHECKING:
@@ -93,13 +94,9 @@ class Retraining:
         if self.host is not None:
             return self.host.jobs()
         if self._jobs is None:
-            from posa_vla.ray_cluster import ray_cluster
+            from posa_vla.ray_jobs import open_jobs
 
-            cluster = self._resources.enter_context(ray_cluster(self.workspace.settings))
-
-            from posa_vla.ray_jobs import Jobs  # after the cluster: Ray reads its token mode when it is imported
-
-            self._jobs = Jobs(cluster)
+            self._jobs = self._resources.enter_context(open_jobs(self.workspace.settings))
         return self._jobs
 
     def tracked(self, data: dict[str, Any]) -> TrackedRun:
@@ -167,10 +164,10 @@ def open_retraining(workspace: Workspace, params: Params, purpose: str) -> Itera
         BadInput: See `Retraining.check`.
         Busy: Another run holds the workspace.
     """
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
     retraining = Retraining(workspace, params)
     retraining.check()
-    with workspace.lock(purpose), retraining.resources():
+    threads = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}
+    with workspace.lock(purpose), environment(threads), retraining.resources():
         yield retraining
 
 

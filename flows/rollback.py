@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from posa_vla.errors import BadInput
 from posa_vla.evidence.evidence import read_evidence
 from posa_vla.files import write_bytes
 from posa_vla.params import Params
+from posa_vla.promotion.entries import Promotion, Release, Rollback
 from posa_vla.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -22,18 +24,18 @@ if TYPE_CHECKING:
     from posa_vla.release.record import ReleaseRecord
 
 
-def _chosen(workspace: Workspace, target: str, to: int | None) -> tuple[dict[str, Any], dict[str, Any]]:
+def _chosen(workspace: Workspace, target: str, to: int | None) -> tuple[Release, Promotion]:
     """The log's entries of the champion and of the promotion that shall run again."""
     log = promotion_log(workspace, target)
     champion = log.champion()
     if champion is None:
         raise BadInput(f"target {target!r} has no release yet: there is nothing to go back to")
-    released = {int(entry["release"]): entry for entry in log.entries() if entry["kind"] == "promote"}
-    others = [number for number in released if number != champion["release"]]
+    released = {entry.release: entry for entry in log.releases() if isinstance(entry, Promotion)}
+    others = [number for number in released if number != champion.release]
     if to is None:
-        earlier = [number for number in others if number < champion["release"]]
+        earlier = [number for number in others if number < champion.release]
         if not earlier:
-            raise BadInput(f"target {target!r} runs release {champion['release']}, the first one: name one with --to")
+            raise BadInput(f"target {target!r} runs release {champion.release}, the first one: name one with --to")
         to = max(earlier)
     if to not in others:
         known = ", ".join(str(number) for number in sorted(others)) or "none"
@@ -61,6 +63,7 @@ def roll_back(workspace: Workspace, params: Params, to: int | None, reason: str)
         BadInput: No such release, or no reason.
     """
     from posa_vla.promotion.registry import set_champion
+    from posa_vla.promotion.releasing import release
     from posa_vla.release.bundle import Bundle
     from posa_vla.release.publisher import Publisher
     from posa_vla.release.record import ReleaseRecord, approvals, record_digest, sign_record, verify
@@ -75,7 +78,7 @@ def roll_back(workspace: Workspace, params: Params, to: int | None, reason: str)
         trust = target_trust(retraining, publisher)
         folder = records_folder(workspace, target)
         # Named by what it replaces, so that a killed call goes on with its own record.
-        path = folder / "rollbacks" / f"{champion['record'][:16]}-to-{wanted['release']}.dsse.json"
+        path = folder / "rollbacks" / f"{champion.record[:16]}-to-{wanted.release}.dsse.json"
         if not path.exists():
             envelope = _envelope(folder, wanted)
             earlier = verify(envelope, trust, require_approvals=False)
@@ -92,20 +95,17 @@ def roll_back(workspace: Workspace, params: Params, to: int | None, reason: str)
             approval_needed(target, pending)
             return {**output, "release": None, "pending": pending}
         bundle = Bundle(record.bundle_digest, workspace.bundles / record.bundle_digest)
-        promotion_log(workspace, target).append(
-            {
-                "key": record_digest(envelope),
-                "kind": "rollback",
-                "bundle": record.bundle_digest,
-                "release": record.release,
-                "record": record_digest(envelope),
-                "decision": record.decision,
-                "model_version": record.model_version,
-                "reasons": [reason],
-            }
+        entry = Rollback(
+            key=record_digest(envelope),
+            bundle=record.bundle_digest,
+            release=record.release,
+            record=record_digest(envelope),
+            decision=record.decision,
+            model_version=record.model_version,
+            reasons=[reason],
         )
-        publisher.publish(target, envelope, bundle)
-        set_champion(workspace.mlflow_uri, target, record.model_version)
+        set_alias = partial(set_champion, workspace.mlflow_uri, target)
+        release(promotion_log(workspace, target), publisher, envelope, bundle, entry, set_alias)
         return {**output, "release": record.release, "pending": None}
 
 
@@ -126,8 +126,8 @@ def _added(retraining: Retraining, earlier: ReleaseRecord, publisher: Publisher)
     }
 
 
-def _envelope(folder: Path, entry: dict[str, Any]) -> bytes:
-    path = folder / f"{entry['decision']}.dsse.json"
+def _envelope(folder: Path, entry: Promotion) -> bytes:
+    path = folder / f"{entry.decision}.dsse.json"
     if not path.is_file():
-        raise BadInput(f"the record of release {entry['release']} is gone: expected {path}, restore it from a backup")
+        raise BadInput(f"the record of release {entry.release} is gone: expected {path}, restore it from a backup")
     return path.read_bytes()

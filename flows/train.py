@@ -7,7 +7,6 @@ from typing import Any
 
 from flows.retraining import Retraining, timed
 from posa_vla.code_digest import code_digest
-from posa_vla.files import sha256_json
 from posa_vla.object_trees import get_tree, has_tree
 from posa_vla.params import Params
 from posa_vla.training.storage import policy_path
@@ -39,12 +38,10 @@ def train_candidate(retraining: Retraining, data: dict[str, Any]) -> dict[str, A
 
     def work(key: str) -> dict[str, Any]:
         start = time.monotonic()
-        jobs = retraining.jobs()  # before what imports Ray
-
         from posa_vla.training.submit import train_as_job
 
         train_as_job(
-            jobs,
+            retraining.jobs(),
             workspace.storage,
             workspace.home / data["folder"],
             data["version"],
@@ -70,8 +67,7 @@ def _is_there(retraining: Retraining, output: dict[str, Any]) -> bool:
 
 def find_trained(retraining: Retraining, data: dict[str, Any]) -> dict[str, Any] | None:
     """The finished training of these parameters on a data version; see `train_candidate`."""
-    inputs = training_inputs(data["version"], retraining.params)
-    output = retraining.ledger.find("train", sha256_json({"step": "train", "inputs": inputs}))
+    output = retraining.ledger.find("train", training_inputs(data["version"], retraining.params))
     return output if output is not None and _is_there(retraining, output) else None
 
 

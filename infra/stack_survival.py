@@ -73,7 +73,7 @@ def counts(stack: Stack) -> tuple[int, int]:
         "mlflow.set_tracking_uri(os.environ['POSA_MLFLOW_TRACKING_URI'])\n"
         "versions = mlflow.MlflowClient().search_model_versions(\"name='sim-pick'\")\n"
         "entries = promotion_log(Workspace.open(), 'sim-pick').entries()\n"
-        "print(len(versions), sum(entry['kind'] == 'promote' for entry in entries))"
+        "print(len(versions), sum(entry.kind == 'promote' for entry in entries))"
     )
     versions, releases = stack.python(program).split()[-2:]
     return int(versions), int(releases)

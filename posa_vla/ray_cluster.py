@@ -13,7 +13,7 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from posa_vla.errors import BadInput, PosaError
@@ -51,10 +51,12 @@ class RayCluster:
     Attributes:
         url: Address of the Jobs API.
         variables: Environment of a job and of everything that it starts.
+        token: What the cluster demands; empty where Ray's client finds it in this process's environment.
     """
 
     url: str
     variables: dict[str, str]
+    token: str = field(default="", repr=False)
 
 
 def _private_folder() -> str:
@@ -84,24 +86,22 @@ def ray_cluster(settings: Settings) -> Iterator[RayCluster]:
             )
         yield RayCluster(settings.ray_address.rstrip("/"), _WORKERS)
         return
-    # This process reads them as well, when it imports Ray to talk to the cluster.
-    os.environ["RAY_AUTH_MODE"] = "token"
-    os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(16))
+    token = secrets.token_hex(16)
     folder = Path(_private_folder())
     try:
-        with _running(folder) as url:
+        with _running(folder, token) as url:
             root, binaries = str(Path(__file__).parent.parent), str(Path(sys.executable).parent)
             paths = {
                 "PYTHONPATH": os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH", "")])),
                 "PATH": os.pathsep.join([binaries, os.environ.get("PATH", os.defpath)]),
             }
-            yield RayCluster(url, _WORKERS | paths)
+            yield RayCluster(url, _WORKERS | paths, token)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager
-def _running(folder: Path) -> Iterator[str]:
+def _running(folder: Path, token: str) -> Iterator[str]:
     """A head node of its own on free ports, as a process that ends with this one; yields the Jobs API's address."""
     port = free_port()
     command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--disable-usage-stats"]
@@ -116,7 +116,7 @@ def _running(folder: Path) -> Iterator[str]:
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
-            env={**os.environ, **_CLUSTER},
+            env={**os.environ, **_CLUSTER, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token},
             start_new_session=True,  # not killed with us, but told of our end: then it ends all that it started
             preexec_fn=dies_with_parent(signal.SIGTERM),
         )

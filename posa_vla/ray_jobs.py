@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import sys
 import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
 
 import ray
 import requests
@@ -16,17 +16,35 @@ from ray.job_submission import JobStatus, JobSubmissionClient
 
 from posa_vla.console import log_to_stderr, say
 from posa_vla.errors import BadInput, PosaError
-from posa_vla.ray_cluster import RayCluster
+from posa_vla.ray_cluster import RayCluster, ray_cluster
+from posa_vla.schema import Closed, parse_json
+from posa_vla.settings import Settings
 
 # Seconds: between looks at a job, of one request, for which a cluster may be away, for a stopped job to end.
 _INTERVAL, _TIMEOUT, _PATIENCE, _STOPPING = 1.0, 30.0, 180.0, 30.0
 _ACTIVE = (JobStatus.PENDING, JobStatus.RUNNING)
 # Lines of a failed job's log that its error message shows.
 _LOG_LINES = 15
+# Ray's whole answer while no node of it can take a job.
+_NOT_READY = "No available agent to submit job, please try again later."
+
+
+Spec = TypeVar("Spec", bound=Closed)
+
+
+class _Refusal(RuntimeError):
+    """The cluster refuses a request; Ray's own error says the status in words alone."""
+
+    def __init__(self, status: int, text: str) -> None:
+        super().__init__(f"status {status}: {text}")
+        self.status, self.text = status, text
 
 
 class _Client(JobSubmissionClient):
     """Ray's client, which alone would wait for ever on a head that has frozen."""
+
+    def _raise_error(self, r: requests.Response) -> None:
+        raise _Refusal(r.status_code, r.text)
 
     def _do_request(self, method: str, endpoint: str, **options: Any) -> Any:
         return super()._do_request(method, endpoint, **{"timeout": _TIMEOUT, **options})
@@ -53,9 +71,11 @@ class Jobs:
         self._cluster = cluster
         self._patience = patience
         self._away: float | None = None
+        # Said here, not left to the environment, which Ray reads once, when it is imported.
+        headers = {"Authorization": f"Bearer {cluster.token}"} if cluster.token else None
         client = None
         while client is None:
-            client = self._ask(lambda: _Client(cluster.url))
+            client = self._ask(lambda: _Client(cluster.url, headers=headers))
         self._client = client
         version = self._client.ray_version()
         if version != ray.__version__:
@@ -93,14 +113,14 @@ class Jobs:
         def question() -> Any:
             try:
                 return self._client.get_job_info(name).status
-            except RuntimeError as error:
-                if "404" in str(error):
+            except _Refusal as error:
+                if error.status == 404:
                     return "absent"
                 raise PosaError(f"the Ray cluster at {self._cluster.url} cannot tell of job {name}: {error}") from error
 
         return self._ask(question)
 
-    def run(self, name: str, module: str, spec: dict[str, Any], watch: Callable[[], None]) -> None:
+    def run(self, name: str, module: str, spec: Closed, watch: Callable[[], None]) -> None:
         """Has a job do some work, and returns when it is done.
 
         A job of this name that is pending or running is joined; one that ended is followed by another attempt, which
@@ -110,7 +130,7 @@ class Jobs:
         Args:
             name: From the hash of the inputs.
             module: Run as a program with `spec` in JSON as its argument (see `job_main`).
-            spec: JSON values.
+            spec: What the job is handed.
             watch: Called about once a second meanwhile, and once at the end.
 
         Raises:
@@ -147,7 +167,7 @@ class Jobs:
             jobs = self._ask(self._client.list_jobs)
         return sorted(job.submission_id for job in jobs if job.submission_id and job.status in _ACTIVE)
 
-    def _join_or_submit(self, name: str, module: str, spec: dict[str, Any]) -> str:
+    def _join_or_submit(self, name: str, module: str, spec: Closed) -> str:
         # A cluster that has just started answers, and cannot take a job yet.
         number, deadline = 1, time.monotonic() + self._patience
         while True:
@@ -156,18 +176,20 @@ class Jobs:
             if status in _ACTIVE:
                 return attempt
             if status == "absent":
-                command = f"python -m {module} {shlex.quote(json.dumps(spec))}"
+                command = f"python -m {module} {shlex.quote(spec.model_dump_json())}"
                 environment = {"env_vars": self._cluster.variables}
 
                 def submit(attempt: str = attempt, command: str = command, environment: Any = environment) -> str:
                     try:
                         self._client.submit_job(entrypoint=command, submission_id=attempt, runtime_env=environment)
-                    except RuntimeError as error:
-                        if "try again later" in str(error) and time.monotonic() < deadline:
+                    except _Refusal as error:
+                        # Of what may pass, the cluster says in no other way than by this text.
+                        if error.text == _NOT_READY and time.monotonic() < deadline:
                             time.sleep(_INTERVAL)
                             return ""
-                        if "already exists" not in str(error):
+                        if self._status(attempt) == "absent":
                             raise PosaError(f"the Ray cluster refuses job {attempt}: {error}") from error
+                        # Whoever asked at the same time has submitted it.
                     return attempt
 
                 if self._ask(submit):
@@ -196,11 +218,32 @@ class Jobs:
         raise PosaError(f"job {attempt} ended as {status}: {told or info.message}")
 
 
-def job_main(work: Callable[[dict[str, Any]], None]) -> None:
-    """Body of a job's program: does the work that the command line describes; an error is one line and an exit code."""
+@contextmanager
+def open_jobs(settings: Settings, *, patience: float = _PATIENCE) -> Iterator[Jobs]:
+    """Jobs of the cluster of `settings.ray_address`, or of one that is started here and ends with the block.
+
+    Args:
+        settings: Of the workspace.
+        patience: Seconds for which a cluster may be away.
+
+    Raises:
+        BadInput: The address is none of a Jobs API, the cluster refuses the token, or runs another version of Ray.
+        PosaError: Ray does not start, or the cluster does not answer.
+    """
+    with ray_cluster(settings) as cluster:
+        yield Jobs(cluster, patience=patience)
+
+
+def job_main(schema: type[Spec], work: Callable[[Spec], None]) -> None:
+    """Body of a job's program: does the work that the command line describes; an error is one line and an exit code.
+
+    Args:
+        schema: Of the JSON that is the program's one argument (see `Jobs.run`).
+        work: Handed it.
+    """
     log_to_stderr()
     try:
-        work(json.loads(sys.argv[1]))
+        work(parse_json(schema, sys.argv[1].encode(), "what the job was handed"))
     except PosaError as error:
         say(f"error: {error}")
         sys.exit(error.exit_code)

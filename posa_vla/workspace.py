@@ -207,6 +207,21 @@ class StepResult:
     seconds: float
 
 
+@dataclass(frozen=True)
+class Finished:
+    """A step that the ledger holds.
+
+    Attributes:
+        name: Name of the step.
+        inputs: JSON values that its key is the hash of.
+        output: JSON values that it gave.
+    """
+
+    name: str
+    inputs: dict[str, Any]
+    output: dict[str, Any]
+
+
 class Ledger:
     """Finished steps by the hash of what went in: the same inputs never do the work twice."""
 
@@ -216,16 +231,38 @@ class Ledger:
     def _path(self, name: str, key: str) -> Path:
         return self._folder / name / f"{key}.json"
 
-    def find(self, name: str, key: str) -> dict[str, Any] | None:
-        """Output of a finished step, or None."""
+    @staticmethod
+    def key(name: str, inputs: dict[str, Any]) -> str:
+        """What a step of these inputs is known by."""
+        return sha256_json({"step": name, "inputs": inputs})
+
+    def find(self, name: str, inputs: dict[str, Any]) -> dict[str, Any] | None:
+        """Output of a finished step, or None.
+
+        Raises:
+            BadInput: Its file is damaged.
+        """
+        path = self._path(name, self.key(name, inputs))
+        return self._read(path).output if path.exists() else None
+
+    def entries(self, name: str = "*") -> Iterator[Finished]:
+        """Finished steps, those of one name or all.
+
+        Raises:
+            BadInput: A file is damaged.
+        """
+        for path in sorted(self._folder.glob(f"{name}/*.json")):
+            yield self._read(path)
+
+    def _read(self, path: Path) -> Finished:
         try:
-            record = json.loads(self._path(name, key).read_bytes())
-        except FileNotFoundError:
-            return None
-        except json.JSONDecodeError as error:
-            raise BadInput(f"{self._path(name, key)} is damaged ({error}): delete it and run again") from None
-        output = record["output"]
-        return output if isinstance(output, dict) else None
+            record = json.loads(path.read_bytes())
+            step = Finished(record["step"], record["inputs"], record["output"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise BadInput(f"{path} is damaged ({type(error).__name__}: {error}): delete it and run again") from None
+        if self.key(step.name, step.inputs) != path.stem or not isinstance(step.output, dict):
+            raise BadInput(f"{path} does not belong to its inputs: delete it and run again")
+        return step
 
     def step(
         self,
@@ -245,8 +282,7 @@ class Ledger:
             sound: Whether what an earlier output points at is still there; if not, the step is done again.
         """
         start = time.monotonic()
-        key = sha256_json({"step": name, "inputs": inputs})
-        earlier = self.find(name, key)
+        key, earlier = self.key(name, inputs), self.find(name, inputs)
         if earlier is not None and sound(earlier):
             return StepResult(name, key, earlier, "reused", time.monotonic() - start)
         output = work(key)

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import secrets
+
 import pytest
 from data_workspaces import two_versions
 
 from posa_vla.workspace import Workspace
+
+
+def pytest_configure() -> None:
+    """Gives clusters inside this process (`local_ray`) a token, before anything imports Ray."""
+    os.environ.setdefault("RAY_AUTH_MODE", "token")
+    os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(16))
 
 
 @pytest.fixture(scope="session")

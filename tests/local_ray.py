@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import secrets
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,9 +9,10 @@ from contextlib import contextmanager
 
 @contextmanager
 def local_ray() -> Iterator[None]:
-    """A cluster of this process, on which a job's program runs when it is called as a function."""
-    os.environ["RAY_AUTH_MODE"] = "token"
-    os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(16))
+    """A cluster of this process, on which a job's program runs when it is called as a function.
+
+    Ray reads the token that guards it when it is imported: conftest.py has set it by then.
+    """
     import ray
 
     with tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp") as folder:

@@ -13,6 +13,7 @@ from securesystemslib.signer import CryptoSigner
 
 from posa_vla.files import write_json
 from posa_vla.policy.execution import Execution
+from posa_vla.promotion.entries import Promotion
 from posa_vla.release.bundle import Bundle, build_bundle
 from posa_vla.release.keys import public_hex
 from posa_vla.release.publisher import Publisher
@@ -63,6 +64,20 @@ def make_record_2(bundle: str, release: int = 1, **changes: Any) -> ReleaseRecor
         "log_head": "0" * 64,
     }
     return make_record(bundle, release, **{**added, **changes})
+
+
+def promotion(bundle: str, release: int = 1, **changes: Any) -> Promotion:
+    """A log entry; its record is no real one unless it is given."""
+    values: dict[str, Any] = {
+        "key": bundle,
+        "bundle": bundle,
+        "release": release,
+        "record": "a" * 64,
+        "decision": "f" * 64,
+        "model_version": str(release),
+        "reasons": ["it clears the floor"],
+    }
+    return Promotion(**{**values, **changes})
 
 
 def make_trust(

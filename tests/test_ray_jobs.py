@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from answering_servers import at_paths, server
 
 from posa_vla.errors import BadInput, PosaError
 from posa_vla.ray_cluster import RayCluster, ray_cluster
+from posa_vla.schema import Closed
 from posa_vla.settings import Settings
 
+ROOT = str(Path(__file__).parents[1])
 # Notes each start; then does what its spec says.
 PROGRAM = """
 import os
@@ -22,18 +27,32 @@ import time
 from pathlib import Path
 from posa_vla.errors import BadInput, PosaError
 from posa_vla.ray_jobs import job_main
+from posa_vla.schema import Closed
+
+class Spec(Closed):
+    log: Path
+    until: Path | None = None
+    fail: str = ""
 
 def work(spec):
-    with open(spec["log"], "a") as log:
+    with spec.log.open("a") as log:
         log.write(f"{os.getpid()}\\n")
-    while spec.get("until") and not Path(spec["until"]).exists():
+    while spec.until and not spec.until.exists():
         time.sleep(0.05)
-    if "fail" in spec:
-        raise {"bad": BadInput, "broken": PosaError, "bug": ZeroDivisionError}[spec["fail"]]("it is " + spec["fail"])
+    if spec.fail:
+        raise {"bad": BadInput, "broken": PosaError, "bug": ZeroDivisionError}[spec.fail]("it is " + spec.fail)
 
 if __name__ == "__main__":
-    job_main(work)
+    job_main(Spec, work)
 """
+
+
+class Spec(Closed):
+    """What the program is handed."""
+
+    log: Path
+    until: Path | None = None
+    fail: str = ""
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +61,13 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RayCluster]:
     (folder / "program.py").write_text(PROGRAM)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(folder))
+        patch.delenv("RAY_AUTH_MODE")
+        patch.delenv("RAY_AUTH_TOKEN")
+        import ray  # before the cluster is there: the order does not matter
+
+        before = dict(os.environ)
         with ray_cluster(Settings()) as running:
+            assert dict(os.environ) == before, f"Ray {ray.__version__} is left nothing in this process's environment"
             yield running
 
 
@@ -54,7 +79,7 @@ def test_two_who_ask_at_once_share_one_job(cluster: RayCluster, tmp_path: Path) 
     from posa_vla.ray_jobs import Jobs
 
     log, until = tmp_path / "log", tmp_path / "until"
-    spec = {"log": str(log), "until": str(until)}
+    spec = Spec(log=log, until=until)
 
     def ask() -> None:
         Jobs(cluster).run("shared", "program", spec, lambda: None)
@@ -84,7 +109,7 @@ def test_who_is_interrupted_stops_the_job(cluster: RayCluster, tmp_path: Path) -
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        Jobs(cluster).run("stopped", "program", {"log": str(log), "until": str(tmp_path / "never")}, watch)
+        Jobs(cluster).run("stopped", "program", Spec(log=log, until=tmp_path / "never"), watch)
     assert not Path(f"/proc/{starts(log)[0]}").exists()
 
 
@@ -92,7 +117,7 @@ def test_who_fails_leaves_the_job_to_the_next(cluster: RayCluster, tmp_path: Pat
     from posa_vla.ray_jobs import Jobs
 
     log, until = tmp_path / "log", tmp_path / "until"
-    spec = {"log": str(log), "until": str(until)}
+    spec = Spec(log=log, until=until)
 
     def watch() -> None:
         if starts(log):
@@ -119,7 +144,7 @@ def test_a_failed_job_says_why(
     from posa_vla.ray_jobs import Jobs
 
     with pytest.raises(kind, match=message) as caught:
-        Jobs(cluster).run(f"fails-{fail}", "program", {"log": str(tmp_path / "log"), "fail": fail}, lambda: None)
+        Jobs(cluster).run(f"fails-{fail}", "program", Spec(log=tmp_path / "log", fail=fail), lambda: None)
     assert type(caught.value) is kind
 
 
@@ -134,9 +159,6 @@ def test_a_cluster_that_is_away_is_named_with_its_setting(cluster: RayCluster) -
 
 
 def test_a_wrong_token_is_refused(cluster: RayCluster, monkeypatch: pytest.MonkeyPatch) -> None:
-    import subprocess
-    import sys
-
     program = (
         "import sys\nfrom posa_vla.ray_cluster import RayCluster\nfrom posa_vla.ray_jobs import Jobs\n"
         "from posa_vla.errors import BadInput\n"
@@ -183,3 +205,24 @@ def test_the_local_cluster_listens_on_loopback_alone(cluster: RayCluster) -> Non
         assert time.monotonic() < deadline, f"only {found}"
         time.sleep(0.2)
     assert set(found) <= loopback
+
+
+def test_a_cluster_that_fails_is_not_taken_for_one_that_knows_no_such_job() -> None:
+    import ray
+
+    from posa_vla.ray_jobs import Jobs
+
+    attempt = "train-404e-1"  # jobs are named by hashes, which hold any digits
+    version = {"ray_version": ray.__version__, "version": "4", "ray_commit": "", "session_name": ""}
+    pages: dict[str, tuple[int, object]] = {"version": (200, version), attempt: (500, f"about job {attempt}")}
+    with server(at_paths(**pages)) as url, pytest.raises(PosaError, match=f"cannot tell of job {attempt}"):
+        Jobs(RayCluster(url, {}), patience=2).run("train-404e", "program", Spec(log=Path("log")), lambda: None)
+
+
+def test_a_job_that_is_handed_what_its_program_does_not_know_says_so(tmp_path: Path) -> None:
+    (tmp_path / "program.py").write_text(PROGRAM)
+    command = [sys.executable, "program.py", '{"log": "log", "utnil": "never"}']
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": ROOT})
+    assert done.returncode == 2
+    assert "error: what the job was handed: unknown key utnil; did you mean 'until'?" in done.stderr
+    assert not (tmp_path / "log").exists()

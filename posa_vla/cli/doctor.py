@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import os
 import shutil
 import subprocess
@@ -96,20 +95,10 @@ def _lock(workspace: Workspace) -> Finding:
 
 
 def _ledger(workspace: Workspace) -> Finding:
-    from posa_vla.files import sha256_json
+    from posa_vla.workspace import Ledger
 
-    records = sorted((workspace.home / "ledger").glob("*/*.json"))
-    if not records:
-        return Finding("ledger", "absent", "no finished step")
-    for path in records:
-        try:
-            record = json.loads(path.read_bytes())
-            key = sha256_json({"step": record["step"], "inputs": record["inputs"]})
-        except (json.JSONDecodeError, KeyError, TypeError) as error:
-            return Finding("ledger", "unsound", f"{path} is damaged ({error}): delete it")
-        if key != path.stem:
-            return Finding("ledger", "unsound", f"{path} does not belong to its inputs: delete it")
-    return Finding("ledger", "sound", f"{len(records)} finished steps")
+    count = sum(1 for _ in Ledger(workspace).entries())
+    return Finding("ledger", *(("sound", f"{count} finished steps") if count else ("absent", "no finished step")))
 
 
 def _promotions(workspace: Workspace) -> Finding:

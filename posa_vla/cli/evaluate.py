@@ -48,16 +48,14 @@ def sim(
     if local:
         evidence = evaluate(loaded, suite, out / folder)
     else:
+        from posa_vla.evaluation.submit import evaluate_as_job
         from posa_vla.objects import open_objects
-        from posa_vla.ray_cluster import ray_cluster
+        from posa_vla.ray_jobs import open_jobs
 
         chosen = Settings()
         storage = open_objects(chosen.storage or str(out))
-        with ray_cluster(chosen) as cluster:
-            from posa_vla.evaluation.submit import evaluate_as_job
-            from posa_vla.ray_jobs import Jobs  # after the cluster: Ray reads its token mode when it is imported
-
-            evidence = evaluate_as_job(Jobs(cluster), storage, bundle, suite, folder)
+        with open_jobs(chosen) as jobs:
+            evidence = evaluate_as_job(jobs, storage, bundle, suite, folder)
     write_evidence(out / "evidence.json", evidence)
     figures = summary(evidence)
     if as_json:

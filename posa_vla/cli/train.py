@@ -56,17 +56,15 @@ def train(
         policy = train_here(data.resolve(), params, out.resolve(), on_metrics=on_metrics)
     else:
         from posa_vla.objects import open_objects
-        from posa_vla.ray_cluster import ray_cluster
+        from posa_vla.ray_jobs import open_jobs
         from posa_vla.settings import Settings, cache_folder
+        from posa_vla.training.submit import train_as_job
 
         chosen = Settings()
         storage = open_objects(chosen.storage or str(out))
-        with ray_cluster(chosen) as cluster:
-            from posa_vla.ray_jobs import Jobs  # after the cluster: Ray reads its token mode when it is imported
-            from posa_vla.training.submit import train_as_job
-
+        with open_jobs(chosen) as jobs:
             place = (storage, data.resolve(), version, params, key, cache_folder(chosen))
-            policy = train_as_job(Jobs(cluster), *place, on_metrics)
+            policy = train_as_job(jobs, *place, on_metrics)
     seconds = round(time.monotonic() - start, 1)
     if as_json:
         print_json({"policy": str(policy), "seconds": seconds, "metrics": last})

@@ -25,6 +25,21 @@ from posa_vla.schema import parse
 _BATCH = 500
 
 
+@dataclass(frozen=True)
+class DatasetRemark:
+    """One thing that was found of a dataset.
+
+    Attributes:
+        rule: Rule of the validation under which it is reported.
+        episode: Number in the dataset, or None for the dataset as a whole. A batch numbers its episodes anew.
+        value: What was found, in words.
+    """
+
+    rule: str
+    episode: int | None
+    value: str
+
+
 @dataclass
 class Ingested:
     """What became of a dataset's episodes.
@@ -35,7 +50,7 @@ class Ingested:
         kept: Keys of those that could not be read; their files are in quarantine.
         new: How many of both were not there before.
         superseded: How many stored episodes of the same recordings the new ones count in the place of.
-        remarks: (rule, value): what was found of the dataset and its episodes, with their numbers in the dataset.
+        remarks: What was found of the dataset and its episodes.
     """
 
     batches: list[str] = field(default_factory=list)
@@ -43,7 +58,7 @@ class Ingested:
     kept: list[str] = field(default_factory=list)
     new: int = 0
     superseded: int = 0
-    remarks: list[tuple[str, str]] = field(default_factory=list)
+    remarks: list[DatasetRemark] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -71,12 +86,14 @@ def ingest(store: EpisodeStore, reader: SourceReader) -> Ingested:
     source = reader.source
     places = list(source.episodes())
     had = set(store.quarantine.kept())
-    done = Ingested(remarks=[("metadata", value) for _, value in source.remarks])
-    done.remarks += [("metadata", f"feature {name} cannot be kept") for name in reader.features.dropped]
+    done = Ingested(remarks=[DatasetRemark("metadata", None, value) for _, value in source.remarks])
+    done.remarks += [
+        DatasetRemark("metadata", None, f"feature {name} cannot be kept") for name in reader.features.dropped
+    ]
     size = sum(file.stat().st_size for file in source.folder.rglob("*") if file.is_file())
     require_free_space(store.root, size, "ingesting the dataset")
     # Of the dataset as a whole: kept with the first batch that is made of it.
-    whole = [BatchRemark(rule="metadata", episode=None, frame=None, value=value) for _, value in done.remarks]
+    whole = [BatchRemark(rule="metadata", episode=None, frame=None, value=remark.value) for remark in done.remarks]
     with progress("ingest", len(places), unit="episode") as advance:
         numbered = enumerate(_fresh(store, reader, places, done, advance))
         for _, group in itertools.groupby(
@@ -123,10 +140,10 @@ def _fresh(
         except MALFORMED as error:
             done.kept.append(keep(store, reader, where, "table", f"{type(error).__name__}: {error}"))
         else:
-            done.remarks += [(rule, f"episode {where.number}: {value}") for rule, _, value in remarks]
+            done.remarks += [DatasetRemark(rule, where.number, value) for rule, _, value in remarks]
             if better := next((other for other in same if not other.adds), None):
                 more = f"the store has its recording with {', '.join(better.lacks)}, which counts"
-                done.remarks.append(("metadata", f"episode {where.number}: {more}"))
+                done.remarks.append(DatasetRemark("metadata", where.number, more))
                 digest = better.digest
             while digest in seen and digest in replaced:
                 digest = replaced[digest].by

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import subprocess
 import sys
@@ -117,11 +118,11 @@ class Clone:
             BadInput: A stage met bad input.
             PosaError: It failed.
         """
+        if importlib.util.find_spec("dvc") is None:
+            raise BadInput("versioning needs DVC: pip install 'posa-vla[platform]'")
         code, output = self._run([sys.executable, "-m", "dvc", *arguments], self.folder, show=True)
         if code == 0:
             return
-        if "No module named dvc" in output:
-            raise BadInput("versioning needs DVC: pip install 'posa-vla[platform]'")
         lines = output.splitlines()
         stage_errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
         # Without `--quiet`, which leaves out the reason too.

@@ -14,6 +14,10 @@ from posa_vla.errors import BadInput
 Source = Literal["sim", "teleop", "deployment"]
 
 
+class NotFinite(BadInput):
+    """An episode holds a value that is no number."""
+
+
 @dataclass(frozen=True)
 class CameraTrack:
     """One camera over an episode of T frames.
@@ -72,6 +76,7 @@ class Episode:
         """Verifies that shapes and dtypes fit the contract and that nothing is NaN.
 
         Raises:
+            NotFinite: A value is no number; the message names field and frame.
             BadInput: Naming the field, what it has and what was expected.
         """
         frames = len(self.state)
@@ -101,4 +106,4 @@ class Episode:
                 )
             if not np.isfinite(array).all():
                 bad = int(np.argmax(~np.isfinite(array.reshape(frames, -1)).all(axis=1)))
-                raise BadInput(f"{name} is not finite at frame {bad}")
+                raise NotFinite(f"{name} is not finite at frame {bad}")

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from posa_vla.episodes.calibration import Calibration, calibrate
 from posa_vla.episodes.embodiment import Embodiment
-from posa_vla.episodes.episode import CameraTrack, Episode, Source
+from posa_vla.episodes.episode import CameraTrack, Episode, NotFinite, Source
 from posa_vla.episodes.images import Images
 from posa_vla.episodes.kinematics import ForwardKinematics
 from posa_vla.episodes.lerobot_files import file_inside, read_table
@@ -212,7 +212,7 @@ class SourceReader:
         try:
             episode.check()
         except BadInput as error:
-            raise BadEpisode("finite" if "not finite" in str(error) else "table", str(error)) from None
+            raise BadEpisode("finite" if isinstance(error, NotFinite) else "table", str(error)) from None
         return episode
 
     def _instruction(self, where: SourceEpisode, table: pa.Table) -> str:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from posa_vla.console import progress, say
 from posa_vla.errors import PosaError
+from posa_vla.evaluation.job import RolloutJob
 from posa_vla.evaluation.rollout import Rows, Suite
 from posa_vla.evidence.evidence import Evidence
 from posa_vla.files import sha256_json
@@ -38,25 +37,24 @@ def evaluate_as_job(
         PosaError: The job failed, or the cluster is gone.
     """
     config = read_config(bundle.folder)
-    suite = replace(suite, seeds=list(suite.seeds), flow_steps=config.params.flow_steps)
     if config.image_size > suite.image_size:
         say(
             f"policy {bundle.digest[:12]} takes pictures of {config.image_size} pixels; the simulator's "
             f"{suite.image_size} are blown up for it. Set collect.image_size={config.image_size} to judge it on its own"
         )
-    kept = Rows(objects, folder, bundle.digest, suite)
+    job = RolloutJob(
+        storage=objects.location,
+        digest=bundle.digest,
+        folder=folder,
+        embodiment=suite.embodiment,
+        task=suite.task,
+        seeds=list(suite.seeds),
+        params=suite.params,
+        image_size=suite.image_size,
+        flow_steps=config.params.flow_steps,
+    )
+    kept = Rows(objects, folder, bundle.digest, job.suite)
     put_tree(objects, bundle.folder, f"bundles/{bundle.digest}")
-    spec = {
-        "storage": objects.location,
-        "digest": bundle.digest,
-        "folder": folder,
-        "embodiment": suite.embodiment,
-        "task": suite.task,
-        "seeds": suite.seeds,
-        "params": suite.params.model_dump(mode="json"),
-        "image_size": suite.image_size,
-        "flow_steps": suite.flow_steps,
-    }
     with progress("evaluate", len(suite.seeds), done=(shown := kept.count()), unit="episodes") as advance:
 
         def watch() -> None:
@@ -66,7 +64,8 @@ def evaluate_as_job(
                 advance(now - shown)
                 shown = now
 
-        jobs.run(f"evaluate-{sha256_json(spec)}", "posa_vla.evaluation.ray_rollout", spec, watch)
+        name = f"evaluate-{sha256_json(job.model_dump(mode='json'))}"
+        jobs.run(name, "posa_vla.evaluation.ray_rollout", job, watch)
     path = f"{folder}/evidence.json"
     data = objects.get(path)
     if data is None:

@@ -5,16 +5,13 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from posa_vla.errors import BadInput
 from posa_vla.files import canonical_json, sha256_bytes, write_bytes
-from posa_vla.schema import require_known_version
+from posa_vla.promotion.entries import Entry, Promotion, Release, Rollback, read_entry
 
 _START = "0" * 64
-_VERSION = 1
 
 
 class PromotionLog:
@@ -33,13 +30,13 @@ class PromotionLog:
             return []
         return self._path.read_bytes().split(b"\n")[:-1]
 
-    def entries(self) -> list[dict[str, Any]]:
+    def entries(self) -> list[Entry]:
         """All entries, oldest first.
 
         Raises:
-            BadInput: The chain is broken, or a later posa-vla wrote an entry; the message names the line.
+            BadInput: The chain is broken, or an entry is none that this code knows; the message names the line.
         """
-        previous, entries = _START, []
+        previous, entries = _START, list[Entry]()
         for number, line in enumerate(self._lines(), start=1):
             try:
                 entry = json.loads(line)
@@ -51,8 +48,7 @@ class PromotionLog:
                     f"promotion log {self._path}, line {number}: the chain is broken, someone or something changed "
                     "the file: restore it from a backup; nothing is promoted on it"
                 )
-            require_known_version(entry, _VERSION, f"{self._path}, line {number},")
-            entries.append(entry)
+            entries.append(read_entry(entry, f"promotion log {self._path}, line {number}"))
             previous = sha256_bytes(line)
         return entries
 
@@ -75,40 +71,47 @@ class PromotionLog:
     def _head(self, count: int) -> str:
         return sha256_bytes(self._lines()[count - 1]) if count else _START
 
-    def append(self, event: Mapping[str, Any]) -> dict[str, Any]:
+    def append(self, event: Entry) -> Entry:
         """Adds an event, once for its `key`; it is on the disk when this returns.
 
         Args:
-            event: JSON values with at least `key` (idempotency) and `kind` (`promote`, `reject`, `no decision`,
-                `rollback`).
+            event: What happened.
 
         Returns:
-            The entry: the new one, or the one that an earlier call with this key added.
+            The entry with its place in the chain: the new one, or the one that an earlier call with this key added.
 
         Raises:
             BadInput: The chain is broken.
         """
         entries = self.entries()
         for entry in entries:
-            if entry["key"] == event["key"]:
+            if entry.key == event.key:
                 return entry
         lines = self._lines()
-        entry = {
-            **event,
-            "schema_version": _VERSION,
-            "number": len(entries) + 1,
-            "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-            "previous": self._head(len(entries)),
-        }
+        now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        place = {"number": len(entries) + 1, "time": now, "previous": self._head(len(entries))}
+        entry = event.model_copy(update=place)
         whole = b"".join(line + b"\n" for line in lines)
         if not self._path.exists() or len(whole) != self._path.stat().st_size:
             write_bytes(self._path, whole)  # the first line, or a cut line is taken away
         with self._path.open("ab") as file:
-            file.write(canonical_json(entry) + b"\n")
+            file.write(canonical_json(entry.model_dump(mode="json")) + b"\n")
             file.flush()
             os.fsync(file.fileno())
         return entry
 
-    def champion(self) -> dict[str, Any] | None:
-        """The last promotion or rollback, or None before the first."""
-        return next((e for e in reversed(self.entries()) if e["kind"] in {"promote", "rollback"}), None)
+    def releases(self) -> list[Release]:
+        """All promotions and rollbacks, oldest first.
+
+        Raises:
+            BadInput: See `entries`.
+        """
+        return [entry for entry in self.entries() if isinstance(entry, Promotion | Rollback)]
+
+    def champion(self) -> Release | None:
+        """The last promotion or rollback, or None before the first.
+
+        Raises:
+            BadInput: See `entries`.
+        """
+        return next(reversed(self.releases()), None)

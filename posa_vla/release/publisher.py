@@ -159,19 +159,39 @@ class Publisher:
             )
         return timestamp.signed, snapshot.signed, targets.signed
 
-    def _current(self) -> _State | None:
-        """The newer of what is remembered and what the channel shows; both show it afterwards."""
+    def _newest(self) -> tuple[_State | None, Objects | None]:
+        """The newer of what is remembered and what the channel shows, and the one of the two that shows less."""
         mine, theirs = self._state(self._memory), self._state(self._objects)
         if mine is not None and (theirs is None or theirs[0].version < mine[0].version):
-            _copy(mine, self._memory, self._objects)
-            return mine
+            return mine, self._objects
         if theirs is not None and (mine is None or mine[0].version < theirs[0].version):
-            _copy(theirs, self._objects, self._memory)
-        return theirs
+            return theirs, self._memory
+        return theirs, None
+
+    def settle(self) -> bool:
+        """Makes channel and memory show the newer of their states.
+
+        Returns:
+            Whether the channel showed less than was signed, and was put back.
+
+        Raises:
+            Refused: A state does not verify.
+        """
+        return self._settled()[1]
+
+    def _settled(self) -> tuple[_State | None, bool]:
+        newest, behind = self._newest()
+        if newest is not None and behind is not None:
+            _copy(newest, self._memory if behind is self._objects else self._objects, behind)
+        return newest, behind is self._objects
 
     def current(self, target: str) -> bytes | None:
-        """The envelope of a target's newest release as the channel has it, or None."""
-        found = self._current()
+        """The envelope of a target's newest release as it was signed, or None; nothing is written (see `settle`).
+
+        Raises:
+            Refused: A state does not verify.
+        """
+        found, _ = self._newest()
         file = found[2].targets.get(record_path(target)) if found is not None else None
         return None if file is None else self._objects.get(self._place(file))
 
@@ -203,7 +223,7 @@ class Publisher:
         ]
         files.append(self._put(record_path(target), envelope))
         assert MANIFEST in names  # verify_bundle has seen it
-        found = self._current()
+        found, _ = self._settled()
         others = {} if found is None else {p: f for p, f in found[2].targets.items() if not p.startswith(f"{target}/")}
         wanted = {**others, **{file.path: file for file in files}}
         if found is not None and found[2].targets == wanted:
@@ -233,7 +253,7 @@ class Publisher:
             snapshot_meta=MetaFile.from_data(snapshot.version, data, ["sha256"]),
         )
         self._memory.put(f"{METADATA}/timestamp.json", self._sign(Metadata(timestamp), "timestamp"))
-        self._current()
+        self.settle()
 
     def refresh(self) -> bool:
         """Signs anew what has lived half its life, so that robots keep believing the channel.
@@ -241,7 +261,7 @@ class Publisher:
         Returns:
             Whether anything was signed.
         """
-        found = self._current()
+        found, _ = self._settled()
         if found is None:
             return False
         timestamp, snapshot, targets = found

@@ -11,7 +11,6 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,6 +22,7 @@ from posa_vla.episodes.episode import Episode
 from posa_vla.errors import BadInput, PosaError
 from posa_vla.files import require_free_space, sha256_file, sha256_json
 from posa_vla.params import CollectParams, PerturbParams
+from posa_vla.processes import environment
 from posa_vla.sim.demonstration import demonstrate, relabelled
 from posa_vla.sim.environment import TaskEnvironment, make_environment
 from posa_vla.sim.gl import require_gl
@@ -105,20 +105,8 @@ def _start_worker() -> None:
     threading.Thread(target=follow, daemon=True).start()
 
 
-@contextmanager
-def _one_thread_each() -> Iterator[None]:
-    """Processes started in the block compute on one thread: BLAS reads these when it is first loaded."""
-    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-    before = {name: os.environ.get(name) for name in names}
-    os.environ.update(dict.fromkeys(names, "1"))
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
+# Processes that are started with these compute on one thread: BLAS reads them when it is first loaded.
+_ONE_THREAD_EACH = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 
 
 def _content_key(embodiment: str, task: str, params: CollectParams, learner: Learner | None) -> str:
@@ -229,7 +217,7 @@ def _complete(blocks: _Blocks, counts: list[int], wanted: int, workers: int) -> 
     most = _PATIENCE * (-(-wanted // _BLOCK) + 2)
     pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=_start_worker)
     try:
-        with progress("collect", wanted, done=sum(counts), unit="episodes") as advance, _one_thread_each():
+        with progress("collect", wanted, done=sum(counts), unit="episodes") as advance, environment(_ONE_THREAD_EACH):
             while (have := sum(counts)) < wanted:
                 if len(counts) >= most:
                     raise PosaError(

@@ -154,6 +154,11 @@ class Trainer:
             )
         return {**metrics, "learning_rate": self.optimizer.param_groups[0]["lr"]}
 
+    @property
+    def done(self) -> bool:
+        """Whether the last step has been done."""
+        return self.step >= self.params.steps
+
     def _average(self) -> None:
         """Exponential moving average of the weights; it follows faster while the training is young."""
         decay = min(self.params.ema, (1 + self.step) / (10 + self.step))
@@ -185,6 +190,37 @@ class Trainer:
         write_policy_files(self.data_folder, self.model, folder, self.average)
 
 
+def run_steps(
+    trainer: Trainer,
+    *,
+    on_metrics: Callable[[int, dict[str, float]], None],
+    keep: Callable[[], None],
+    on_step: Callable[[dict[str, float] | None], None] = lambda metrics: None,
+) -> None:
+    """Does the steps that are left of a training; every worker of it calls this, wherever it runs.
+
+    Args:
+        trainer: New, or restored from a checkpoint.
+        on_metrics: Called on the first worker alone, with step and means, every `REPORT_STEPS` steps and after the last
+            one. At a checkpoint the validation losses are among the means.
+        keep: Called on every worker, every `checkpoint_steps` steps and after the last one: writes the state.
+        on_step: Called on every worker after each step, with the means where the step has some.
+
+    Raises:
+        PosaError: The loss is no longer finite.
+    """
+    while not trainer.done:
+        metrics = trainer.advance()
+        kept = trainer.done or trainer.step % trainer.params.checkpoint_steps == 0
+        if metrics is not None and trainer.rank == 0:
+            if kept:
+                metrics |= trainer.validate()
+            on_metrics(trainer.step, metrics)
+        on_step(metrics)
+        if kept:
+            keep()
+
+
 def train(
     data: Path,
     params: Params,
@@ -213,21 +249,22 @@ def train(
     earlier = sorted(checkpoints.glob("step-*"))
     if earlier:
         trainer.restore(earlier[-1])
+
+    def keep() -> None:
+        if trainer.done:
+            return
+        with new_folder(checkpoints / f"step-{trainer.step:08d}") as folder:
+            trainer.save(folder)
+        for old in sorted(checkpoints.glob("step-*"))[:-2]:
+            shutil.rmtree(old)
+
     with progress("train", params.train.steps, done=trainer.step, unit="step") as advance:
-        while trainer.step < params.train.steps:
-            metrics = trainer.advance()
-            done = trainer.step == params.train.steps
-            if metrics is not None:
-                if trainer.step % params.train.checkpoint_steps == 0 or done:
-                    metrics |= trainer.validate()
-                if on_metrics is not None:
-                    on_metrics(trainer.step, metrics)
-            advance(1, f"loss {metrics['loss']:.3f}" if metrics else "")
-            if trainer.step % params.train.checkpoint_steps == 0 and not done:
-                with new_folder(checkpoints / f"step-{trainer.step:08d}") as folder:
-                    trainer.save(folder)
-                for old in sorted(checkpoints.glob("step-*"))[:-2]:
-                    shutil.rmtree(old)
+        run_steps(
+            trainer,
+            on_step=lambda metrics: advance(1, f"loss {metrics['loss']:.3f}" if metrics else ""),
+            on_metrics=on_metrics or (lambda step, metrics: None),
+            keep=keep,
+        )
     with new_folder(final) as folder:
         trainer.export(folder)
     return final

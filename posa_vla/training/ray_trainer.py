@@ -16,11 +16,11 @@ from ray.train.torch import TorchTrainer
 from posa_vla.errors import PosaError
 from posa_vla.object_trees import get_tree, has_tree, put_tree
 from posa_vla.objects import Objects, open_objects
-from posa_vla.params import Params
 from posa_vla.ray_jobs import job_main
 from posa_vla.schema import parse
 from posa_vla.settings import Settings, cache_folder
-from posa_vla.training.loop import Trainer
+from posa_vla.training.job import TrainingJob
+from posa_vla.training.loop import Trainer, run_steps
 from posa_vla.training.storage import Row, put_metrics
 
 # Seconds between two rows of metrics that are left in the storage.
@@ -35,23 +35,29 @@ class _Metrics:
         self._rows: list[Row] = []
         self._last = 0.0
 
-    def add(self, step: int, metrics: dict[str, float], *, flush: bool) -> None:
+    def add(self, step: int, metrics: dict[str, float]) -> None:
         """Takes one row."""
         self._rows.append((step, metrics))
-        if flush or time.monotonic() - self._last > _METRICS_INTERVAL:
+        if time.monotonic() - self._last > _METRICS_INTERVAL:
+            self.flush()
+
+    def flush(self) -> None:
+        """Leaves what was taken; before a checkpoint, since a training that goes on from there does not repeat it."""
+        if self._rows:
             put_metrics(self._objects, self._folder, self._rows)
             self._rows, self._last = [], time.monotonic()
 
 
 def _worker(config: dict[str, Any]) -> None:
     """One Ray Train worker; every rank reports equally often, since a report is a barrier."""
-    params = parse(Params, config["params"], "training parameters")
+    job = parse(TrainingJob, config, "training job")
+    params = job.params
     torch.set_num_threads(params.train.threads)
     context = ray.train.get_context()
     rank = context.get_world_rank()
-    objects = open_objects(config["storage"])
+    objects = open_objects(job.storage)
     trainer = Trainer(
-        get_tree(objects, config["data"], cache_folder(Settings())),
+        get_tree(objects, job.data, cache_folder(Settings())),
         params,
         rank=rank,
         world=context.get_world_size(),
@@ -62,24 +68,21 @@ def _worker(config: dict[str, Any]) -> None:
     if earlier is not None:
         with earlier.as_directory() as folder:
             trainer.restore(Path(folder))
-    rows = _Metrics(objects, config["folder"])
-    while trainer.step < params.train.steps:
-        metrics = trainer.advance()
-        done = trainer.step == params.train.steps
-        keep = done or trainer.step % params.train.checkpoint_steps == 0
-        if rank == 0 and metrics is not None:
-            rows.add(trainer.step, metrics | (trainer.validate() if keep else {}), flush=keep)
-        if not keep:
-            continue
-        if rank == 0:
-            with tempfile.TemporaryDirectory() as name:
-                trainer.save(Path(name))
-                if done:
-                    (Path(name) / "policy").mkdir()
-                    trainer.export(Path(name) / "policy")
-                ray.train.report({"step": trainer.step}, checkpoint=Checkpoint.from_directory(name))
-        else:
+    rows = _Metrics(objects, job.folder)
+
+    def keep() -> None:
+        if rank != 0:
             ray.train.report({"step": trainer.step})
+            return
+        rows.flush()
+        with tempfile.TemporaryDirectory() as name:
+            trainer.save(Path(name))
+            if trainer.done:
+                (Path(name) / "policy").mkdir()
+                trainer.export(Path(name) / "policy")
+            ray.train.report({"step": trainer.step}, checkpoint=Checkpoint.from_directory(name))
+
+    run_steps(trainer, on_metrics=rows.add, keep=keep)
 
 
 def _place(location: str) -> dict[str, Any]:
@@ -99,24 +102,23 @@ def _place(location: str) -> dict[str, Any]:
     }
 
 
-def train(spec: dict[str, Any]) -> None:
+def train(job: TrainingJob) -> None:
     """Trains on the cluster that this process belongs to, going on where an earlier job of this key stopped.
 
     Args:
-        spec: `storage`; `data` (its tree there), `folder` (of this training there: `metrics/`, `policy`), `params`.
+        job: What is trained, and where it is left.
 
     Raises:
         PosaError: The training failed, more often than it may be retried.
     """
-    params, folder = parse(Params, spec["params"], "training parameters"), spec["folder"]
-    objects = open_objects(spec["storage"])
+    params, folder, objects = job.params, job.folder, open_objects(job.storage)
     if has_tree(objects, f"{folder}/policy"):
         return
     ray.init(log_to_driver=False, ignore_reinit_error=True)
     processors = ray.cluster_resources()  # type: ignore[no-untyped-call]  # Ray ships it untyped
     trainer = TorchTrainer(
         _worker,
-        train_loop_config=spec,
+        train_loop_config=job.model_dump(mode="json"),
         scaling_config=ScalingConfig(
             num_workers=params.train.workers,
             use_gpu=processors.get("GPU", 0) >= params.train.workers,
@@ -144,4 +146,4 @@ def train(spec: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    job_main(train)
+    job_main(TrainingJob, train)

@@ -10,6 +10,7 @@ from posa_vla.object_trees import get_tree, has_tree, put_tree
 from posa_vla.objects import Objects
 from posa_vla.params import Params
 from posa_vla.ray_jobs import Jobs
+from posa_vla.training.job import TrainingJob
 from posa_vla.training.storage import Row, get_metrics, metrics_paths, policy_path, training_path
 
 MetricsCallback = Callable[[int, dict[str, float]], None]
@@ -66,11 +67,8 @@ def train_as_job(
                     shown = max(step, shown)
                     on_metrics(step, values)
 
-            spec = {
-                "storage": objects.location,
-                "data": f"data/{version}",
-                "folder": training_path(key),
-                "params": params.model_dump(mode="json"),
-            }
-            jobs.run(f"train-{key}", "posa_vla.training.ray_trainer", spec, watch)
+            job = TrainingJob(
+                storage=objects.location, data=f"data/{version}", folder=training_path(key), params=params
+            )
+            jobs.run(f"train-{key}", "posa_vla.training.ray_trainer", job, watch)
     return get_tree(objects, policy, cache)

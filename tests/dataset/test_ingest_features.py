@@ -102,7 +102,7 @@ def test_an_episode_that_the_metadata_forgets_is_not_lost(tmp_path, store):
     pq.write_table(pq.read_table(path).slice(0, 2), path)
     edit_info(folder, total_episodes=2)
     done = ingest(store, reader_of(folder))
-    assert (len(done.episodes), [rule for rule, _ in done.remarks]) == (3, ["metadata"])
+    assert (len(done.episodes), [remark.rule for remark in done.remarks]) == (3, ["metadata"])
     # A table that cannot be read hides nothing that the metadata names.
     (folder / "data/chunk-000/file-001.parquet").write_bytes(b"PAR1")
     assert len(ingest(store, reader_of(folder)).episodes) == 3

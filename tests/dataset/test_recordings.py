@@ -73,7 +73,8 @@ def test_without_the_calibration_that_the_store_has_nothing_comes_and_it_is_said
     first = take_in(store, folder, focal=40)
     later = take_in(store, folder)
     assert (later.new, later.episodes) == (0, first.episodes)
-    assert "with intrinsics.head, pose.head" in later.remarks[0][1]
+    assert "with intrinsics.head, pose.head" in later.remarks[0].value
+    assert [remark.episode for remark in later.remarks] == [0, 1, 2]
     assert len(store.batches()) == 1
 
 

@@ -15,6 +15,7 @@ from untrained import arm_params, untrained_bundle
 
 from posa_vla.cli.main import main
 from posa_vla.errors import PosaError
+from posa_vla.evaluation.job import RolloutJob
 from posa_vla.evaluation.rollout import Suite, evaluate, scene_seeds
 from posa_vla.evidence.evidence import Evidence
 from posa_vla.model.posa_policy import load_policy
@@ -48,19 +49,19 @@ def cluster() -> Iterator[RayCluster]:
         yield running
 
 
-def job_spec(bundle: Bundle, objects: Objects, seeds: list[int]) -> dict[str, Any]:
+def job_of(bundle: Bundle, objects: Objects, seeds: list[int]) -> RolloutJob:
     put_tree(objects, bundle.folder, f"bundles/{bundle.digest}")
-    return {
-        "storage": objects.location,
-        "digest": bundle.digest,
-        "folder": "evaluation",
-        "embodiment": "sim_arm6",
-        "task": "pick",
-        "seeds": seeds,
-        "params": PARAMS.evaluate.model_dump(mode="json"),
-        "image_size": PARAMS.collect.image_size,
-        "flow_steps": PARAMS.model.flow_steps,
-    }
+    return RolloutJob(
+        storage=objects.location,
+        digest=bundle.digest,
+        folder="evaluation",
+        embodiment="sim_arm6",
+        task="pick",
+        seeds=seeds,
+        params=PARAMS.evaluate,
+        image_size=PARAMS.collect.image_size,
+        flow_steps=PARAMS.model.flow_steps,
+    )
 
 
 def test_rollouts_render_what_demonstrations_were_rendered_at_and_the_policy_fits_it(
@@ -95,7 +96,7 @@ def test_actors_give_what_one_process_gives_although_one_dies(
 
     monkeypatch.setattr(ray_rollout, "RolloutWorker", DiesOnce)
     objects = open_objects(str(tmp_path / "ray"))
-    ray_rollout.evaluate(job_spec(bundle, objects, seeds))
+    ray_rollout.evaluate(job_of(bundle, objects, seeds))
     there = evidence_of(objects)
     assert marker.exists()
     assert there.complete()
@@ -124,7 +125,7 @@ def test_a_scene_that_kills_its_actor_twice_has_no_outcome(
 
     monkeypatch.setattr(ray_rollout, "RolloutWorker", Dies)
     objects = open_objects(str(tmp_path))
-    ray_rollout.evaluate(job_spec(bundle, objects, seeds))
+    ray_rollout.evaluate(job_of(bundle, objects, seeds))
     evidence = evidence_of(objects)
     assert [row.return_code for row in evidence.rows] == ["crashed", "ok"]
     assert not evidence.complete()

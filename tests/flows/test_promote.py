@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 from candidates import candidate, make_workspace, two_releases
-from releases import flip
+from releases import flip, promotion
 from securesystemslib.signer import CryptoSigner
 from untrained import arm_params
 
 from flows.champion import champion_bundle, promotion_log, records_folder, settle, withdrawn
+from flows.promote import refresh_channel
 from flows.reconcile import reconcile_workspace
 from flows.retraining import open_retraining
 from flows.rollback import roll_back
@@ -35,7 +36,7 @@ def test_the_verdict_decides_what_is_released(tmp_path: Path) -> None:
         decided, released = made.promote(solved=5)
         assert (decided["verdict"], released) == ("reject", None)
         assert champion_bundle(workspace, "t") is None
-        assert [e["kind"] for e in promotion_log(workspace, "t").entries()] == ["reject"]
+        assert [e.kind for e in promotion_log(workspace, "t").entries()] == ["reject"]
         client = connect(workspace.mlflow_uri)
         (version,) = client.search_model_versions("name = 't'")
         assert version.tags["posa.verdict"] == "reject"
@@ -81,7 +82,7 @@ def test_a_new_champion_since_the_evaluation_stops_the_release(tmp_path: Path) -
     params, workspace = arm_params(), make_workspace(tmp_path)
     with open_retraining(workspace, params, "test") as retraining:
         made = candidate(retraining, params, tmp_path / "policy")
-        promotion_log(workspace, "t").append({"key": "k", "kind": "promote", "bundle": "b" * 64})
+        promotion_log(workspace, "t").append(promotion("b" * 64))
         with pytest.raises(PosaError, match="another champion"):
             made.promote()
         assert not Path(workspace.channel).exists()
@@ -156,7 +157,7 @@ def test_a_rollback_puts_the_release_before_back_and_keeps_the_other_away(tmp_pa
     assert roll_back(workspace, params, 2, "it was the gripper")["release"] == 2
     assert shown(workspace) == (2, True, second.bundle.digest)
     assert withdrawn(workspace, "t", second.bundle.digest) is None
-    kinds = [entry["kind"] for entry in promotion_log(workspace, "t").entries()]
+    kinds = [entry.kind for entry in promotion_log(workspace, "t").entries()]
     assert kinds == ["promote", "promote", "rollback", "rollback"]
 
 
@@ -180,6 +181,13 @@ def test_reconcile_sets_the_alias_back_and_says_so(tmp_path: Path) -> None:
     assert findings["alias champion of t"].done == "set to version 2, as the log has it"
     assert champion_version(workspace.mlflow_uri, "t") == "2"
     assert all(finding.sound and not finding.done for finding in reconcile_workspace(workspace, params))
+
+
+def test_a_refresh_before_the_first_release_makes_neither_keys_nor_a_channel(tmp_path: Path) -> None:
+    workspace = make_workspace(tmp_path)
+    assert not refresh_channel(workspace)
+    assert not Path(workspace.channel).exists()
+    assert not workspace.keys.exists()
 
 
 def test_reconcile_goes_on_where_something_cannot_be_looked_at(tmp_path: Path) -> None:

@@ -11,13 +11,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from releases import make_bundle, make_record
+from releases import make_bundle, make_record, promotion
 from s3_server import s3_server
 from securesystemslib.signer import CryptoSigner
 
 from flows.retention import clean_up
-from posa_vla.errors import Busy
-from posa_vla.files import write_bytes, write_json
+from posa_vla.errors import BadInput, Busy
+from posa_vla.files import write_bytes
 from posa_vla.object_trees import has_tree, put_tree
 from posa_vla.params import Params, RetentionParams, load_params
 from posa_vla.promotion.log import PromotionLog
@@ -26,7 +26,7 @@ from posa_vla.release.record import sign_record
 from posa_vla.settings import Settings
 from posa_vla.tracking import connect
 from posa_vla.training.storage import policy_path, put_metrics, training_path
-from posa_vla.workspace import Workspace
+from posa_vla.workspace import Ledger, Workspace
 
 ROOT = Path(__file__).parents[2]
 RETENTION = RetentionParams(trainings=30, evaluations=30, bundles=90)
@@ -59,8 +59,7 @@ def add_run(workspace: Workspace, tmp_path: Path, seed: int) -> str:
     shutil.copytree(made.folder, bundle)
     put_tree(workspace.storage, bundle, f"bundles/{made.digest}")
     add_training(workspace, bundle, f"key-{seed}")
-    record = {"inputs": {"training": f"key-{seed}"}, "output": {"digest": made.digest}}
-    write_json(workspace.home / "ledger" / "bundle" / f"{seed}.json", record)
+    Ledger(workspace).step("bundle", {"training": f"key-{seed}"}, lambda key: {"digest": made.digest})
     workspace.storage.put(f"evaluations/of-{seed}/{made.digest}/videos/0.mp4", b"video")
     return made.digest
 
@@ -73,10 +72,9 @@ def add_training(workspace: Workspace, files: Path, key: str) -> None:
 
 
 def promote(workspace: Workspace, bundle: str) -> None:
-    entry = {"key": bundle, "kind": "promote", "bundle": bundle, "model_version": "1"}
     folder = workspace.promotions / "t"
     folder.mkdir(parents=True, exist_ok=True)
-    PromotionLog(folder / "log.jsonl").append(entry)
+    PromotionLog(folder / "log.jsonl").append(promotion(bundle))
 
 
 def await_approval(workspace: Workspace, bundle: str) -> None:
@@ -116,6 +114,16 @@ def test_what_is_needed_stays_and_what_is_old_goes(workspace: Workspace, tmp_pat
     assert gone(workspace, 2, lost)
     assert not workspace.storage.list("evaluations/")
     assert all(item.kept for item in clean_up(workspace, RETENTION, dry_run=False))
+
+
+def test_a_damaged_record_of_a_finished_step_is_named_and_nothing_is_removed(tmp_path: Path, later: None) -> None:
+    workspace = Workspace.open(Settings(home=tmp_path / "home"))
+    bundle = add_run(workspace, tmp_path, 1)
+    (path,) = (workspace.home / "ledger" / "bundle").glob("*.json")
+    path.write_bytes(path.read_bytes()[:40])
+    with pytest.raises(BadInput, match=f"{path} is damaged .*delete it"):
+        clean_up(workspace, RETENTION, dry_run=False)
+    assert whole(workspace, 1, bundle)
 
 
 def test_what_is_young_stays(workspace: Workspace, tmp_path: Path) -> None:

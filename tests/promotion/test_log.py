@@ -2,16 +2,22 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
+from releases import promotion
 
 from posa_vla.errors import BadInput
+from posa_vla.files import canonical_json
+from posa_vla.promotion import log as log_module
+from posa_vla.promotion.entries import Entry, Rollback, Verdict, read_entry
 from posa_vla.promotion.log import PromotionLog
 
 
-def event(number: int, kind: str = "promote") -> dict[str, Any]:
-    return {"key": f"k{number}", "kind": kind, "bundle": f"b{number}"}
+def event(number: int, kind: str = "promote") -> Entry:
+    entry = promotion(f"b{number}", key=f"k{number}")
+    if kind == "promote":
+        return entry
+    return read_entry({**entry.model_dump(include=set(Verdict.model_fields)), "kind": kind}, "event")
 
 
 @pytest.fixture
@@ -24,14 +30,14 @@ def path(tmp_path: Path) -> Path:
 
 def test_entries_stay_in_order_and_the_last_promotion_is_champion(path: Path) -> None:
     log = PromotionLog(path)
-    assert [e["bundle"] for e in log.entries()] == ["b0", "b1", "b2", "b3"]
+    assert [e.bundle for e in log.entries()] == ["b0", "b1", "b2", "b3"]
     champion = log.champion()
     assert champion is not None
-    assert champion["bundle"] == "b2"
-    log.append(event(9, "rollback") | {"bundle": "b1"})
+    assert champion.bundle == "b2"
+    log.append(Rollback(**{**dict(promotion("b1", key="k9")), "kind": "rollback"}))
     again = log.champion()
     assert again is not None
-    assert again["bundle"] == "b1"
+    assert again.bundle == "b1"
 
 
 def test_an_empty_log_has_no_champion(tmp_path: Path) -> None:
@@ -42,9 +48,9 @@ def test_an_empty_log_has_no_champion(tmp_path: Path) -> None:
 
 def test_the_head_is_what_the_next_entry_holds_of_the_line_before(path: Path) -> None:
     log, empty = PromotionLog(path), PromotionLog(path.with_name("other.jsonl"))
-    assert empty.head() == "0" * 64 == log.entries()[0]["previous"]
+    assert empty.head() == "0" * 64 == log.entries()[0].previous
     head = log.head()
-    assert log.append(event(7))["previous"] == head
+    assert log.append(event(7)).previous == head
     assert log.head() != head
     path.write_bytes(path.read_bytes().replace(b'"b1"', b'"bX"'))
     with pytest.raises(BadInput, match="chain is broken"):
@@ -54,7 +60,7 @@ def test_the_head_is_what_the_next_entry_holds_of_the_line_before(path: Path) ->
 def test_the_same_key_is_one_entry(path: Path) -> None:
     before = path.read_bytes()
     entry = PromotionLog(path).append(event(1))
-    assert entry["number"] == 2
+    assert entry.number == 2
     assert path.read_bytes() == before
 
 
@@ -88,5 +94,37 @@ def test_every_cut_of_the_last_line_is_taken_away(path: Path) -> None:
         log = PromotionLog(path)
         assert log.verify() == 3
         log.append(event(3, "reject"))
-        assert [e["bundle"] for e in log.entries()] == ["b0", "b1", "b2", "b3"]
+        assert [e.bundle for e in log.entries()] == ["b0", "b1", "b2", "b3"]
         assert json.loads(path.read_text().splitlines()[-1])["number"] == 4
+
+
+GOLDEN = Path(__file__).parent / "golden" / "log-1.jsonl"
+
+
+def test_the_same_events_are_the_same_lines_as_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(log_module.time, "strftime", lambda *_: "2026-11-24T09:30:00Z")
+    log = PromotionLog(tmp_path / "log.jsonl")
+    for entry in PromotionLog(GOLDEN).entries():
+        log.append(entry.model_copy(update={"number": 0, "time": "", "previous": ""}))
+    assert (tmp_path / "log.jsonl").read_bytes() == GOLDEN.read_bytes()
+    assert [entry.kind for entry in log.entries()] == ["promote", "reject", "promote", "rollback", "no decision"]
+    champion = log.champion()
+    assert isinstance(champion, Rollback)
+    assert (champion.release, champion.reasons) == (1, ["drops cubes"])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"kind": "promoted"}, "line 1: an entry of kind 'promoted': did you mean 'promote'"),
+        ({"relase": 2}, "line 1: unknown key relase; did you mean 'release'"),
+        ({"release": "first"}, "line 1: release: "),
+    ],
+)
+def test_a_whole_chain_with_an_entry_that_nobody_knows_is_named(
+    tmp_path: Path, change: dict[str, object], message: str
+) -> None:
+    first = json.loads(GOLDEN.read_text().splitlines()[0])
+    (tmp_path / "log.jsonl").write_bytes(canonical_json({**first, **change}) + b"\n")
+    with pytest.raises(BadInput, match=message):
+        PromotionLog(tmp_path / "log.jsonl").champion()

@@ -13,6 +13,7 @@ import pytest
 from releases import TARGET, Channel, flip, make_bundle, make_record
 
 from posa_vla.errors import PosaError, Refused
+from posa_vla.files import sha256_tree
 from posa_vla.objects import DirectoryObjects, open_objects
 from posa_vla.release import publisher as publishing
 from posa_vla.release.bundle import verify_bundle
@@ -140,7 +141,7 @@ def test_a_channel_of_other_keys_is_neither_read_nor_written(local: Channel) -> 
         robot.latest(TARGET)
 
 
-@pytest.mark.parametrize("then", ["refresh", "publish", "look"])
+@pytest.mark.parametrize("then", ["refresh", "publish", "settle"])
 def test_an_old_state_of_the_channel_is_put_right_and_never_signed_anew(local: Channel, then: str) -> None:
     local.publish(1)
     shutil.copytree(local.location, local.folder / "old")
@@ -153,8 +154,22 @@ def test_an_old_state_of_the_channel_is_put_right_and_never_signed_anew(local: C
         other = sign_record(make_record(bundle.digest, target="other"), local.publisher.record_signer)
         local.publisher.publish("other", other, bundle)
     else:
-        local.publisher.current(TARGET)
+        assert local.publisher.settle()
+        assert not local.publisher.settle()
     local.publisher.publish(TARGET, newest, bundle)  # its files were lost as well
+    assert client(local).latest(TARGET) == newest
+
+
+def test_a_look_at_the_newest_release_writes_nothing(local: Channel) -> None:
+    local.publish(1)
+    shutil.copytree(local.location, local.folder / "old")
+    _, newest = local.publish(2)
+    for name in ("timestamp.json", "1.root.json"):
+        shutil.copy(local.folder / "old" / "metadata" / name, Path(local.location) / "metadata" / name)
+    before = sha256_tree(Path(local.location)), sha256_tree(local.folder / "keys")
+    assert local.publisher.current(TARGET) == newest
+    assert (sha256_tree(Path(local.location)), sha256_tree(local.folder / "keys")) == before
+    assert local.publisher.settle()
     assert client(local).latest(TARGET) == newest
 
 
@@ -206,6 +221,7 @@ def test_a_publisher_killed_before_any_write_leaves_the_old_release_or_the_new(l
         process.start()
         process.join(60)
         seen = client(local, f"robot-{writes}").latest(TARGET)
+        local.publisher.settle()
         new = local.publisher.current(TARGET)
         assert client(local, f"robot-{writes}").latest(TARGET) == new  # what was cut off is finished
         assert seen in (old, new)

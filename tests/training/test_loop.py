@@ -17,7 +17,7 @@ from training_params import quick_params
 
 from posa_vla.errors import BadInput, PosaError
 from posa_vla.model.posa_policy import load_policy
-from posa_vla.training.loop import Trainer, learning_rate, train
+from posa_vla.training.loop import Trainer, learning_rate, run_steps, train
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
@@ -129,3 +129,18 @@ def test_two_gloo_workers_hold_the_same_weights(data: Path, tmp_path: Path) -> N
 def test_a_batch_that_the_workers_cannot_share_is_refused(data: Path) -> None:
     with pytest.raises(BadInput, match="multiple of the 3 workers"):
         Trainer(data, quick_params(), world=3)
+
+
+def test_every_worker_keeps_its_state_after_the_rows_that_led_there(data: Path) -> None:
+    def told(rank: int) -> list[tuple[str, int]]:
+        trainer = Trainer(data, quick_params(checkpoint_steps=8), rank=rank, world=2)
+        events: list[tuple[str, int]] = []
+
+        def on_metrics(step: int, metrics: dict[str, float]) -> None:
+            events.append(("row with validation" if "validation_action" in metrics else "row", step))
+
+        run_steps(trainer, on_metrics=on_metrics, keep=lambda: events.append(("kept", trainer.step)))
+        return events
+
+    assert told(0) == [("kept", 8), ("row", 10), ("row with validation", 12), ("kept", 12)]
+    assert told(1) == [("kept", 8), ("kept", 12)], "Ray's report is a barrier: every worker comes to it"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from local_ray import local_ray
@@ -18,6 +17,7 @@ from posa_vla.objects import open_objects
 from posa_vla.params import Params
 from posa_vla.ray_cluster import RayCluster, ray_cluster
 from posa_vla.settings import Settings
+from posa_vla.training.job import TrainingJob
 from posa_vla.training.storage import all_metrics, policy_path, training_path
 
 KEY = "k" * 64
@@ -46,9 +46,8 @@ def cluster(s3: None) -> Iterator[RayCluster]:
     assert time.monotonic() - end < 20, "Ray waits for the actor that a training leaves"
 
 
-def spec_of(storage: str, params: Params) -> dict[str, Any]:
-    folder = training_path(KEY)
-    return {"storage": storage, "data": "data/v1", "folder": folder, "params": params.model_dump(mode="json")}
+def job_of(storage: str, params: Params) -> TrainingJob:
+    return TrainingJob(storage=storage, data="data/v1", folder=training_path(KEY), params=params)
 
 
 def test_training_survives_a_worker_that_is_killed(
@@ -68,7 +67,7 @@ def test_training_survives_a_worker_that_is_killed(
         advance = Trainer.advance
 
         def deadly(self: Trainer) -> dict[str, float] | None:
-            if self.step == 8 and not Path(str(marker)).exists():
+            if self.step == 26 and not Path(str(marker)).exists():
                 Path(str(marker)).touch()
                 os._exit(1)
             return advance(self)
@@ -79,18 +78,19 @@ def test_training_survives_a_worker_that_is_killed(
     monkeypatch.setattr(ray_trainer, "_worker", dies_once)
     objects = open_objects(str(tmp_path / "storage"))
     put_tree(objects, data, "data/v1")
-    spec = spec_of(objects.location, quick_params(workers=2))
-    ray_trainer.train(spec)
+    # The row of step 20 waits for others when the checkpoint of step 25 is made.
+    job = job_of(objects.location, quick_params(workers=2, steps=30, checkpoint_steps=25))
+    ray_trainer.train(job)
     assert marker.exists(), "the worker was killed"
     policy = get_tree(objects, policy_path(KEY), tmp_path)
     assert load_policy(policy, "d").horizon == 8
     rows = list(all_metrics(objects, KEY))
-    assert rows[-1][0] == 12
+    assert [step for step, _ in rows] == [10, 20, 30], "none is lost, none is repeated"
     assert "validation_action" in rows[-1][1]
     assert not objects.list(f"{training_path(KEY)}/ray/"), "checkpoints of a finished training are of no use"
 
     monkeypatch.setattr(ray_trainer, "_worker", lambda config: pytest.fail("trained again"))
-    ray_trainer.train(spec)
+    ray_trainer.train(job)
 
 
 def test_a_job_trains_with_nothing_but_the_bucket_between_us(cluster: RayCluster, data: Path, tmp_path: Path) -> None:

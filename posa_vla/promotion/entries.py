@@ -1,0 +1,94 @@
+"""What a promotion log holds: closed records, one for each kind of event."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from posa_vla.errors import BadInput, did_you_mean
+from posa_vla.schema import Closed, parse, require_known_version
+
+
+class _Entry(Closed):
+    """What every entry says.
+
+    Attributes:
+        key: Who appends an event of the same key again finds the entry that is there.
+        bundle: Digest of the policy's bundle.
+        model_version: Of the target's registered model.
+        decision: Digest of the gate's decision.
+        reasons: Why, in words.
+        number: From 1; this and the two below are the log's, which gives them when an event is appended.
+        time: When it was appended, UTC, `2026-11-24T09:30:00Z`.
+        previous: SHA-256 of the line before, zeros for the first.
+    """
+
+    schema_version: Literal[1] = 1
+    key: str
+    bundle: str
+    model_version: str
+    decision: str
+    reasons: list[str]
+    number: int = 0
+    time: str = ""
+    previous: str = ""
+
+
+class Promotion(_Entry):
+    """A candidate became champion.
+
+    Attributes:
+        release: Number of its release.
+        record: Digest of the signed release record.
+    """
+
+    kind: Literal["promote"] = "promote"
+    release: int
+    record: str
+
+
+class Rollback(_Entry):
+    """An earlier release became champion again.
+
+    Attributes:
+        release: Number of that release.
+        record: Digest of the signed record that puts it back.
+    """
+
+    kind: Literal["rollback"] = "rollback"
+    release: int
+    record: str
+
+
+class Verdict(_Entry):
+    """The gate did not let a candidate through."""
+
+    kind: Literal["reject", "no decision"]
+
+
+Release = Promotion | Rollback
+Entry = Promotion | Rollback | Verdict
+
+_KINDS: dict[str, type[Promotion] | type[Rollback] | type[Verdict]] = {
+    "promote": Promotion,
+    "rollback": Rollback,
+    "reject": Verdict,
+    "no decision": Verdict,
+}
+
+
+def read_entry(value: dict[str, Any], where: str) -> Entry:
+    """Parses an entry by its kind.
+
+    Args:
+        value: JSON values.
+        where: Names its origin in the message.
+
+    Raises:
+        BadInput: A later posa-vla wrote it, it is of no known kind, or it does not fit its kind.
+    """
+    require_known_version(value, 1, where)
+    kind = value.get("kind")
+    schema = _KINDS.get(str(kind))
+    if schema is None:
+        raise BadInput(f"{where}: an entry of kind {kind!r}: {did_you_mean(str(kind), _KINDS)}")
+    return parse(schema, value, where)
