@@ -26,7 +26,7 @@ def collection_inputs(retraining: Retraining, collect: CollectParams, learner: L
         "task": retraining.target.task,
         "collect": collect.model_dump(mode="json"),
         "learner": None if learner is None else learner.digest,
-        "code": code_digest("posa_vla.sim", "posa_vla.episodes", "posa_vla.geometry"),
+        "code": code_digest("posa_vla.sim", "posa_vla.episodes", "posa_vla.geometry", "posa_vla.seeds"),
     }
 
 

@@ -15,7 +15,7 @@ from posa_vla.workspace import Workspace, code_digest
 # The code that decides how an episode goes, given the policy's files.
 EVALUATION_CODE = (
     *("posa_vla.evaluation", "posa_vla.sim", "posa_vla.geometry"),
-    *("posa_vla.model", "posa_vla.policy", "posa_vla.evidence"),
+    *("posa_vla.model", "posa_vla.policy", "posa_vla.evidence", "posa_vla.seeds"),
 )
 
 
@@ -57,7 +57,7 @@ def evaluate_candidate(retraining: Retraining, candidate: dict[str, Any]) -> dic
         candidate), `summary`, `reports` (folder of videos and overlays in the storage).
     """
     from posa_vla.evaluation.metrics import summary
-    from posa_vla.evaluation.rollout import scene_seeds
+    from posa_vla.seeds import scene_seeds
 
     workspace, target = retraining.workspace, retraining.params.target
     bundle = candidate["digest"]

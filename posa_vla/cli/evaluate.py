@@ -30,9 +30,10 @@ def sim(
     """Run a policy in simulation on scenes that its own digest picks; the same command continues a killed one."""
     from posa_vla.console import print_json, print_table
     from posa_vla.evaluation.metrics import summary
-    from posa_vla.evaluation.rollout import evaluate, scene_seeds
+    from posa_vla.evaluation.rollout import evaluate
     from posa_vla.evidence.evidence import write_evidence
     from posa_vla.model.posa_policy import load_policy
+    from posa_vla.seeds import scene_seeds
     from posa_vla.settings import Settings
     from posa_vla.sim.gl import require_gl
 

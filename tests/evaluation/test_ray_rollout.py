@@ -14,7 +14,7 @@ from releases import flip
 from untrained import arm_params, untrained_bundle
 
 from posa_vla.errors import PosaError
-from posa_vla.evaluation.rollout import evaluate, scene_seeds
+from posa_vla.evaluation.rollout import evaluate
 from posa_vla.evidence.evidence import Evidence
 from posa_vla.model.posa_policy import load_policy
 from posa_vla.object_trees import put_tree
@@ -22,6 +22,7 @@ from posa_vla.objects import Objects, open_objects
 from posa_vla.ray_cluster import RayCluster, ray_cluster
 from posa_vla.release.bundle import Bundle
 from posa_vla.schema import parse_json
+from posa_vla.seeds import scene_seeds
 from posa_vla.settings import Settings
 from posa_vla.sim.gl import require_gl
 
