@@ -16,10 +16,11 @@ from PIL import Image
 
 from flows.champion import champion_bundle
 from posa_vla.evaluation.report import enlarge, overlay
-from posa_vla.evaluation.rollout import Rollout, Suite, run_episode, scene_seeds
+from posa_vla.evaluation.rollout import Rollout, Suite, run_episode
 from posa_vla.model.posa_policy import load_policy
 from posa_vla.params import load_params
 from posa_vla.release.bundle import verify_bundle
+from posa_vla.seeds import scene_seeds
 from posa_vla.workspace import Workspace
 
 MOMENTS, TILE, GAP = 4, 256, 6

@@ -20,6 +20,7 @@ from flows.train import seal_bundle, train_candidate
 from posa_vla.code_digest import code_digest
 from posa_vla.console import also_to, say
 from posa_vla.evaluation.ablation import (
+    TUNING,
     AblationPlan,
     Cell,
     cell_params,
@@ -144,7 +145,7 @@ def _expert(ablation: Ablation, condition: str, scenes: list[int]) -> dict[int, 
 def tune(ablation: Ablation) -> list[dict[str, Any]]:
     """Tries every learning rate of the plan for every quick variant; rows of both and the `success` they had."""
     plan = ablation.plan
-    scenes, rows = plan_scenes(plan, "tuning", plan.tuning.scenes), []
+    scenes, rows = plan_scenes(plan, TUNING, plan.tuning.scenes), []
     for variant in plan.quick:
         for rate in plan.tuning.learning_rates:
             cell = Cell(variant, plan.tuning.seed, ablation.params.collect.episodes)

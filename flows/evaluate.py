@@ -46,7 +46,7 @@ def evaluate_candidate(retraining: Retraining, candidate: dict[str, Any]) -> dic
         candidate), `summary`, `reports` (folder of videos and overlays in the storage).
     """
     from posa_vla.evaluation.metrics import summary
-    from posa_vla.evaluation.rollout import scene_seeds
+    from posa_vla.seeds import scene_seeds
 
     workspace, target = retraining.workspace, retraining.params.target
     bundle = candidate["digest"]

@@ -51,8 +51,8 @@ def evaluate_model(retraining: Retraining, model_version: int | None, episodes: 
         `model_version`, `bundle`, `evidence` (digest), `summary`.
     """
     from posa_vla.evaluation.metrics import summary
-    from posa_vla.evaluation.rollout import scene_seeds
     from posa_vla.evidence.evidence import read_evidence
+    from posa_vla.seeds import scene_seeds
 
     workspace, target = retraining.workspace, retraining.params.target
     version, bundle = bundle_of(workspace, target, model_version)

@@ -25,6 +25,8 @@ from pydantic import Field
 from flows.changes import NO_CHANGES, Changes, Preset, resolve
 from flows.events import retraining_proposed
 from posa_vla.console import also_to, say
+from posa_vla.dataset.store_state import read_state
+from posa_vla.dataset.versions import version_numbers
 from posa_vla.episodes.embodiment import load_embodiment
 from posa_vla.episodes.store import EpisodeStore
 from posa_vla.errors import BadInput
@@ -68,8 +70,9 @@ class StoreState:
 def store_state(workspace: Workspace, params: Params) -> StoreState:
     """Counts what has come since the newest data version.
 
-    The newest version is the one that was prepared last: batches may have been taken out since an earlier one. A
-    successful episode that validation keeps out of training counts as new until the store as it is has been versioned.
+    The newest version is the one that the store is at, else the last that was made: batches may have been taken out
+    since an earlier one. A successful episode that validation keeps out of training counts as new until the store as
+    it is has been versioned.
     """
     embodiment = load_embodiment(params.chosen.embodiment).id
     store = EpisodeStore(workspace.store)
@@ -77,9 +80,13 @@ def store_state(workspace: Workspace, params: Params) -> StoreState:
     gone = store.replaced()
     records = [record for reader in readers for record in reader.records]
     usable = sum(record.extra.success and record.extra.digest not in gone for record in records)
-    versioned = 0
-    for path in sorted(workspace.data.glob("*/manifest.json"), key=lambda path: path.stat().st_mtime_ns):
-        manifest = read_json(path)
+    versioned, numbers, state = 0, version_numbers(workspace), read_state(workspace)
+
+    def age(version: str) -> tuple[bool, int]:
+        return state is not None and state.version == version, numbers.get(version, -1)
+
+    for version in sorted((path.parent.name for path in workspace.data.glob("*/manifest.json")), key=age):
+        manifest = read_json(workspace.data / version / "manifest.json")
         if manifest["embodiment"]["id"] != embodiment:
             continue
         versioned = sum(int(split["episodes"]) for split in manifest["splits"].values())

@@ -14,6 +14,7 @@ from posa_vla.dataset.named_objects import named_objects
 from posa_vla.dataset.remote_owners import other_owners
 from posa_vla.dataset.store_state import read_state
 from posa_vla.dataset.versioning_clone import open_clone
+from posa_vla.dataset.versions import version_numbers
 from posa_vla.errors import PosaError
 from posa_vla.objects import REMOVED, DirectoryObjects, Objects, open_objects
 from posa_vla.params import RetentionParams
@@ -81,7 +82,8 @@ def _prepared(workspace: Workspace, retention: RetentionParams) -> Iterator[Item
     if not folders:
         return
     needed = dict.fromkeys(_registered(workspace), "a registered model")
-    newest = max(folders, key=lambda folder: folder.stat().st_mtime)
+    numbers = version_numbers(workspace)
+    newest = max(folders, key=lambda folder: numbers.get(folder.name, -1))
     needed[newest.name] = "the newest"
     state = read_state(workspace)
     if state is not None:

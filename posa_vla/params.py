@@ -32,7 +32,7 @@ class CollectParams(Closed):
 
     # Kept episodes, all successful; attempts that fail are thrown away.
     episodes: int = Field(default=600, gt=0)
-    # First scene seed; evaluation seeds are drawn from another range (see evaluation/rollout.py).
+    # First scene seed; evaluation seeds are drawn from another range (see seeds.py).
     seed: int = Field(default=0, ge=0)
     # Side of the square images of every simulated camera, in demonstrations as in rollouts, pixels.
     image_size: int = Field(default=64, ge=32, le=512)

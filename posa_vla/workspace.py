@@ -5,6 +5,8 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import random
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,16 +22,40 @@ from posa_vla.settings import Settings, cache_folder
 Lock = Literal["lock", "promotions.lock", "incoming.lock", "data.lock"]
 Status = Literal["done", "reused"]
 
-# Locks that this process holds.
-_held: set[Path] = set()
+# Locks that this process holds, and the thread that each is held by.
+_held: dict[Path, int] = {}
+# Seconds that a run waits for those who only look at the lock; a look takes microseconds.
+_LOOK = 5.0
 
 
-def _locked(file: IO[str]) -> bool:
+def _taken(file: IO[str], how: int) -> bool:
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(file, how | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True
+
+
+def _looked_at(file: IO[str]) -> bool:
+    """Whether nobody holds the lock: what stood in the way was a look, which shares it."""
+    if not _taken(file, fcntl.LOCK_SH):
+        return False
+    fcntl.flock(file, fcntl.LOCK_UN)
+    return True
+
+
+def _locked(file: IO[str]) -> bool:
+    deadline = time.monotonic() + _LOOK
+    while not _taken(file, fcntl.LOCK_EX):
+        if not _looked_at(file) or time.monotonic() > deadline:
+            return False
+        time.sleep(random.uniform(0.001, 0.01))
+    return True
+
+
+def _written(file: IO[str]) -> str:
+    file.seek(0)
+    return file.read().strip() or "another process"
 
 
 @dataclass(frozen=True)
@@ -138,7 +164,7 @@ class Workspace:
     def lock(self, purpose: str, name: Lock = "lock", wait: float = 0) -> Iterator[None]:
         """Holds the workspace until the block ends; the kernel frees it when the process dies, however it dies.
 
-        A process that holds it may take it again. What changes channel or promotion log holds `promotions.lock`, for
+        A thread that holds it may take it again. What changes channel or promotion log holds `promotions.lock`, for
         seconds, so that a rollback need not wait for a retraining; what changes episode store or data history holds
         `data.lock`, so that an ingestion need not either; what fetches datasets, and reads what it fetched, holds
         `incoming.lock`. Who holds several takes `lock` first, and `data.lock` last.
@@ -149,11 +175,11 @@ class Workspace:
             wait: Seconds to wait for it.
 
         Raises:
-            Busy: Another process holds it; the message names process and purpose.
+            Busy: Another process or thread holds it; the message names process and purpose.
         """
         self.home.mkdir(parents=True, exist_ok=True)
         path, deadline = self.home / name, time.monotonic() + wait
-        if path in _held:
+        if _held.get(path) == threading.get_ident():
             yield
             return
         with path.open("a+") as file:
@@ -161,31 +187,36 @@ class Workspace:
                 if time.monotonic() < deadline:
                     time.sleep(0.1)
                     continue
-                file.seek(0)
-                holder = file.read().strip() or "another process"
                 raise Busy(
-                    f"workspace {self.home} is held by {holder}: wait for it, stop it, "
+                    f"workspace {self.home} is held by {_written(file)}: wait for it, stop it, "
                     "or set POSA_HOME to another folder"
                 )
             file.seek(0)
             file.truncate()
             file.write(f"{purpose}, process {os.getpid()}, since {time.strftime('%H:%M:%S')}")
             file.flush()
-            _held.add(path)
+            _held[path] = threading.get_ident()
             try:
                 yield
             finally:
-                _held.discard(path)
+                del _held[path]
                 file.seek(0)
                 file.truncate()
 
+    def holder(self) -> str | None:
+        """Who else holds the workspace at this moment, purpose and process; None where nobody does.
+
+        The look shares the lock: a run that starts meanwhile waits for it, and is not refused.
+        """
+        path = self.home / "lock"
+        if _held.get(path) == threading.get_ident() or not path.exists():
+            return None
+        with path.open() as file:
+            return None if _taken(file, fcntl.LOCK_SH) else _written(file)
+
     def held(self) -> bool:
-        """Whether another process holds the workspace at this moment."""
-        try:
-            with self.lock("a look at the lock"):
-                return False
-        except Busy:
-            return True
+        """Whether another process or thread holds the workspace at this moment."""
+        return self.holder() is not None
 
 
 @dataclass(frozen=True)

@@ -1,48 +1,115 @@
-"""The ledger: finished steps, found by what went in, and never believed where their file is not whole."""
+"""Who holds a workspace, and who only looks."""
 
 from __future__ import annotations
 
-import json
+import fcntl
+import multiprocessing
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from posa_vla.errors import BadInput
+from posa_vla.errors import Busy
 from posa_vla.settings import Settings
-from posa_vla.workspace import Ledger, Workspace
+from posa_vla.workspace import Workspace
 
-INPUTS = {"data": "d" * 64, "seed": 1}
+FORK = multiprocessing.get_context("fork")
 
 
 @pytest.fixture
-def ledger(tmp_path: Path) -> Ledger:
-    return Ledger(Workspace.open(Settings(home=tmp_path / "home")))
+def workspace(tmp_path: Path) -> Workspace:
+    return Workspace.open(Settings(home=tmp_path / "home"))
 
 
-def test_a_finished_step_is_found_by_its_inputs_and_listed(ledger: Ledger) -> None:
-    assert ledger.find("train", INPUTS) is None
-    assert list(ledger.entries()) == []
-    done = ledger.step("train", INPUTS, lambda key: {"key": key})
-    assert done.key == Ledger.key("train", INPUTS) == done.output["key"]
-    assert ledger.find("train", INPUTS) == done.output
-    assert ledger.find("train", {**INPUTS, "seed": 2}) is None
-    ledger.step("bundle", {"training": done.key}, lambda key: {"digest": "b"})
-    assert [(step.name, step.inputs) for step in ledger.entries("bundle")] == [("bundle", {"training": done.key})]
-    assert [step.name for step in ledger.entries()] == ["bundle", "train"]
+def _hold(workspace: Workspace, ready: Any, done: Any) -> None:
+    with workspace.lock("a retraining"):
+        ready.set()
+        done.wait(60)
+    os._exit(0)
 
 
-@pytest.mark.parametrize("damage", ["cut", "no output", "an output of another kind", "other inputs"])
-def test_a_record_that_is_not_whole_is_named(ledger: Ledger, tmp_path: Path, damage: str) -> None:
-    ledger.step("train", INPUTS, lambda key: {"key": key})
-    (path,) = (tmp_path / "home").rglob("*.json")
-    record = json.loads(path.read_bytes())
-    changes = {
-        "cut": path.read_bytes()[:-5].decode(),
-        "no output": json.dumps({name: value for name, value in record.items() if name != "output"}),
-        "an output of another kind": json.dumps({**record, "output": []}),
-        "other inputs": json.dumps({**record, "inputs": {}}),
-    }
-    path.write_text(changes[damage])
-    for look in (lambda: ledger.find("train", INPUTS), lambda: list(ledger.entries())):
-        with pytest.raises(BadInput, match=f"{path} .*delete it"):
-            look()
+def _look(workspace: Workspace, ready: Any, done: Any) -> None:
+    """A look that lasts."""
+    flock = fcntl.flock
+
+    def slow(file: Any, how: int) -> None:
+        flock(file, how)
+        ready.set()
+        done.wait(0.3)
+
+    fcntl.flock = slow
+    workspace.held()
+    os._exit(0)
+
+
+@contextmanager
+def beside(work: Any, workspace: Workspace) -> Iterator[None]:
+    """Another process that does `work` until the block ends."""
+    ready, done = FORK.Event(), FORK.Event()
+    process = FORK.Process(target=work, args=(workspace, ready, done))
+    process.start()
+    try:
+        assert ready.wait(30)
+        yield
+    finally:
+        done.set()
+        process.join(30)
+
+
+def in_thread(work: Any) -> list[Any]:
+    """What `work` gave, or raised, in a thread of its own."""
+    found: list[Any] = []
+
+    def run() -> None:
+        try:
+            found.append(work())
+        except Busy as error:
+            found.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join(30)
+    return found
+
+
+def test_who_looks_at_the_lock_never_stops_a_run_that_starts(workspace: Workspace) -> None:
+    with workspace.lock("an earlier run"):
+        pass
+    with beside(_look, workspace), workspace.lock("a run"):
+        assert (workspace.home / "lock").read_text().startswith("a run")
+
+
+def test_a_look_tells_what_another_process_does(workspace: Workspace) -> None:
+    assert not workspace.held()
+    assert not workspace.home.exists(), "a look makes nothing"
+    with beside(_hold, workspace):
+        assert workspace.held()
+        assert "a retraining, process" in str(workspace.holder())
+        with pytest.raises(Busy, match="a retraining"), workspace.lock("a run"):
+            pass
+    assert not workspace.held()
+    assert workspace.holder() is None
+
+
+def test_who_holds_it_may_take_it_again_and_is_nobody_else(workspace: Workspace) -> None:
+    with workspace.lock("a run"):
+        assert not workspace.held()
+        with workspace.lock("a part of the run"):
+            assert not workspace.held()
+        assert in_thread(workspace.held) == [True], "the inner block frees nothing"
+
+
+def test_two_threads_never_both_hold_it(workspace: Workspace) -> None:
+    def take() -> str:
+        with workspace.lock("another run"):
+            return "held"
+
+    with workspace.lock("a run"):
+        (refused,) = in_thread(take)
+        assert isinstance(refused, Busy)
+        assert "a run" in str(refused)
+    assert in_thread(take) == ["held"]

@@ -52,6 +52,8 @@ def export(
     """Write the sound episodes as one LeRobot dataset v3.0; what is quarantined is left out."""
     from posa_vla.console import print_json, print_table
     from posa_vla.dataset.export import export as export_store
+    from posa_vla.dataset.versions import first_versions, list_versions
+    from posa_vla.workspace import Workspace
 
     judged = _judge(workspace_folder)
     done = export_store(
@@ -62,6 +64,7 @@ def export(
         embodiment=embodiment,
         failures=failures,
         declared=judged.declared,
+        since=first_versions(list_versions(Workspace.open())),
     )
     if as_json:
         print_json(done)

@@ -83,15 +83,10 @@ def _workspace(workspace: Workspace) -> Finding:
 
 
 def _lock(workspace: Workspace) -> Finding:
-    from posa_vla.errors import Busy
-
     if not workspace.home.exists():
         return Finding("lock", "absent", "no workspace")
-    try:
-        with workspace.lock("posa doctor"):
-            return Finding("lock", "sound", "free")
-    except Busy as error:
-        return Finding("lock", "sound", str(error))
+    holder = workspace.holder()
+    return Finding("lock", "sound", "free" if holder is None else f"held by {holder}")
 
 
 def _ledger(workspace: Workspace) -> Finding:

@@ -31,9 +31,10 @@ def sim(
     from posa_vla.code_digest import code_digest
     from posa_vla.console import print_json, print_table
     from posa_vla.evaluation.metrics import summary
-    from posa_vla.evaluation.rollout import Suite, evaluate, require_rendered, scene_seeds
+    from posa_vla.evaluation.rollout import Suite, evaluate, require_rendered
     from posa_vla.evidence.evidence import write_evidence
     from posa_vla.model.posa_policy import load_policy
+    from posa_vla.seeds import scene_seeds
     from posa_vla.settings import Settings
     from posa_vla.sim.gl import require_gl
 

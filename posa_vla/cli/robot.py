@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from posa_vla.cli.options import AsJson
+from posa_vla.seeds import ROBOT_SEEDS
 
 if TYPE_CHECKING:
     from posa_vla.robot.control_loop import EpisodeReport
@@ -26,9 +27,6 @@ EmbodimentOption = Annotated[str, typer.Option("--embodiment", help="A shipped e
 TrustFolder = Annotated[
     Path, typer.Option("--trust", help="Folder with root.json and trust.json, as `posa promote` writes it.")
 ]
-
-# Scenes of episodes on the simulated robot: collection stays below 2^31, evaluation below 2^32.
-_FIRST_SEED = 2**32
 
 
 @app.command()
@@ -90,7 +88,7 @@ def run(
     allow_upscale: Annotated[
         bool, typer.Option("--allow-upscale", help="Run although a camera shows less than the release was judged on.")
     ] = False,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Scene of the first episode.")] = _FIRST_SEED,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Scene of the first episode.")] = ROBOT_SEEDS.start,
     once: Annotated[bool, typer.Option("--once", help="One update, one set of episodes; else until Ctrl-C.")] = False,
     retry: Annotated[bool, typer.Option("--retry", help="Try a release again that was given up as unhealthy.")] = False,
     interval: Annotated[float, typer.Option("--interval", min=0, help="Seconds between updates.")] = 30.0,

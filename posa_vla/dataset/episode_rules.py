@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 
 from posa_vla.dataset.findings import Remark
 from posa_vla.dataset.labels import gripper_events
-from posa_vla.dataset.split import EVALUATION_SEEDS
 from posa_vla.episodes.embodiment import Channel, Embodiment
 from posa_vla.episodes.episode import Episode
 from posa_vla.geometry import project
+from posa_vla.seeds import EVALUATION_SEEDS
 from posa_vla.validation_params import ValidateParams
 
 # A step of a channel counts as a jump only if it is this many times the usual one, too.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,6 @@ from posa_vla.console import progress
 from posa_vla.dataset.declared import meant_otherwise
 from posa_vla.episodes.embodiment import Embodiment
 from posa_vla.episodes.episode import Episode
-from posa_vla.episodes.lerobot_layout import POSA_PATH
 from posa_vla.episodes.lerobot_v3 import DatasetReader, write_dataset
 from posa_vla.episodes.quarantine import by_prefix
 from posa_vla.episodes.store import EpisodeStore
@@ -27,6 +27,7 @@ def export(
     embodiment: str = "",
     failures: bool = False,
     declared: Mapping[str, Embodiment] | None = None,
+    since: Mapping[str, int] | None = None,
 ) -> dict[str, Any]:
     """Writes one dataset; pictures stay as they are encoded, and the folder appears whole.
 
@@ -39,6 +40,7 @@ def export(
         failures: Whether episodes whose task was not done are taken, too.
         declared: Id -> the embodiment as it is declared now; by default, or where the episodes' numbers mean something
             else by it, the declaration of the batch that was appended last.
+        since: Batch -> which version is the first that has it; a batch that is in none was appended after all others.
 
     Returns:
         `folder`, `embodiment`, `episodes`, `frames`, `left_out` (quarantined, superseded or failed).
@@ -70,7 +72,7 @@ def export(
         raise BadInput("no episode is sound and successful: there is nothing to export")
     size = sum(p.stat().st_size for batch, _ in readers for p in store.folder(batch).rglob("*") if p.is_file())
     require_free_space(out, size, "exporting")
-    described = _described_by([reader for reader, _ in records], declared or {})
+    described = _described_by([reader for reader, _ in records], declared or {}, since or {})
     with progress("export", len(records), unit="episode") as advance:
 
         def read() -> Iterator[Episode]:
@@ -91,9 +93,16 @@ def export(
     }
 
 
-def _described_by(readers: list[DatasetReader], declared: Mapping[str, Embodiment]) -> Embodiment:
+def _described_by(
+    readers: list[DatasetReader], declared: Mapping[str, Embodiment], since: Mapping[str, int]
+) -> Embodiment:
     """The declaration that goes with the episodes."""
     now = declared.get(readers[0].embodiment.id)
     if now is not None and not any(meant_otherwise(reader.embodiment, now) for reader in readers):
         return now
-    return max(readers, key=lambda reader: (reader.folder / POSA_PATH).stat().st_mtime_ns).embodiment
+
+    def age(reader: DatasetReader) -> tuple[float, str]:
+        batch = reader.folder.name
+        return since.get(batch, math.inf), batch
+
+    return max(readers, key=age).embodiment

@@ -9,8 +9,6 @@ from posa_vla.episodes.episode import Episode
 from posa_vla.files import canonical_json
 
 Split = Literal["train", "validation"]
-# Scene seeds that evaluation draws from: no demonstration may come from them.
-EVALUATION_SEEDS = range(2**31, 2**32)
 SPLITS: tuple[Split, ...] = ("train", "validation")
 
 

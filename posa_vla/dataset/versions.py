@@ -84,6 +84,21 @@ def list_versions(workspace: Workspace) -> list[Version]:
         return all_versions(clone)
 
 
+def version_numbers(workspace: Workspace) -> dict[str, int]:
+    """Digest -> how many versions were made before it; a file's time is not asked, which a restored backup changes."""
+    if not workspace.repository.exists():
+        return {}
+    with open_clone(workspace) as clone:
+        digests = {commit: digest for digest, commit in clone.versions().items()}
+        return {digests[commit]: n for n, commit in enumerate(clone.names().values()) if commit in digests}
+
+
+def first_versions(versions: list[Version]) -> dict[str, int]:
+    """Batch -> which of the versions, oldest first, is the first that has it."""
+    counted = reversed(list(enumerate(versions)))
+    return {entry.batch: number for number, version in counted for entry in version.record.episodes.values()}
+
+
 def find_version(versions: list[Version], name: str) -> Version:
     """The version of a name, of the first digits of its digest, or `latest`.
 

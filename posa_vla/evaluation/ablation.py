@@ -12,12 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from posa_vla.evaluation.rollout import scene_seeds
 from posa_vla.evidence.evidence import EpisodeRow
 from posa_vla.evidence.paired import mean_interval, ratio_interval, success_difference, success_interval
 from posa_vla.files import sha256_json
 from posa_vla.params import Params, overlaid
 from posa_vla.schema import Closed, parse, read_yaml
+from posa_vla.seeds import scene_seeds
+
+# What the tuning's scenes are drawn for, where a condition's are drawn for the condition.
+TUNING = "tuning"
 
 
 class TuningPlan(Closed):
@@ -55,6 +58,8 @@ class AblationPlan(Closed):
                 raise ValueError(f"tuning.chosen: {name!r} is no variant, expected one of {sorted(self.variants)}")
         if len(set(self.training_seeds)) < len(self.training_seeds):
             raise ValueError(f"training_seeds {self.training_seeds} name one seed twice")
+        if TUNING in self.conditions:
+            raise ValueError(f"{TUNING!r} is no name of a condition: the tuning draws its scenes under it")
         if self.reference not in self.tuning.chosen:
             raise ValueError(f"tuning.chosen lacks the reference {self.reference!r}")
         return self
@@ -136,8 +141,11 @@ def condition_params(plan: AblationPlan, params: Params, condition: str, episode
 
 
 def plan_scenes(plan: AblationPlan, purpose: str, count: int) -> list[int]:
-    """Scene seeds that follow from the plan's name and a purpose alone: a condition, or the tuning."""
-    return scene_seeds(f"{plan.name}:{purpose}", count)
+    """Scene seeds that follow from plan and purpose alone: a condition, or `TUNING`, which takes none of theirs."""
+    judged = set[int]()
+    if purpose == TUNING:
+        judged = {seed for condition in plan.conditions for seed in plan_scenes(plan, condition, plan.scenes)}
+    return scene_seeds(f"{plan.name}:{purpose}", count, judged)
 
 
 # Rows of one group of trainings that differ in their seed alone: seed -> rows in the order of the scenes.

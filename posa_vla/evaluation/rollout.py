@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
 import os
 import platform
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -23,8 +23,8 @@ from posa_vla.params import EvaluateParams, Params
 from posa_vla.policy.execution import ChunkExecutor, Execution, execution_of
 from posa_vla.policy.policy import ActionChunk, Observation, Policy
 from posa_vla.schema import parse_json
+from posa_vla.seeds import look_seed
 
-_FIRST_SEED, _SEEDS = 2**31, 2**31
 _VERSIONED = ("posa-vla", "torch", "mujoco", "mink", "numpy")
 
 
@@ -57,24 +57,6 @@ class Rollout:
     images: dict[str, list[NDArray[np.uint8]]] = field(default_factory=dict)
     attention: dict[str, list[NDArray[np.float32]]] = field(default_factory=dict)
     cross_attention: dict[str, list[NDArray[np.float32]]] = field(default_factory=dict)
-
-
-def scene_seeds(digest: str, count: int) -> list[int]:
-    """Scene seeds of a candidate's evaluation: nobody can have trained or tuned on scenes that its own digest picks.
-
-    Seed i is drawn from SHA-256 of `digest:i`, in [2^31, 2^32); collection stays below 2^31.
-
-    Args:
-        digest: Bundle digest of the candidate, or another text that fixes the scenes.
-        count: Number of distinct seeds.
-    """
-    seeds: dict[int, None] = {}
-    draw = 0
-    while len(seeds) < count:
-        number = int.from_bytes(hashlib.sha256(f"{digest}:{draw}".encode()).digest()[:8], "big")
-        seeds[_FIRST_SEED + number % _SEEDS] = None
-        draw += 1
-    return list(seeds)
 
 
 def _record(rollout: Rollout, images: Mapping[str, NDArray[np.uint8]], chunk: ActionChunk | None) -> None:
@@ -115,9 +97,7 @@ def run_episode(
     observation, info = environment.reset(seed=seed)
     rollout = Rollout(EpisodeRow(scene_seed=seed, success=False, steps=0, path_length=0), str(info["instruction"]))
     way = execution_of(params, policy.flow_steps)
-    planner: ChunkExecutor[None] = ChunkExecutor(
-        policy, way, lambda look: (seed * 1000 + look) % 2**63, attention=record
-    )
+    planner: ChunkExecutor[None] = ChunkExecutor(policy, way, partial(look_seed, seed), attention=record)
     path, steps, over = [np.asarray(info["end_effector"][:3])], 0, False
     code = "ok"
     while not over:

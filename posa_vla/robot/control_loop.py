@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 
 from posa_vla.policy.execution import ChunkExecutor, Execution
 from posa_vla.policy.policy import Observation, Policy
 from posa_vla.robot.pictures import require_judged_size, sizes_of
 from posa_vla.robot.robot import Reading, Robot
 from posa_vla.robot.safety import Envelope
+from posa_vla.seeds import look_seed
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,7 @@ def run_episode(
 
     with ThreadPoolExecutor(1, "policy") as thinker:
         planner: ChunkExecutor[Reading] = ChunkExecutor(
-            policy, way, lambda look: (seed * 1000 + look) % 2**63, thinker if way.committed else None
+            policy, way, partial(look_seed, seed), thinker if way.committed else None
         )
         try:
             robot.start_episode(seed)

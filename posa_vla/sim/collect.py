@@ -23,6 +23,7 @@ from posa_vla.errors import BadInput, PosaError
 from posa_vla.files import require_free_space, sha256_file, sha256_json
 from posa_vla.params import CollectParams, PerturbParams
 from posa_vla.processes import environment
+from posa_vla.seeds import COLLECTION_SEEDS
 from posa_vla.sim.demonstration import demonstrate, relabelled
 from posa_vla.sim.environment import TaskEnvironment, make_environment
 from posa_vla.sim.gl import require_gl
@@ -36,8 +37,6 @@ if TYPE_CHECKING:
 _BLOCK = 8
 # Steps after which the expert has failed; noise costs it some.
 _MAX_STEPS = 60
-# Scene seeds from here on belong to evaluation.
-_SEED_END = 2**31
 # Attempts for each episode asked for before collection gives up on the expert.
 _PATIENCE = 5
 
@@ -146,10 +145,10 @@ class _Blocks:
         if number in self._running or self.path(number).exists():
             return
         seed = self._seed + number * _BLOCK
-        if seed + _BLOCK > _SEED_END:
+        if seed + _BLOCK > COLLECTION_SEEDS.stop:
             raise BadInput(
-                f"collection ran out of scene seeds at {seed} (they end at {_SEED_END}): lower collect.seed, "
-                f"now {self._seed}"
+                f"collection ran out of scene seeds at {seed} (they end at {COLLECTION_SEEDS.stop}): "
+                f"lower collect.seed, now {self._seed}"
             )
         self._running[number] = pool.submit(_collect_block, _Block(*self._arguments, seed, self.path(number)))
 

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from posa_vla.episodes.episode import CameraTrack, Episode
 from posa_vla.policy.policy import Observation, Policy
+from posa_vla.seeds import look_seed
 from posa_vla.sim.environment import TaskEnvironment
 from posa_vla.sim.expert import ScriptedExpert
 
@@ -98,7 +99,7 @@ def relabelled(environment: TaskEnvironment, seed: int, policy: Policy, beta: fl
     while not success and not truncated:
         if not chunk:
             seen = Observation(observation["images"], observation["state"], str(info["instruction"]))
-            answer = policy.act([seen], seed=(seed * 1000 + len(frames)) % 2**63)
+            answer = policy.act([seen], seed=look_seed(seed, len(frames)))
             chunk = list(answer.actions[0][:execute])
         own = chunk.pop(0)
         label = expert.act()

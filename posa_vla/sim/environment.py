@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from posa_vla.errors import BadInput
 from posa_vla.params import PerturbParams
+from posa_vla.seeds import COLLECTION_SEEDS
 from posa_vla.sim.gl import require_gl
 from posa_vla.sim.tasks import LIFT_HEIGHT, Kinds, Scene, require_task, sample_scene
 
@@ -79,7 +80,7 @@ class TaskEnvironment(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
         """Starts the episode of a seed; without one, of a random seed."""
         super().reset(seed=seed)
         if seed is None:
-            seed = int(self.np_random.integers(2**31))
+            seed = int(self.np_random.integers(COLLECTION_SEEDS.stop))
         self._scene = sample_scene(self._task, int(seed), self._objects, self._kinds)
         self._steps = 0
         if self._perturbation is not None:

@@ -5,6 +5,7 @@ import os
 import subprocess
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,12 +16,15 @@ from posa_vla.dataset.export import export
 from posa_vla.dataset.ingest import ingest
 from posa_vla.dataset.show import page_of
 from posa_vla.dataset.validate import validate
+from posa_vla.episodes.embodiment import Embodiment
 from posa_vla.episodes.images import StoredImages
 from posa_vla.episodes.lerobot_source import open_source
+from posa_vla.episodes.lerobot_v3 import DatasetReader
 from posa_vla.episodes.mapping import derived_embodiment, map_features
 from posa_vla.episodes.source_episode import SourceReader
 from posa_vla.episodes.store import EpisodeStore
 from posa_vla.errors import BadInput
+from posa_vla.schema import parse
 
 LEROBOT = os.environ.get("POSA_LEROBOT_PYTHON", "")
 
@@ -82,6 +86,28 @@ def test_what_does_not_fit_one_dataset_is_bad_input_and_leaves_nothing(tmp_path)
         with pytest.raises(BadInput, match=message):
             export(store, report, tmp_path / "out", **options)
         assert not (tmp_path / "out").exists()
+
+
+def test_a_restored_backup_changes_no_declaration(tmp_path):
+    """A file's time is when it was copied; the history knows which batch came last."""
+    store, rng = EpisodeStore(tmp_path / "store"), np.random.default_rng(0)
+    wider = make_embodiment().model_dump(mode="json")
+    wider["state"][0]["high"] = 3.0
+    first = store.append([make_episode(rng)], make_embodiment())
+    second = store.append([make_episode(rng)], parse(Embodiment, wider, "test"))
+    report = validate(store.root)
+
+    def limits(name: str, **history: Any) -> float | None:
+        export(store, report, tmp_path / name, **history)
+        return DatasetReader(tmp_path / name).embodiment.state[0].high
+
+    touched = store.folder(first) / "meta" / "posa.json"
+    before = limits("before")
+    os.utime(touched, (1, 1) if before == 1 else None)
+    assert limits("restored") == before
+    assert limits("one", since={first: 1, second: 2}) == 3
+    assert limits("other", since={first: 2, second: 1}) == 1
+    assert limits("new", since={second: 1}) == 1, "no version has the first yet: it came last"
 
 
 @pytest.mark.lerobot

@@ -11,13 +11,14 @@ import pytest
 from factories import make_embodiment, make_episode
 
 from posa_vla.dataset.findings import FIXED, REMEDIES
-from posa_vla.dataset.split import EVALUATION_SEEDS, split_of
+from posa_vla.dataset.split import split_of
 from posa_vla.dataset.store_rules import Trace, store_remarks
 from posa_vla.dataset.validate import validate
 from posa_vla.episodes.episode import Episode
 from posa_vla.episodes.store import EpisodeStore
 from posa_vla.errors import BadInput
 from posa_vla.files import sha256_json, write_json
+from posa_vla.seeds import EVALUATION_SEEDS
 from posa_vla.validation_params import RuleParams, ValidateParams
 
 EMBODIMENT = make_embodiment()

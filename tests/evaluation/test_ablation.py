@@ -12,6 +12,8 @@ from PIL import Image
 from flows.ablate import run_ablation
 from posa_vla.errors import BadInput
 from posa_vla.evaluation.ablation import (
+    TUNING,
+    AblationPlan,
     Cell,
     cell_params,
     cells,
@@ -23,9 +25,11 @@ from posa_vla.evaluation.ablation import (
     plan_scenes,
 )
 from posa_vla.evaluation.ablation_report import Results, write_report
-from posa_vla.evaluation.rollout import Suite, scene_seeds
+from posa_vla.evaluation.rollout import Suite
 from posa_vla.evidence.evidence import EpisodeRow
 from posa_vla.params import load_params
+from posa_vla.schema import parse
+from posa_vla.seeds import COLLECTION_SEEDS, scene_seeds
 from posa_vla.settings import Settings
 from posa_vla.workspace import Workspace
 
@@ -79,7 +83,20 @@ def test_scenes_follow_from_the_plan_alone() -> None:
     assert len(set(basic)) == 100
     assert not set(basic) & set(plan_scenes(plan, "tuning", 50))
     assert not set(basic) & set(scene_seeds("d" * 64, 100))
-    assert min(basic) >= 2**31, "collection never draws them"
+    assert not any(seed in COLLECTION_SEEDS for seed in basic)
+
+
+def test_tuning_never_draws_a_scene_that_a_condition_is_judged_on() -> None:
+    plan = load_plan().model_copy(update={"name": "crowded-1524", "scenes": 2000})
+    judged = set(plan_scenes(plan, "basic", plan.scenes))
+    assert judged & set(scene_seeds(f"{plan.name}:{TUNING}", 2000)), "by chance, two of this plan's scenes are one"
+    assert not judged & set(plan_scenes(plan, TUNING, 2000))
+
+
+def test_no_condition_takes_the_tuning_s_scenes() -> None:
+    plan = load_plan()
+    with pytest.raises(BadInput, match="'tuning' is no name of a condition"):
+        parse(AblationPlan, {**plan.model_dump(), "conditions": {**plan.conditions, TUNING: {}}}, "plan")
 
 
 def test_the_quick_run_comes_first_and_the_full_one_has_everything() -> None:

@@ -16,7 +16,7 @@ from untrained import arm_params, untrained_bundle
 from posa_vla.cli.main import main
 from posa_vla.errors import PosaError
 from posa_vla.evaluation.job import RolloutJob
-from posa_vla.evaluation.rollout import Suite, evaluate, scene_seeds
+from posa_vla.evaluation.rollout import Suite, evaluate
 from posa_vla.evidence.evidence import Evidence
 from posa_vla.model.posa_policy import load_policy
 from posa_vla.object_trees import put_tree
@@ -25,6 +25,7 @@ from posa_vla.params import write_params
 from posa_vla.ray_cluster import RayCluster, ray_cluster
 from posa_vla.release.bundle import Bundle
 from posa_vla.schema import parse_json
+from posa_vla.seeds import scene_seeds
 from posa_vla.settings import Settings
 from posa_vla.sim.gl import require_gl
 

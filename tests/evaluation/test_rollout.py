@@ -7,14 +7,12 @@ from typing import Any, Self
 import numpy as np
 import pytest
 from factories import make_embodiment
-from hypothesis import given
-from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
 from posa_vla.evaluation.metrics import summary
 from posa_vla.evaluation.report import overlay
-from posa_vla.evaluation.rollout import Suite, evaluate, run_episode, scene_seeds
+from posa_vla.evaluation.rollout import Suite, evaluate, run_episode
 from posa_vla.params import EvaluateParams
 from posa_vla.policy.execution import Execution
 from posa_vla.policy.policy import ActionChunk, Observation
@@ -150,19 +148,6 @@ def test_rows_of_another_policy_or_suite_never_count(tmp_path: Path) -> None:
     longer = Line()
     run(Scripted(), tmp_path, longer, range(7))
     assert longer.seeds == list(range(7))
-
-
-@given(st.text(alphabet="0123456789abcdef", min_size=64, max_size=64), st.integers(1, 60))
-def test_scenes_follow_from_the_digest_and_are_no_training_scenes(digest: str, count: int) -> None:
-    seeds = scene_seeds(digest, count)
-    assert seeds == scene_seeds(digest, count)
-    assert len(set(seeds)) == count
-    assert all(2**31 <= seed < 2**32 for seed in seeds)
-    assert scene_seeds(digest, count + 5)[:count] == seeds
-
-
-def test_other_digests_give_other_scenes() -> None:
-    assert not set(scene_seeds("a" * 64, 50)) & set(scene_seeds("b" * 64, 50))
 
 
 def test_the_overlay_paints_each_channel_in_its_colour() -> None:

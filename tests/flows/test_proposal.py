@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -21,8 +22,8 @@ from flows.proposal import (
     other_proposal,
     pause_key,
 )
+from posa_vla.dataset.store_state import write_state
 from posa_vla.errors import BadInput
-from posa_vla.files import write_json
 
 
 def test_new_episodes_are_the_successful_ones_since_the_newest_version(tmp_path: Path) -> None:
@@ -30,19 +31,28 @@ def test_new_episodes_are_the_successful_ones_since_the_newest_version(tmp_path:
     place.append(3, seed=1)
     place.append(2, seed=2, success=False)
     assert (place.state().usable, place.state().versioned, place.state().new) == (3, 0, 3)
-
-    def version(name: str, episodes: int, source: str, embodiment: str = "test_arm") -> None:
-        splits = {"train": {"episodes": episodes - 1}, "validation": {"episodes": 1}}
-        manifest = {"embodiment": {"id": embodiment}, "splits": splits, "source_digest": source}
-        write_json(place.workspace.data / name / "manifest.json", manifest)
-
-    version("1", 2, "an earlier store")
-    version("2", 9, "another robot's store", "other_arm")
+    place.version("1", 2, "an earlier store")
+    place.version("2", 9, "another robot's store", "other_arm")
     assert place.state().new == 1
-    version("3", 2, place.state().digest)
+    place.version("3", 2, place.state().digest)
     assert place.state().new == 0  # the third was kept out by validation: it is not waited for
     place.append(4, seed=3)
     assert place.state().new == 5
+
+
+@pytest.mark.parametrize("times", [(1, 2), (2, 1)])
+def test_the_newest_version_is_the_history_s_whatever_the_times_of_its_files(
+    tmp_path: Path, times: tuple[int, int]
+) -> None:
+    place = make_place(tmp_path)
+    place.append(9, seed=1)
+    for number, (episodes, when) in enumerate(zip((2, 7), times, strict=True), 1):
+        manifest = place.version(str(number), episodes, "an earlier store")
+        os.utime(manifest, (when, when))
+        os.utime(manifest.parent, (when, when))
+    assert place.state().versioned == 7
+    write_state(place.workspace, "data-v1", "1", [])
+    assert place.state().versioned == 2, "the store is at the first again: a person brought it back"
 
 
 def test_one_state_of_the_store_is_one_retraining() -> None:

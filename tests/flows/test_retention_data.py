@@ -48,6 +48,8 @@ def workspace(two_versions_made, tmp_path, monkeypatch) -> Workspace:
 
 def test_what_no_version_names_goes_and_every_version_stays(workspace):
     old, new = (version.record.version for version in list_versions(workspace))
+    os.utime(workspace.data / old)  # as where a backup of it was restored: that makes it no newer
+    os.utime(workspace.data / new, (1, 1))
     shown = clean_up(workspace, RetentionParams(), dry_run=True)
     assert {(item.store, item.name) for item in shown if not item.kept} == {
         ("prepared", old),

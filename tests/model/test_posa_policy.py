@@ -13,12 +13,14 @@ from packed_data import observation as synthetic_observation
 from safetensors.numpy import load_file
 
 from posa_vla.dataset.pack import pack_episodes
+from posa_vla.episodes.embodiment import Embodiment
 from posa_vla.episodes.images import fit_images
 from posa_vla.errors import BadInput
 from posa_vla.files import write_json
-from posa_vla.model.posa_policy import POLICY_FILES, initial_policy_files, load_policy
+from posa_vla.model.posa_policy import POLICY_FILES, PosAPolicy, initial_policy_files, load_policy
 from posa_vla.params import ModelParams, Params, PrepareParams, TargetParams
 from posa_vla.policy.policy import Observation
+from posa_vla.testing import PolicyContract
 
 CHANNEL = {"unit": "m", "low": -0.5, "high": 0.5}
 
@@ -59,19 +61,27 @@ def observation(**changes: object) -> Observation:
     return Observation(**(values | changes))  # type: ignore[arg-type]  # a test's shorthand
 
 
-def test_a_chunk_has_the_contract_s_shape_and_respects_the_limits(files: Path) -> None:
-    policy = load_policy(files, "d" * 64)
-    chunk = policy.act([observation(), observation()], attention=True)
-    assert chunk.actions.shape == (2, policy.horizon, 3)
-    assert chunk.actions.dtype == np.float32
-    assert np.abs(chunk.actions).max() <= 0.5
-    assert chunk.frame == "base"
+class TestPosAPolicy(PolicyContract):
+    @pytest.fixture
+    def policy(self, files: Path) -> PosAPolicy:
+        return load_policy(files, "d" * 64)
+
+    @pytest.fixture
+    def embodiment(self, policy: PosAPolicy) -> Embodiment:
+        return policy.embodiment
+
+    @pytest.fixture
+    def observation(self) -> Observation:
+        return observation()
+
+
+def test_it_has_an_attention_for_each_camera(files: Path) -> None:
+    chunk = load_policy(files, "d").act([observation(), observation()], attention=True)
     assert chunk.attention is not None
     assert chunk.attention["wrist"].shape == (2, 2, 8, 8)
-    assert policy.digest == "d" * 64
 
 
-def test_same_files_same_seed_same_actions(files: Path) -> None:
+def test_same_files_same_actions_and_another_seed_others(files: Path) -> None:
     first, second = load_policy(files, "d"), load_policy(files, "d")
     assert np.array_equal(first.act([observation()], seed=5).actions, second.act([observation()], seed=5).actions)
     assert not np.array_equal(first.act([observation()], seed=5).actions, first.act([observation()], seed=6).actions)
@@ -148,11 +158,8 @@ def test_cameras_and_observations_of_different_sizes_share_a_batch(files: Path) 
         ({"images": {r: np.zeros((32, 32, 4), np.uint8) for r in ("head", "wrist")}}, r"expected uint8 \(H, W, 3\)"),
         ({"images": {r: np.zeros((0, 32, 3), np.uint8) for r in ("head", "wrist")}}, "not empty"),
         ({"images": {r: [[0]] for r in ("head", "wrist")}}, "camera 'head' is list"),
-        ({"state": np.zeros(5, np.float32)}, r"expected float32 \(4,\)"),
         ({"state": [0.0] * 4}, "state is list"),
-        ({"state": np.array([0, np.nan, 0, 0], np.float32)}, "not finite"),
         ({"state": np.array([1e300, 0, 0, 0])}, "not finite"),
-        ({"instruction": None}, "instruction is NoneType"),
     ],
 )
 def test_observations_that_do_not_fit_are_named(files: Path, changes: dict[str, object], words: str) -> None:

@@ -8,26 +8,14 @@ import pytest
 from releases import Channel
 
 from posa_vla.errors import BadInput, PosaError
-from posa_vla.objects import open_objects
+from posa_vla.objects import Objects, open_objects
+from posa_vla.testing import ObjectsContract
 
 
-def test_what_was_put_is_there(channel: Channel) -> None:
-    objects = open_objects(channel.location)
-    assert objects.get("a/b.json") is None
-    assert objects.read("a/b.json") is None
-    assert not objects.exists("a/b.json")
-    assert objects.list() == []
-    objects.put("a/b.json", b"1")
-    objects.put("a/c.json", b"2" * 3_000_000)
-    objects.put("a/b.json", b"3")
-    assert objects.get("a/b.json") == b"3"
-    pieces = objects.read("a/c.json")
-    assert pieces is not None
-    assert b"".join(pieces) == b"2" * 3_000_000
-    assert objects.exists("a/c.json")
-    assert objects.list() == ["a/b.json", "a/c.json"]
-    assert objects.list("a/c") == ["a/c.json"]
-    assert open_objects(channel.location).get("a/b.json") == b"3"
+class TestObjects(ObjectsContract):
+    @pytest.fixture
+    def objects(self, channel: Channel) -> Objects:
+        return open_objects(channel.location)
 
 
 def test_a_path_stays_inside_a_directory(tmp_path: Path) -> None:

@@ -93,4 +93,7 @@ class FakePolicy:
     ) -> ActionChunk:
         self._think()
         self.seen.extend(batch)
-        return ActionChunk(np.repeat(self._chunk[None], len(batch), axis=0), "base")
+        actions = np.repeat(self._chunk[None], len(batch), axis=0)
+        if committed is not None:
+            actions[:, : committed.shape[1]] = committed
+        return ActionChunk(actions, "base")

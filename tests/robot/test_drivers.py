@@ -16,6 +16,7 @@ from posa_vla.robot.control_loop import run_episode
 from posa_vla.robot.drivers.dry_run import DryRunRobot
 from posa_vla.robot.drivers.simulated import SimulatedRobot
 from posa_vla.robot.robot import RobotOptions, open_driver
+from posa_vla.testing import RobotContract
 
 SIMULATED = RobotOptions("sim_arm6", "pick", image_size=32, objects=1, max_steps=8)
 
@@ -45,26 +46,27 @@ def test_drivers_are_found_by_entry_point(options: RobotOptions) -> None:
         open_driver("simulatd", options)
 
 
-def test_the_dry_run_moves_nothing(dry: DryRunRobot) -> None:
+class TestDryRun(RobotContract):
+    @pytest.fixture
+    def robot(self, dry: DryRunRobot) -> DryRunRobot:
+        return dry
+
+
+class TestSimulated(RobotContract):
+    @pytest.fixture
+    def robot(self) -> SimulatedRobot:
+        return SimulatedRobot(SIMULATED)
+
+
+def test_the_dry_run_counts_what_a_robot_would_take(dry: DryRunRobot) -> None:
     assert not dry.can_move
     dry.connect()
     dry.start_episode(0)
-    before = dry.observe()
     for value in (-0.1, 0.1, 0.05):
         dry.apply(np.array([value, 1.0], np.float32))
-    after = dry.observe()
-    np.testing.assert_array_equal(before.state, after.state)
-    for role, image in before.images.items():
-        np.testing.assert_array_equal(image, after.images[role])
+    with pytest.raises(BadInput, match="action"):
+        dry.apply(np.array([0.2, 0.0], np.float32))
     assert dry.applied == 3
-    assert after.time == pytest.approx(0.3)  # it kept the control rate
-
-
-def test_the_dry_run_refuses_what_a_robot_would(dry: DryRunRobot) -> None:
-    for bad in ([np.nan, 0.0], [0.2, 0.0], [0.1]):
-        with pytest.raises(BadInput, match="action"):
-            dry.apply(np.array(bad, np.float32))
-    assert dry.applied == 0
 
 
 def test_an_episode_on_the_dry_run_counts_and_cannot_know_success(dry: DryRunRobot) -> None:
@@ -79,7 +81,6 @@ def test_the_simulated_robot_moves_holds_and_ends() -> None:
     try:
         robot.start_episode(5)
         start = robot.observe()
-        assert start.instruction
         assert start.images["head"].shape == (32, 32, 3)
         robot.hold()
         held = robot.observe()
@@ -91,14 +92,7 @@ def test_the_simulated_robot_moves_holds_and_ends() -> None:
         assert end.state[place[2]] < held.state[place[2]] - 0.04
         assert end.ended
         assert end.success is False
-        assert robot.now() == pytest.approx(0.8)
-        with pytest.raises(BadInput, match="limits"):
-            robot.apply(np.array([9.0, 0.0, 0.0, 0.0], np.float32))
-        robot.start_episode(5)
-        np.testing.assert_array_equal(robot.observe().state, start.state)
-        assert robot.now() == pytest.approx(0.8)  # the clock never goes back
     finally:
-        robot.disconnect()
         robot.disconnect()
 
 
