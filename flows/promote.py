@@ -99,7 +99,8 @@ def _report(
     folder: Path,
 ) -> str:
     """Writes the retraining's page and shows it in MLflow; returns its path below the workspace."""
-    from posa_vla.pipeline.report.facts import Origin, gather_facts
+    from posa_vla.pipeline.report.facts import Origin
+    from posa_vla.pipeline.report.gather import gather_facts
     from posa_vla.pipeline.report.publish import publish_report
 
     workspace, params, run = retraining.workspace, retraining.params, retraining.tracked(data)

@@ -7,7 +7,8 @@ from typing import Any
 
 from posa_vla.evidence.evidence import EpisodeRow, Evidence
 from posa_vla.params import GateParams
-from posa_vla.pipeline.report.facts import Changes, DataChanges, Origin, RetrainingFacts, measured
+from posa_vla.pipeline.report.facts import Changes, DataChanges, Origin, RetrainingFacts
+from posa_vla.pipeline.report.gather import measured
 from posa_vla.promotion.gate import decide
 
 CHANGES = Changes(

@@ -19,7 +19,8 @@ from posa_vla.evidence.intervals import clopper_pearson
 from posa_vla.params import GateParams, load_params
 from posa_vla.pipeline.report import page as report_page
 from posa_vla.pipeline.report.commits import commits_between
-from posa_vla.pipeline.report.facts import EpisodeShown, gather_facts
+from posa_vla.pipeline.report.facts import EpisodeShown
+from posa_vla.pipeline.report.gather import gather_facts
 from posa_vla.pipeline.report.page import make_page, write_report
 from posa_vla.pipeline.report.preset import preset_of
 from posa_vla.pipeline.report.words import Links, version_description
@@ -98,6 +99,19 @@ def test_what_is_not_known_of_the_champion_is_said() -> None:
     changes = CHANGES.model_copy(update={"data": None, "parameters": None, "commits": None, "unknown": unknown})
     text = Elements(make_page(facts(changes=changes))).text
     assert all(reason in text for reason in unknown.values())
+
+
+def test_a_champion_that_the_registry_has_lost_is_said_and_stops_nothing(tmp_path: Path) -> None:
+    workspace, ours, theirs = Workspace.open(Settings(home=tmp_path)), evidence("a", {1}), evidence("b", {1})
+    for version, reason in ((None, "does not name its model version"), ("7", "has no version")):
+        found = gather_facts(
+            *(workspace, arm_params(), decide("t", GateParams(), ours, theirs), ours, theirs, facts().candidate),
+            *(version, "evaluations/none", "params/params.json"),
+            itself=False,
+        )
+        page = make_page(found)
+        assert titles(page)[2] == "Since the champion"
+        assert reason in page
 
 
 def test_hostile_text_stays_text_and_nothing_is_loaded_from_elsewhere() -> None:

@@ -7,6 +7,13 @@ from posa_vla.pipeline.report.section import Section, listing, table, text
 from posa_vla.pipeline.report.words import code_words, data_words, short
 
 
+def unknown_champion(facts: RetrainingFacts) -> Section | None:
+    """Why nothing can be told of a champion that there is; None where it can, or where there is none."""
+    if facts.changes is None or "champion" not in facts.changes.unknown:
+        return None
+    return Section("Since the champion", f"<p>Not known: {text(facts.changes.unknown['champion'])}.</p>")
+
+
 def _data_rows(changes: DataChanges) -> str:
     came = ", ".join(f"{count} of batch <code>{text(short(batch))}</code>" for batch, count in changes.came.items())
     rows = {
@@ -37,7 +44,7 @@ def data_changes(facts: RetrainingFacts) -> Section | None:
 
 def parameter_changes(facts: RetrainingFacts) -> Section | None:
     """Parameters that differ; None without a champion."""
-    if facts.changes is None:
+    if facts.champion is None or facts.changes is None:
         return None
     changed = facts.changes.parameters
     if changed is None:

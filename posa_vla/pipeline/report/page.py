@@ -8,7 +8,7 @@ from pathlib import Path
 from posa_vla.console import say
 from posa_vla.files import write_bytes, write_text
 from posa_vla.html_page import page
-from posa_vla.pipeline.report.changes import code_changes, data_changes, parameter_changes
+from posa_vla.pipeline.report.changes import code_changes, data_changes, parameter_changes, unknown_champion
 from posa_vla.pipeline.report.episodes import attention, videos
 from posa_vla.pipeline.report.facts import RetrainingFacts
 from posa_vla.pipeline.report.made_of import made_of
@@ -24,6 +24,7 @@ SECTIONS: tuple[Callable[[RetrainingFacts], Section | None], ...] = (
     success,
     videos,
     attention,
+    unknown_champion,
     data_changes,
     parameter_changes,
     code_changes,

@@ -80,7 +80,7 @@ def data_words(origin: Origin) -> str:
 
 def _plain(text: str) -> str:
     """Text of others without what Markdown or HTML would take for more than text."""
-    return re.sub(r"([\\`*_{}\[\]()<>#|!&])", r"\\\1", text).replace("\n", " ")
+    return re.sub(r"([\\`*\[\]<>])", r"\\\1", text).replace("\n", " ")
 
 
 def _facts_list(facts: RetrainingFacts) -> list[str]:
