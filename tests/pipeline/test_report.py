@@ -14,9 +14,11 @@ from PIL import Image
 from report_facts import CHANGES, evidence, facts
 from untrained import arm_params
 
+from posa_vla.errors import BadInput
 from posa_vla.evidence.evidence import EpisodeRow
 from posa_vla.evidence.intervals import clopper_pearson
 from posa_vla.params import GateParams, load_params
+from posa_vla.pipeline.report import gather
 from posa_vla.pipeline.report import page as report_page
 from posa_vla.pipeline.report.commits import commits_between
 from posa_vla.pipeline.report.facts import EpisodeShown
@@ -25,6 +27,7 @@ from posa_vla.pipeline.report.page import make_page, write_report
 from posa_vla.pipeline.report.preset import preset_of
 from posa_vla.pipeline.report.words import Links, version_description
 from posa_vla.promotion.gate import decide
+from posa_vla.promotion.registry import RegisteredVersion
 from posa_vla.settings import Settings
 from posa_vla.workspace import Workspace
 
@@ -101,7 +104,13 @@ def test_what_is_not_known_of_the_champion_is_said() -> None:
     assert all(reason in text for reason in unknown.values())
 
 
-def test_a_champion_that_the_registry_has_lost_is_said_and_stops_nothing(tmp_path: Path) -> None:
+def test_a_champion_that_the_registry_has_lost_is_said_and_stops_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lost(uri: str, model: str, version: str, _: str) -> RegisteredVersion:
+        raise BadInput(f"model {model!r} has no version {version!r}")
+
+    monkeypatch.setattr(gather, "registered_version", lost)
     workspace, ours, theirs = Workspace.open(Settings(home=tmp_path)), evidence("a", {1}), evidence("b", {1})
     for version, reason in ((None, "does not name its model version"), ("7", "has no version")):
         found = gather_facts(
@@ -130,8 +139,8 @@ def test_hostile_text_stays_text_and_nothing_is_loaded_from_elsewhere() -> None:
 
 def test_a_description_holds_no_markup_of_others() -> None:
     text = version_description(facts(target="[x](http://evil.example)<b>", preset="*a*"), LINKS)
-    assert "](http" not in text
-    assert "<b>" not in text.replace("\\<b\\>", "")
+    assert r"\[x\](http://evil.example)\<b\>" in text
+    assert r"\*a\*" in text
     assert text.startswith("Promote. The candidate")
     assert "[Report](#/report)" in text
     assert "data-v3" in text
