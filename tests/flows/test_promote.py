@@ -71,7 +71,8 @@ def test_a_retraining_leaves_a_report_and_words_on_the_pages_of_run_version_and_
     ):
         assert "30 of 30 scenes (100 %" in text
         assert link in text
-    assert run.info.run_name.startswith("preset of its own on data-v1")
+    assert run.info.run_name.startswith("preset demo with ")
+    assert " parameters changed on data-v1, " in run.info.run_name
     assert [name for name in run.data.metrics if not name.startswith("system/")] == ["evaluation/success_rate"]
 
 

@@ -2,37 +2,34 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from posa_vla.params import Params, shipped_presets
+from posa_vla.params import Params, overlaid, shipped_presets
 from posa_vla.schema import read_yaml
 from posa_vla.tracking import flat
 
-
-def _same(first: str, second: str) -> bool:
-    """Whether two values in JSON are the same: a file has `1` where the parameters have `1.0`."""
-    try:
-        return float(first) == float(second)
-    except ValueError:
-        return first == second
+# Parts of the parameters that a preset decides; a target and its gate are no part of it.
+_PARTS = ("collect", "prepare", "model", "train", "evaluate")
+# Differences that are named one by one.
+_NAMED = 3
 
 
 def preset_of(params: Params) -> str:
-    """The preset that parameters agree with best, and what differs from it.
+    """The preset that parameters are nearest to, and what differs from it.
 
-    Parameters keep no name of a preset, for the values alone decide what is computed. A preset of which less than half
-    the values are met is not named. What a preset says of a target's gate is no part of what is learned.
+    Parameters keep no name of a preset, for the values alone decide what is computed.
     """
-    values: dict[str, Any] = flat(params.model_dump(mode="json"))
-    best, differing, known = "", {}, 0
+    values = flat(params.model_dump(mode="json", include=set(_PARTS)))
+    base, nearest, differing = Params(target=params.target, targets=params.targets), "", dict(values)
     for name, path in shipped_presets().items():
-        wanted = {key: value for key, value in flat(read_yaml(path)).items() if not key.startswith("targets.")}
-        other = {key: values.get(key, "") for key, value in wanted.items() if not _same(values.get(key, ""), value)}
-        if 2 * len(other) <= len(wanted) and (not best or (-len(other), len(wanted)) > (-len(differing), known)):
-            best, differing, known = name, other, len(wanted)
-    if not best:
+        overlay = {part: value for part, value in read_yaml(path).items() if part in _PARTS}
+        preset = flat(overlaid(base, overlay, f"preset {name}").model_dump(mode="json", include=set(_PARTS)))
+        other = {key: value for key, value in values.items() if preset.get(key) != value}
+        if len(other) < len(differing):
+            nearest, differing = name, other
+    if not nearest:
         return "of its own"
-    return best + "".join(f", {key} {value}" for key, value in sorted(differing.items()))
+    if len(differing) > _NAMED:
+        return f"{nearest} with {len(differing)} parameters changed"
+    return ", ".join([nearest, *(f"{key} {value}" for key, value in sorted(differing.items()))])
 
 
 def run_name(preset: str, data_name: str, started: str) -> str:
