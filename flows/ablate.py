@@ -13,6 +13,7 @@ from prefect import flow, get_run_logger
 from prefect.artifacts import create_image_artifact, create_markdown_artifact
 
 from flows.changes import NO_CHANGES, Changes, Preset, resolve
+from flows.code_state import code_state
 from flows.data import collect_demonstrations, collection_inputs, version_data
 from flows.evaluate import EVALUATION_CODE, evidence_path, run_policy
 from flows.retraining import Retraining, open_retraining, timed
@@ -182,8 +183,10 @@ def _log(ablation: Ablation, done: dict[str, Any], full: bool) -> str:
 
     key = sha256_json({"plan": ablation.plan.digest, "params": ablation.params.model_dump(mode="json"), "full": full})
     experiment = f"{ablation.params.target}-ablation"
-    with tracking.open_run(ablation.workspace.mlflow_uri, experiment, key) as run:
-        run.set_tags({"mlflow.runName": f"{ablation.plan.name}, {'full' if full else 'quick'} run"})
+    settings, name = ablation.workspace.settings, f"{ablation.plan.name}, {'full' if full else 'quick'} run"
+    code = code_state(settings)
+    source = tracking.Source(name, "posa ablate", bool(settings.prefect_api_url), code.commit, code.dirty)
+    with tracking.open_run(ablation.workspace.mlflow_uri, experiment, key, source) as run:
         run.log_params({"plan": ablation.plan.model_dump(mode="json")})
         for name in ("table", "plot", "results"):
             path = Path(done[name])

@@ -67,4 +67,4 @@ def run_page(workspace: Workspace, run_id: str) -> str | None:
     from posa_vla import tracking
 
     experiment = tracking.connect(uri).get_run(run_id).info.experiment_id
-    return f"{(workspace.settings.mlflow_page or uri).rstrip('/')}/#/experiments/{experiment}/runs/{run_id}"
+    return tracking.page_address(str(experiment), run_id, server=workspace.settings.mlflow_page or uri)

@@ -20,13 +20,15 @@ from flows.champion import (
 from flows.code_state import code_state
 from flows.evaluate import decision_path, evidence_path
 from flows.events import approval_needed
-from flows.retraining import Retraining
+from flows.retraining import PARAMS_ARTIFACT, Retraining
+from flows.summary import success_text
 from posa_vla.code_digest import code_digest
 from posa_vla.errors import BadInput, PosaError, Refused
 from posa_vla.evidence.evidence import Evidence, read_evidence
-from posa_vla.files import sha256_json, write_bytes
+from posa_vla.files import read_json, sha256_json, write_bytes
 from posa_vla.policy.execution import Execution
 from posa_vla.promotion.entries import Promotion, Verdict
+from posa_vla.promotion.gate import Decision
 from posa_vla.schema import parse
 from posa_vla.training.storage import all_metrics
 from posa_vla.workspace import Workspace
@@ -48,11 +50,12 @@ def register_candidate(
     A verdict other than "promote" is written into the promotion log here; a promotion when it is released.
 
     Returns:
-        `model_version`, `run_id`.
+        `model_version`, `run_id`, `report` (the page, relative to the workspace).
     """
     workspace, target, bundle = retraining.workspace, retraining.params.target, evaluated["bundle"]
 
     def work(key: str) -> dict[str, Any]:
+        from posa_vla.pipeline.report.preset import preset_of
         from posa_vla.promotion.registry import register
         from posa_vla.release.bundle import Bundle
 
@@ -62,6 +65,9 @@ def register_candidate(
         _log_evidence(retraining, data, evaluated, decided)
         tags = {
             "posa.verdict": decided["verdict"],
+            "posa.success": success_text(evaluated["summary"]),
+            "posa.data": data["name"],
+            "posa.preset": preset_of(retraining.params),
             "posa.decision": decided["decision"],
             "posa.evidence": evaluated["evidence"],
             "posa.data_version": data["version"],
@@ -81,7 +87,9 @@ def register_candidate(
             )
             with promotions(workspace, "a registration"):
                 promotion_log(workspace, target).append(entry)
-        return {"model_version": version, "run_id": run.run_id}
+        # After the verdict is on record: nothing that happens to the report can change it.
+        report = _report(retraining, data, evaluated, decided, version, workspace.home / "retrainings" / key)
+        return {"model_version": version, "run_id": run.run_id, "report": report}
 
     inputs = {
         "bundle": bundle,
@@ -89,7 +97,49 @@ def register_candidate(
         "run": retraining.run_key(data["version"]),
         "mlflow": workspace.named(workspace.mlflow_uri),
     }
-    return retraining.keep(retraining.ledger.step("register", inputs, work))
+    result = retraining.ledger.step(
+        "register", inputs, work, sound=lambda output: (workspace.home / output["report"]).is_file()
+    )
+    return retraining.keep(result)
+
+
+def _report(
+    retraining: Retraining,
+    data: dict[str, Any],
+    evaluated: dict[str, Any],
+    decided: dict[str, Any],
+    version: str,
+    folder: Path,
+) -> str:
+    """Writes the retraining's page and shows it in MLflow; returns its path below the workspace."""
+    from posa_vla.pipeline.report.facts import Origin
+    from posa_vla.pipeline.report.gather import gather_facts
+    from posa_vla.pipeline.report.publish import publish_report
+
+    workspace, params, run = retraining.workspace, retraining.params, retraining.tracked(data)
+    code, champion = code_state(workspace.settings), promotion_log(workspace, params.target).champion()
+    rival = evaluated["champion_evidence"]
+    facts = gather_facts(
+        workspace,
+        params,
+        parse(Decision, read_json(decision_path(workspace, decided["decision"])), "decision"),
+        read_evidence(evidence_path(workspace, evaluated["evidence"])),
+        None if rival is None else read_evidence(evidence_path(workspace, rival)),
+        Origin(
+            model_version=version,
+            run_id=run.run_id,
+            bundle=evaluated["bundle"],
+            data_version=data["version"],
+            data_name=data["name"],
+            commit=code.commit or "unknown",
+            dirty=bool(code.dirty),
+        ),
+        champion.model_version if champion is not None and champion.bundle == evaluated["champion"] else None,
+        evaluated["reports"],
+        PARAMS_ARTIFACT,
+        itself=champion is not None and champion.bundle == evaluated["bundle"],
+    )
+    return publish_report(run, facts, folder).relative_to(workspace.home).as_posix()
 
 
 def _log_evidence(
@@ -104,8 +154,9 @@ def _log_evidence(
             )
             run.log_text(evidence_path(workspace, digest).read_text(), f"records/evidence-{name}.json")
     run.log_text(decision_path(workspace, decided["decision"]).read_text(), "records/decision.json")
-    run.describe("\n".join([f"**{decided['verdict']}**", "", *(f"- {reason}" for reason in decided["reasons"])]))
-    run.log_figures({f"evaluation/{k}": v for k, v in evaluated["summary"].items() if v is not None})
+    # The one figure that runs are compared by; interval and champion are in the picture beside it, and in the records.
+    rate = evaluated["summary"]["success_rate"]
+    run.log_figures({} if rate is None else {"evaluation/success_rate": rate})
     for name in ("videos", "overlays"):
         for path in workspace.storage.list(f"{evaluated['reports']}/{name}/"):
             run.log_bytes(workspace.storage.get(path) or b"", f"{name}/{path.rpartition('/')[2]}")

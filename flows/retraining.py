@@ -10,6 +10,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from flows.code_state import code_state
 from posa_vla.code_digest import code_digest
 from posa_vla.episodes.embodiment import Embodiment, embodiment_file, load_embodiment
 from posa_vla.errors import BadInput
@@ -107,10 +108,22 @@ class Retraining:
         """
         if self._tracked is None:
             from posa_vla import tracking
+            from posa_vla.pipeline.report.preset import preset_of, run_name
 
             workspace, target = self.workspace, self.params.target
-            key = self.run_key(data["version"])
-            run = self._resources.enter_context(tracking.open_run(workspace.mlflow_uri, self.experiment or target, key))
+            key, code = self.run_key(data["version"]), code_state(workspace.settings)
+            preset = preset_of(self.params)
+            source = tracking.Source(
+                run_name=run_name(preset, data["name"], time.strftime("%Y-%m-%d %H:%M", time.gmtime())),
+                name="posa ablate" if self.experiment else "posa retrain",
+                on_server=bool(workspace.settings.prefect_api_url),
+                commit=code.commit,
+                dirty=code.dirty,
+                about={"posa.target": target, "posa.preset": preset, "posa.data": data["name"]},
+            )
+            run = self._resources.enter_context(
+                tracking.open_run(workspace.mlflow_uri, self.experiment or target, key, source)
+            )
             run.log_params(self.params.model_dump(mode="json"))
             source = {"remote": workspace.dvc_remote, "repository": str(workspace.repository), "commit": data["commit"]}
             size = {"episodes": data["episodes"], "frames": data["frames"]}

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import getpass
+import io
 import json
 import logging
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,14 @@ import mlflow
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param
 from mlflow.exceptions import MlflowException
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+from mlflow.utils.mlflow_tags import (
+    MLFLOW_GIT_COMMIT,
+    MLFLOW_GIT_DIRTY,
+    MLFLOW_SOURCE_NAME,
+    MLFLOW_SOURCE_TYPE,
+    MLFLOW_USER,
+)
+from PIL import Image
 from sqlalchemy.exc import SQLAlchemyError
 
 from posa_vla.artifact_places import artifact_place, database_file, follow_move
@@ -26,6 +37,82 @@ RUN_KEY = "posa.run_key"
 _PARAM_LENGTH, _DIGEST_LENGTH = 6000, 36
 # Seconds between samples of processor, memory and disk.
 _SAMPLING = 10
+# What MLflow's pages take an experiment for: since 3.5 they ask the address, or what the browser showed last (pages for
+# language models at first), and no longer the tag; older ones ask the tag.
+_KIND = ("mlflow.experimentKind", "custom_model_development")
+_TRAINING_PAGES = "workflowType=machine_learning"
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a new run comes from, as MLflow's page shows it.
+
+    Attributes:
+        run_name: In words.
+        name: Command or flow that started it.
+        on_server: Whether a server's worker ran it, and not a person on this machine.
+        commit: Of the code; None where it is not known.
+        dirty: Whether that code had been changed.
+        about: Tags in words, which the page shows before all others.
+    """
+
+    run_name: str
+    name: str
+    on_server: bool = False
+    commit: str | None = None
+    dirty: bool | None = None
+    about: Mapping[str, str] = field(default_factory=dict)
+
+    def tags(self) -> dict[str, str]:
+        """What is said in words, and MLflow's own tags."""
+        tags = {
+            **self.about,
+            MLFLOW_USER: _user(),
+            MLFLOW_SOURCE_NAME: self.name,
+            MLFLOW_SOURCE_TYPE: "JOB" if self.on_server else "LOCAL",
+        }
+        if self.commit is not None:
+            tags[MLFLOW_GIT_COMMIT] = self.commit
+        if self.dirty is not None:
+            tags[MLFLOW_GIT_DIRTY] = str(self.dirty).lower()
+        return tags
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (ImportError, KeyError, OSError):  # a container's user need not have a name
+        return "unknown"
+
+
+def page_address(experiment: str, run: str = "", artifact: str = "", server: str = "") -> str:
+    """Address of an experiment, a run, or one of its artifacts, on MLflow's pages for model training.
+
+    Args:
+        experiment: Its id.
+        run: Id of a run of it.
+        artifact: Path of a file or folder among the run's artifacts.
+        server: Address of the server; without it the address holds within its pages.
+    """
+    place = f"#/experiments/{experiment}/runs"
+    if run:
+        place += f"/{run}"
+    if artifact:
+        place += f"/artifacts/{artifact}"
+    return f"{server.rstrip('/')}/{place}?{_TRAINING_PAGES}" if server else f"{place}?{_TRAINING_PAGES}"
+
+
+def newest_page(uri: str, server: str) -> str:
+    """Address of the experiment with the newest run of ours; of the server itself where there is none yet.
+
+    Raises:
+        PosaError: MLflow does not answer.
+    """
+    client = connect(uri)
+    ids = [experiment.experiment_id for experiment in client.search_experiments()]
+    mine = f"tags.`{RUN_KEY}` LIKE '%'"
+    runs = client.search_runs(ids, mine, max_results=1, order_by=["attributes.start_time DESC"]) if ids else []
+    return page_address(str(runs[0].info.experiment_id), server=server) if runs else server
 
 
 def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
@@ -68,20 +155,21 @@ def connect(uri: str) -> mlflow.MlflowClient:
 def _experiment(client: mlflow.MlflowClient, uri: str, name: str) -> str:
     found = client.get_experiment_by_name(name)
     if found is not None:
+        if found.tags.get(_KIND[0]) != _KIND[1]:
+            client.set_experiment_tag(found.experiment_id, *_KIND)
         return str(found.experiment_id)
     database = database_file(uri)
     place = None if database is None else artifact_place(database, name)  # a server has its own place for artifacts
-    # Tables would make MLflow take it for an evaluation of language models, and show other pages first.
-    kind = {"mlflow.experimentKind": "custom_model_development"}
-    return str(client.create_experiment(name, artifact_location=place, tags=kind))
+    return str(client.create_experiment(name, artifact_location=place, tags=dict([_KIND])))
 
 
 class TrackedRun:
     """A run that takes everything as often as it is told: what it holds already is not added again."""
 
-    def __init__(self, client: mlflow.MlflowClient, run_id: str) -> None:
+    def __init__(self, client: mlflow.MlflowClient, run_id: str, experiment_id: str) -> None:
         self.client = client
         self.run_id = run_id
+        self.experiment_id = experiment_id
         self._steps: dict[str, set[int]] = {}
 
     def log_params(self, params: Mapping[str, Any]) -> None:
@@ -152,6 +240,14 @@ class TrackedRun:
         """Logs a text file; shown as it is in the run's artifacts."""
         self.client.log_text(self.run_id, text, name)
 
+    def log_picture(self, png: bytes, name: str) -> None:
+        """Logs a picture that the page with the run's metrics shows among them; the newest of a name is shown."""
+        self.client.log_image(self.run_id, Image.open(io.BytesIO(png)), key=name, step=0)
+
+    def page(self, artifact: str = "") -> str:
+        """Address of the run, or of one of its artifacts, within MLflow's pages."""
+        return page_address(self.experiment_id, self.run_id, artifact)
+
     def describe(self, markdown: str) -> None:
         """Sets the text on the run's first page."""
         self.client.set_tag(self.run_id, "mlflow.note.content", markdown)
@@ -163,10 +259,16 @@ class TrackedRun:
 
 
 @contextmanager
-def open_run(uri: str, experiment: str, run_key: str) -> Iterator[TrackedRun]:
+def open_run(uri: str, experiment: str, run_key: str, source: Source) -> Iterator[TrackedRun]:
     """The run of a key, with system metrics while the block runs; then finished, failed, or killed (interrupted).
 
     A run whose process was killed stays `RUNNING`, and is found and continued by the next call with its key.
+
+    Args:
+        uri: Tracking server.
+        experiment: Name; made where it is missing.
+        run_key: Content key of what the run does.
+        source: Where it comes from; a run that is there already keeps its own.
 
     Raises:
         PosaError: MLflow does not answer.
@@ -178,14 +280,14 @@ def open_run(uri: str, experiment: str, run_key: str) -> Iterator[TrackedRun]:
         run_id = str(found[0].info.run_id)
         client.update_run(run_id, status="RUNNING")
     else:
-        name = f"retrain-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}"
-        run_id = str(client.create_run(experiment_id, tags={RUN_KEY: run_key}, run_name=name).info.run_id)
+        tags = {**source.tags(), RUN_KEY: run_key}
+        run_id = str(client.create_run(experiment_id, tags=tags, run_name=source.run_name).info.run_id)
     monitor: Any = SystemMetricsMonitor  # MLflow ships it without types
     monitor = monitor(run_id, sampling_interval=_SAMPLING, resume_logging=True, tracking_uri=uri)
     monitor.start()
     status = "KILLED"
     try:
-        yield TrackedRun(client, run_id)
+        yield TrackedRun(client, run_id, experiment_id)
         status = "FINISHED"
     except Exception:
         status = "FAILED"

@@ -12,6 +12,7 @@ from flows.champion import champion_bundle
 from flows.evaluate import decide_candidate, evidence_path
 from flows.promote import register_candidate, release_candidate
 from flows.retraining import Retraining, open_retraining
+from posa_vla.evaluation.metrics import summary
 from posa_vla.evaluation.rollout import Suite
 from posa_vla.evidence.evidence import EpisodeRow, Evidence, write_evidence
 from posa_vla.params import Params
@@ -19,7 +20,7 @@ from posa_vla.release.bundle import Bundle
 from posa_vla.settings import Settings
 from posa_vla.workspace import Workspace
 
-DATA = {"version": "d" * 64, "commit": "c" * 40, "episodes": 9, "frames": 99, "folder": "data"}
+DATA = {"version": "d" * 64, "name": "data-v1", "commit": "c" * 40, "episodes": 9, "frames": 99, "folder": "data"}
 TRAINED = {"key": "t" * 64, "files": "files", "seconds": 1.0}
 
 
@@ -50,13 +51,12 @@ class Candidate:
             versions={},
         )
         write_evidence(evidence_path(self.retraining.workspace, evidence.digest), evidence)
-        summary = {"success_rate": solved / 30, "episodes": 30}
         return {
             "bundle": self.bundle.digest,
             "evidence": evidence.digest,
             "champion": champion,
             "champion_evidence": None,
-            "summary": summary,
+            "summary": summary(evidence),
             "reports": "evaluations/none",
         }
 

@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from posa_vla.errors import PosaError
-from posa_vla.tracking import RUN_KEY, connect, flat, open_run
+from posa_vla.tracking import RUN_KEY, Source, connect, flat, newest_page, open_run
 
 ROOT = Path(__file__).parents[1]
+SOURCE = Source("preset tiny on data-v1", "posa retrain", commit="c" * 40, dirty=False)
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +23,7 @@ def uri(tmp_path_factory: pytest.TempPathFactory) -> str:
 def test_a_key_is_one_run_that_takes_everything_once(uri: str) -> None:
     ids = set()
     for steps in ((10, 20), (20, 30)):  # a resumed training repeats a step
-        with open_run(uri, "target", "k1") as run:
+        with open_run(uri, "target", "k1", SOURCE) as run:
             ids.add(run.run_id)
             run.log_params({"train": {"steps": 30, "names": ["a"]}, "target": "t"})
             run.log_data("episodes", "d" * 64, {"remote": "here"}, {"frames": 9})
@@ -50,14 +51,38 @@ def test_a_key_is_one_run_that_takes_everything_once(uri: str) -> None:
     assert list(table["seed"]) == [1, 2]
 
 
+def test_a_run_says_in_words_and_in_mlflows_own_tags_where_it_comes_from(uri: str) -> None:
+    with open_run(uri, "target", "source", SOURCE) as run:
+        found = connect(uri).get_run(run.run_id)
+    assert found.info.run_name == "preset tiny on data-v1"
+    assert found.data.tags["mlflow.user"]
+    assert found.data.tags["mlflow.source.name"] == "posa retrain"
+    assert found.data.tags["mlflow.source.type"] == "LOCAL"
+    assert found.data.tags["mlflow.source.git.commit"] == "c" * 40
+
+
+def test_the_newest_experiment_opens_as_model_training_whoever_made_it(tmp_path: Path) -> None:
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    assert newest_page(uri, "http://here:5000") == "http://here:5000"
+    client = connect(uri)
+    old = client.create_experiment("target", artifact_location=(tmp_path / "artifacts").as_uri())
+    client.create_run(client.create_experiment("somebody else's"))
+    with open_run(uri, "target", "k", SOURCE) as run:
+        page = run.page("report/report.html")
+    assert client.get_experiment(old).tags["mlflow.experimentKind"] == "custom_model_development"
+    training = "workflowType=machine_learning"
+    assert newest_page(uri, "http://here:5000/") == f"http://here:5000/#/experiments/{old}/runs?{training}"
+    assert page == f"#/experiments/{old}/runs/{run.run_id}/artifacts/report/report.html?{training}"
+
+
 def test_another_key_is_another_run(uri: str) -> None:
-    with open_run(uri, "target", "k2") as one, open_run(uri, "target", "k3") as other:
+    with open_run(uri, "target", "k2", SOURCE) as one, open_run(uri, "target", "k3", SOURCE) as other:
         assert one.run_id != other.run_id
 
 
 @pytest.mark.parametrize(("error", "status"), [(KeyboardInterrupt, "KILLED"), (PosaError, "FAILED")])
 def test_how_a_run_ended_is_on_record(uri: str, error: type[BaseException], status: str) -> None:
-    with pytest.raises(error), open_run(uri, "target", status) as run:
+    with pytest.raises(error), open_run(uri, "target", status, SOURCE) as run:
         raise error
     assert connect(uri).get_run(run.run_id).info.status == status
 
@@ -65,8 +90,8 @@ def test_how_a_run_ended_is_on_record(uri: str, error: type[BaseException], stat
 @pytest.mark.fault
 def test_a_killed_run_is_found_and_finished_by_the_next(uri: str) -> None:
     program = (
-        "import os, signal, sys\nfrom posa_vla.tracking import open_run\n"
-        "with open_run(sys.argv[1], 'target', 'killed') as run:\n"
+        "import os, signal, sys\nfrom posa_vla.tracking import Source, open_run\n"
+        "with open_run(sys.argv[1], 'target', 'killed', Source('a run', 'a test')) as run:\n"
         "    run.log_metrics(1, {'loss': 2.0})\n    os.kill(os.getpid(), signal.SIGKILL)\n"
     )
     done = subprocess.run([sys.executable, "-c", program, uri], cwd=ROOT, capture_output=True)
@@ -76,7 +101,7 @@ def test_a_killed_run_is_found_and_finished_by_the_next(uri: str) -> None:
     assert experiment is not None
     query = f"tags.`{RUN_KEY}` = 'killed'"
     assert [r.info.status for r in client.search_runs([experiment.experiment_id], query)] == ["RUNNING"]
-    with open_run(uri, "target", "killed") as run:
+    with open_run(uri, "target", "killed", SOURCE) as run:
         run.log_metrics(1, {"loss": 3.0})
     assert [r.info.status for r in client.search_runs([experiment.experiment_id], query)] == ["FINISHED"]
     assert [m.value for m in client.get_metric_history(run.run_id, "loss")] == [2.0]

@@ -117,6 +117,19 @@ def _embedded_pages(workspace: Workspace, mlflow_port: int, prefect_port: int) -
     return pages
 
 
+def _experiment_page(uri: str, server: str) -> str:
+    """Where the newest retraining is seen; the server's own address where MLflow cannot be asked."""
+    from posa_vla.console import say
+    from posa_vla.errors import PosaError
+    from posa_vla.tracking import newest_page
+
+    try:
+        return newest_page(uri, server)
+    except PosaError as error:
+        say(f"warning: {error}")
+        return server
+
+
 def ui(
     mlflow_port: Annotated[int, typer.Option("--mlflow-port", help="Port of MLflow.")] = 5000,
     prefect_port: Annotated[int, typer.Option("--prefect-port", help="Port of Prefect.")] = 4200,
@@ -129,7 +142,10 @@ def ui(
 
     workspace = Workspace.open()
     settings = workspace.settings
-    urls = {"mlflow": settings.mlflow_tracking_uri, "prefect": settings.prefect_api_url.removesuffix("/api")}
+    urls = {
+        "mlflow": settings.mlflow_page or settings.mlflow_tracking_uri,
+        "prefect": settings.prefect_api_url.removesuffix("/api"),
+    }
     pages = _embedded_pages(workspace, mlflow_port, prefect_port)
     urls |= {page.name: page.url for page in pages}
     logs = workspace.home / "logs"
@@ -145,6 +161,7 @@ def ui(
             say(f"starting {' and '.join(page.name for page in pages)} (half a minute)")
         for page, child in zip(pages, children, strict=True):
             _await_start(page, child, logs / f"{page.name}-ui.log")
+        urls["mlflow"] = _experiment_page(settings.mlflow_tracking_uri or urls["mlflow"], urls["mlflow"])
         if not settings.prefect_api_url:
             announce_server(workspace.home, urls["prefect"])
             stack.callback(withdraw_server, workspace.home)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import csv
 import html
 import io
@@ -14,18 +13,10 @@ from posa_vla.episodes.lerobot_v3 import DatasetReader
 from posa_vla.episodes.store import EpisodeStore
 from posa_vla.errors import BadInput
 from posa_vla.files import write_text
+from posa_vla.html_page import page, plot
 
 # Findings of one rule that the page lists; the JSON report has them all.
 _LISTED = 50
-_STYLE = """
-body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:72rem;padding:0 1rem;color:#1b1f24}
-h1{font-size:1.6rem}h2{font-size:1.15rem;margin-top:2rem}
-table{border-collapse:collapse;width:100%}td,th{border-bottom:1px solid #d8dee4;padding:.3rem .5rem;text-align:left;
-vertical-align:top}td.n{text-align:right}.severe{color:#b3261e;font-weight:600}.warning{color:#8a5a00}
-.info{color:#57606a}.numbers{display:flex;gap:2rem;flex-wrap:wrap}.numbers div b{display:block;font-size:1.5rem}
-img{max-width:100%}code{font-size:.9em}@media(prefers-color-scheme:dark){body{background:#16191d;color:#e6e9ec}
-td,th{border-color:#3a4048}img{filter:invert(.9) hue-rotate(180deg)}.severe{color:#ff8a80}.warning{color:#e0b050}}
-"""
 
 
 def metrics_of(report: dict[str, Any]) -> dict[str, Any]:
@@ -73,8 +64,8 @@ def write_plots(store: EpisodeStore, report: dict[str, Any], folder: Path) -> No
         write_text(folder / f"{name}.csv", text.getvalue())
 
 
-def _figure(draw: Any, size: tuple[float, float]) -> str:
-    """A drawing as an `img` element."""
+def _figure(draw: Any, size: tuple[float, float], text: str) -> str:
+    """A drawing as an `img` element; `text` says what it shows."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -84,7 +75,7 @@ def _figure(draw: Any, size: tuple[float, float]) -> str:
     # No date and no version in the file: the same report is the same bytes.
     FigureCanvasAgg(figure)
     figure.savefig(picture, format="png", metadata={"Software": None})
-    return f'<img alt="" src="data:image/png;base64,{base64.b64encode(picture.getvalue()).decode()}">'
+    return plot(picture.getvalue(), text)
 
 
 def _plots(store: EpisodeStore, report: dict[str, Any]) -> str:
@@ -104,9 +95,9 @@ def _plots(store: EpisodeStore, report: dict[str, Any]) -> str:
         axes.set(xlabel="findings")
         axes.margins(x=0.1)
 
-    figures = [_figure(durations, (7, 2.6))] if seconds else []
+    figures = [_figure(durations, (7, 2.6), "how long the episodes are")] if seconds else []
     if report["rules"]:
-        figures.append(_figure(rules, (7, 0.8 + 0.3 * len(report["rules"]))))
+        figures.append(_figure(rules, (7, 0.8 + 0.3 * len(report["rules"])), "findings of each rule"))
     return "".join(figures)
 
 
@@ -122,7 +113,12 @@ def _table(findings: list[dict[str, Any]]) -> str:
         )
     more = len(findings) - _LISTED
     rest = f"<tr><td colspan=4>and {more} more, in report.json</td></tr>" if more > 0 else ""
-    return "<table><tr><th>severity<th>batch / episode<th>frame<th>found</tr>" + "".join(rows) + rest + "</table>"
+    return (
+        "<div class=scroll><table><tr><th>severity<th>batch / episode<th>frame<th>found</tr>"
+        + "".join(rows)
+        + rest
+        + "</table></div>"
+    )
 
 
 def page_of(store: EpisodeStore, report: dict[str, Any]) -> str:
@@ -143,12 +139,10 @@ def page_of(store: EpisodeStore, report: dict[str, Any]) -> str:
         for rule, found in by_rule.items()
     ]
     tiles = "".join(f"<div><b>{number:,}</b>{label}</div>" for number, label in numbers)
-    return (
-        "<!doctype html><html lang=en><meta charset=utf-8><title>Validation report</title>"
-        f"<meta name=viewport content='width=device-width'><style>{_STYLE}</style><h1>Validation report</h1>"
+    body = (
         f"<p>Episode store <code>{report['store_digest'][:12]}</code></p><div class=numbers>{tiles}</div>"
         f"<p>Quarantined episodes are kept, and not trained on. <code>posa data quarantine</code> lists them; "
         f"<code>posa data release EPISODE --reason TEXT</code> lets one in.</p>{_plots(store, report)}"
         + ("".join(sections) or "<p>Nothing was found.</p>")
-        + "</html>\n"
     )
+    return page("Validation report", body)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import html
 import io
 from typing import Any
@@ -15,6 +14,7 @@ from posa_vla.dataset.labels import AnchorLabels, anchor_labels, gripper_events
 from posa_vla.episodes.embodiment import UNSTATED, Channel, Embodiment
 from posa_vla.episodes.episode import Episode
 from posa_vla.episodes.images import StoredImages
+from posa_vla.html_page import data_url, page
 
 # Frames that the page holds, and the largest side of each picture on it (pixels).
 _FRAMES, _SIDE = 60, 320
@@ -32,13 +32,10 @@ _COLOURS = (
     "#455a64",
 )
 _STYLE = """
-body{font:15px/1.5 system-ui,sans-serif;margin:1.5rem auto;max-width:72rem;padding:0 1rem;color:#1b1f24}
-h1{font-size:1.4rem}h2{font-size:1.05rem;margin:1.4rem 0 .2rem}.cameras{display:flex;gap:1rem;flex-wrap:wrap}
-figure{margin:0}figcaption{color:#57606a}img{display:block;min-width:256px;image-rendering:auto;background:#000}
-dl{display:grid;grid-template-columns:max-content 1fr;gap:.1rem 1rem}dt{color:#57606a}dd{margin:0}
+body{margin:1.5rem auto}h1{font-size:1.4rem}h2{font-size:1.05rem;margin:1.4rem 0 .2rem}
+.cameras{display:flex;gap:1rem;flex-wrap:wrap}img{display:block;min-width:256px;image-rendering:auto;background:#000}
 #bar{display:flex;gap:.8rem;align-items:center;margin:.8rem 0}#at{flex:1}svg{width:100%;height:13rem;display:block}
-.key{display:flex;flex-wrap:wrap;gap:.1rem .9rem;font-size:.85rem}.dot{font-weight:700}.severe{color:#b3261e}
-@media(prefers-color-scheme:dark){body{background:#16191d;color:#e6e9ec}}
+.key{display:flex;flex-wrap:wrap;gap:.1rem .9rem;font-size:.85rem}.dot{font-weight:700}
 """
 _SCRIPT = """
 const at=document.getElementById('at'),play=document.getElementById('play'),when=document.getElementById('when');
@@ -66,7 +63,7 @@ def _drawn(image: NDArray[np.uint8], labels: AnchorLabels, frame: int) -> str:
             draw.ellipse((u - 7, v - 7, u + 7, v + 7), outline=colour, width=3)
     out = io.BytesIO()
     picture.save(out, format="JPEG", quality=80)
-    return "data:image/jpeg;base64," + base64.b64encode(out.getvalue()).decode()
+    return data_url(out.getvalue(), "image/jpeg")
 
 
 def _pictures(episode: Episode, embodiment: Embodiment, chosen: list[int]) -> dict[str, list[str]]:
@@ -145,9 +142,7 @@ def page_of(episode: Episode, embodiment: Embodiment, title: str, findings: list
         f"const FRAMES={_script_json(pictures)},NUMBERS={chosen},TIMES={[round(float(times[n]), 3) for n in chosen]},"
         f"LAST={frames - 1},STEP={max(step, 20)};"
     )
-    return (
-        f"<!doctype html><html lang=en><meta charset=utf-8><title>{html.escape(title)}</title>"
-        f"<meta name=viewport content='width=device-width'><style>{_STYLE}</style><h1>{html.escape(title)}</h1>"
+    body = (
         f"<dl>{listed}</dl><div id=bar><button id=play>Play</button>"
         f"<input id=at type=range min=0 max={len(chosen) - 1} value=0><span id=when></span></div>"
         f"<div class=cameras>{cameras}</div>"
@@ -156,8 +151,9 @@ def page_of(episode: Episode, embodiment: Embodiment, title: str, findings: list
         "<span>dashed: the gripper opens or closes</span></p>"
         + _curves("State", episode.state, embodiment.state, events)
         + _curves("Action", episode.action, embodiment.action, events)
-        + f"{found}<script>{data}{_SCRIPT}</script></html>\n"
+        + found
     )
+    return page(title, body, _STYLE, data + _SCRIPT)
 
 
 def _script_json(value: Any) -> str:

@@ -142,7 +142,7 @@ def register(run: TrackedRun, model: str, bundle: Bundle, tags: Mapping[str, str
         run: The retraining's run, which the version points back to.
         model: Registered model of the target; made where it is missing.
         bundle: Verified here.
-        tags: Of the version.
+        tags: Of the version; pages show them in this order, and the bundle's digest last.
 
     Returns:
         The version.
@@ -170,7 +170,7 @@ def register(run: TrackedRun, model: str, bundle: Bundle, tags: Mapping[str, str
                 )
             _require_model(client, model)
             made = client.create_model_version(
-                model, logged.model_uri, run.run_id, {BUNDLE: bundle.digest, **tags}, model_id=logged.model_id
+                model, logged.model_uri, run.run_id, {**tags, BUNDLE: bundle.digest}, model_id=logged.model_id
             )
             version = str(made.version)
         for name, value in tags.items():
@@ -178,6 +178,19 @@ def register(run: TrackedRun, model: str, bundle: Bundle, tags: Mapping[str, str
     except MlflowException as error:
         raise PosaError(f"MLflow could not register model {model!r}: {error}") from error
     return version
+
+
+def describe_model(client: mlflow.MlflowClient, model: str, version: str, about_model: str, about_version: str) -> None:
+    """Sets the texts (Markdown) that people read on the pages of a registered model and of a version of it.
+
+    Raises:
+        PosaError: MLflow refused.
+    """
+    try:
+        client.update_registered_model(model, about_model)
+        client.update_model_version(model, version, about_version)
+    except MlflowException as error:
+        raise PosaError(f"MLflow could not describe version {version} of model {model!r}: {error}") from error
 
 
 def champion_version(uri: str, model: str) -> str | None:

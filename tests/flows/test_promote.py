@@ -40,6 +40,7 @@ def test_the_verdict_decides_what_is_released(tmp_path: Path) -> None:
         client = connect(workspace.mlflow_uri)
         (version,) = client.search_model_versions("name = 't'")
         assert version.tags["posa.verdict"] == "reject"
+        assert version.description.startswith("Reject. The candidate, version 1 of t")
         assert client.get_registered_model("t").aliases == {}
         assert not Path(workspace.channel).exists()
 
@@ -55,6 +56,29 @@ def test_the_verdict_decides_what_is_released(tmp_path: Path) -> None:
         log = promotion_log(workspace, "t").entries()
         assert made.promote(solved=30)[1] == released
         assert promotion_log(workspace, "t").entries() == log
+
+
+def test_a_retraining_leaves_a_report_and_words_on_the_pages_of_run_version_and_model(tmp_path: Path) -> None:
+    workspace, _, _ = two_releases(tmp_path)
+    client = connect(workspace.mlflow_uri)
+    version = client.get_model_version("t", "2")
+    (page,) = [p for p in workspace.home.glob("retrainings/*/report.html") if "version 2 of t" in p.read_text()]
+    for told in ("Both learned from data-v1", "All parameters are the champion", "30 of 30 scenes (100 %"):
+        assert told in page.read_text()
+    run = client.get_run(version.run_id)
+    artifact = client.download_artifacts(version.run_id, "report/report.html", str(tmp_path))
+    assert "version 2 of t" in Path(artifact).read_text()
+    link = f"[Report](#/experiments/{run.info.experiment_id}/runs/{version.run_id}/artifacts/report/report.html?"
+    for text in (
+        version.description,
+        run.data.tags["mlflow.note.content"],
+        client.get_registered_model("t").description,
+    ):
+        assert "30 of 30 scenes (100 %" in text
+        assert link in text
+    assert run.info.run_name.startswith("preset demo with ")
+    assert " parameters changed on data-v1, " in run.info.run_name
+    assert [name for name in run.data.metrics if not name.startswith("system/")] == ["evaluation/success_rate"]
 
 
 @pytest.mark.fault

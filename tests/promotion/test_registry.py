@@ -17,7 +17,9 @@ from posa_vla.model.posa_policy import load_policy
 from posa_vla.policy.policy import Observation
 from posa_vla.promotion.registry import CHAMPION, register, set_champion
 from posa_vla.release.bundle import Bundle
-from posa_vla.tracking import connect, open_run
+from posa_vla.tracking import Source, connect, open_run
+
+SOURCE = Source("a run", "a test")
 
 
 @pytest.fixture(scope="module")
@@ -32,16 +34,17 @@ def uri(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture(scope="module")
 def version(bundle: Bundle, uri: str) -> str:
-    with open_run(uri, "arm-pick", "first") as run:
+    with open_run(uri, "arm-pick", "first", SOURCE) as run:
         return register(run, "arm-pick", bundle, {"posa.verdict": "promote"})
 
 
 def test_a_bundle_is_registered_once(bundle: Bundle, uri: str, version: str) -> None:
-    with open_run(uri, "arm-pick", "second") as run:
+    with open_run(uri, "arm-pick", "second", SOURCE) as run:
         assert register(run, "arm-pick", bundle, {"posa.verdict": "reject"}) == version
     versions = connect(uri).search_model_versions("name = 'arm-pick'")
     assert len(versions) == 1
     assert versions[0].tags["posa.bundle"] == bundle.digest
+    assert next(iter(versions[0].tags)) == "posa.verdict", "words come before digests"
     assert versions[0].tags["posa.verdict"] == "reject"
 
 

@@ -1,0 +1,44 @@
+"""The page and MLflow: the report among a run's artifacts, and words on the pages of run, version and model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from posa_vla.pipeline.report.facts import RetrainingFacts
+from posa_vla.pipeline.report.page import PICTURE, REPORT, write_report
+from posa_vla.pipeline.report.words import Links, model_description, run_description, version_description
+from posa_vla.promotion.registry import describe_model
+from posa_vla.tracking import TrackedRun
+
+# Folder of the report among a run's artifacts.
+ARTIFACTS = "report"
+
+
+def publish_report(run: TrackedRun, facts: RetrainingFacts, folder: Path) -> Path:
+    """Writes a retraining's report, logs it to its MLflow run, and describes run, version and model with its words.
+
+    A second call with the same facts leaves everything as it is.
+
+    Args:
+        run: The retraining's.
+        facts: See `gather_facts`.
+        folder: Of this retraining, where the page is kept.
+
+    Returns:
+        The page's path.
+
+    Raises:
+        PosaError: MLflow refused.
+    """
+    page = write_report(folder, facts)
+    run.log_bytes(page.read_bytes(), f"{ARTIFACTS}/{REPORT}")
+    picture = folder / PICTURE
+    if picture.is_file():
+        run.log_picture(picture.read_bytes(), "success")
+    links = Links(run=run.page(), report=run.page(f"{ARTIFACTS}/{REPORT}"), videos=run.page("videos"))
+    run.describe(run_description(facts, links))
+    version = facts.candidate.model_version
+    describe_model(
+        run.client, facts.target, version, model_description(facts, links), version_description(facts, links)
+    )
+    return page
