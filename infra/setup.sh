@@ -73,12 +73,15 @@ log=.venv/setup.log
 packages=$(grep -c '==' requirements.lock)
 : >"$log"
 installer=uv
-.venv/bin/pip install --no-compile --progress-bar off "$(grep '^uv==' requirements.lock)" >>"$log" 2>&1 || installer=pip
+.venv/bin/pip install --no-compile --progress-bar off "$(grep '^uv==' requirements.lock)" >>"$log" 2>&1 || {
+  installer=pip
+  say "uv could not be installed (${log} says why): pip does the rest, which takes longer"
+}
 if [ -n "${TORCH_INDEX_URL:-}" ]; then
   say "torch from ${TORCH_INDEX_URL}"
   install --index-url "$TORCH_INDEX_URL" --no-deps "$(grep '^torch==' requirements.lock)"
 fi
-say "installing ${packages} packages: a minute or two (log: ${log})"
+say "installing ${packages} packages (log: ${log})"
 install -r requirements.lock
 install --no-deps -e .
 say "byte-compiling what the loop imports"
