@@ -31,8 +31,16 @@ find_python() { # a shim that only says "not installed" fails `supported`, and t
 
 has_gl() { .venv/bin/python -c 'from posa_vla.sim.gl import require_gl; require_gl()' 2>/dev/null; }
 
-install() { # pip with its chatter in a log; what is left is progress, and the errors
-  .venv/bin/pip install --progress-bar off "$@" 2>&1 | tee -a "$log" | awk -v total="$packages" '
+install() { # uv, or pip where uv cannot; their chatter goes into a log, what is left is progress, and the errors
+  if [ "$installer" = uv ]; then
+    .venv/bin/python infra/uv_install.py "$@" 2>&1 | tee -a "$log" | awk '
+      /^Resolved/ && $2 > 1 { print "  " $2 " packages found"; fflush() }
+      /^Downloading .*\([0-9][0-9]+[0-9.]*MiB\)|GiB/ { print "  downloading " $2 " " $3; fflush() }
+      /^Installed/ && $2 > 1 { print "  " $2 " packages unpacked"; fflush() }' >&2 && return
+    installer=pip
+    say "uv could not install (${log} says why): pip does, which takes longer"
+  fi
+  .venv/bin/pip install --no-compile --progress-bar off "$@" 2>&1 | tee -a "$log" | awk -v total="$packages" '
     /^Collecting/ { if (++n % 40 == 0) { print "  " n " of " total " packages found"; fflush() } }
     /^Installing collected/ && n > 1 { print "  unpacking"; fflush() }
     /^ERROR/ { print; fflush() }' >&2 || stop "pip could not install: the whole story is in $log"
@@ -64,13 +72,20 @@ export PIP_DISABLE_PIP_VERSION_CHECK=1
 log=.venv/setup.log
 packages=$(grep -c '==' requirements.lock)
 : >"$log"
+installer=uv
+.venv/bin/pip install --no-compile --progress-bar off "$(grep '^uv==' requirements.lock)" >>"$log" 2>&1 || {
+  installer=pip
+  say "uv could not be installed (${log} says why): pip does the rest, which takes longer"
+}
 if [ -n "${TORCH_INDEX_URL:-}" ]; then
   say "torch from ${TORCH_INDEX_URL}"
   install --index-url "$TORCH_INDEX_URL" --no-deps "$(grep '^torch==' requirements.lock)"
 fi
-say "installing ${packages} packages: a few minutes (log: ${log})"
+say "installing ${packages} packages (log: ${log})"
 install -r requirements.lock
 install --no-deps -e .
+say "byte-compiling what the loop imports"
+.venv/bin/python infra/warm_imports.py >>"$log" 2>&1 || say "note: that failed (${log} says why); the first start of each command takes longer"
 
 if [ "$(uname -s)" = Linux ] && ! has_gl; then
   apt_install libegl1 libegl-mesa0 libgl1-mesa-dri libopengl0 ||

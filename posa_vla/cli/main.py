@@ -12,7 +12,6 @@ import typer
 
 from posa_vla import console
 from posa_vla.errors import BadInput, PosaError
-from posa_vla.settings import Settings, environment
 
 INTERRUPTED = 130
 
@@ -22,41 +21,82 @@ class Command:
     """Where a command lives.
 
     Attributes:
-        module: Its module, imported when the command is called or its help is asked for.
+        module: Its module, imported when the command is called or its own help is asked for.
+        summary: Its line in the overview, short enough to be shown whole.
         attribute: The function of a single command, or the Typer application of a group.
         extras: Extras of the distribution that the command needs.
     """
 
     module: str
+    summary: str
     attribute: str = "app"
     extras: str = ""
 
 
 COMMANDS = {
-    "retrain": Command("posa_vla.cli.retrain", "retrain", "platform,sim"),
-    "data": Command("posa_vla.cli.data", extras="platform,sim"),
-    "train": Command("posa_vla.cli.train", "train", "platform"),
-    "evaluate": Command("posa_vla.cli.evaluate", extras="platform,sim"),
-    "explain": Command("posa_vla.cli.explain", "explain", "platform"),
-    "ablate": Command("posa_vla.cli.ablate", "ablate", "platform,sim"),
-    "export": Command("posa_vla.cli.export", "export"),
-    "promote": Command("posa_vla.cli.promote", "promote", "platform"),
-    "approve": Command("posa_vla.cli.promote", "approve"),
-    "reproduce": Command("posa_vla.cli.reproduce", "reproduce", "platform,sim"),
-    "rollback": Command("posa_vla.cli.rollback", "rollback", "platform"),
-    "gc": Command("posa_vla.cli.gc", "gc", "platform"),
-    "worker": Command("posa_vla.cli.worker", "worker", "platform"),
-    "bootstrap": Command("posa_vla.cli.bootstrap", extras="platform"),
-    "robot": Command("posa_vla.cli.robot"),
-    "demo": Command("posa_vla.cli.demo", extras="platform,sim"),
-    "init": Command("posa_vla.cli.init", "init"),
-    "doctor": Command("posa_vla.cli.doctor", "doctor"),
-    "ui": Command("posa_vla.cli.ui", "ui", "platform"),
+    "retrain": Command(
+        "posa_vla.cli.retrain",
+        "Collect, train, evaluate, decide, release, run on the robot.",
+        "retrain",
+        "platform,sim",
+    ),
+    "data": Command(
+        "posa_vla.cli.data", "Collect, ingest, validate and version demonstrations.", extras="platform,sim"
+    ),
+    "train": Command(
+        "posa_vla.cli.train", "Train PosA-VLA on prepared data; continue a killed training.", "train", "platform"
+    ),
+    "evaluate": Command(
+        "posa_vla.cli.evaluate", "Run a policy; say how good it is and how sure that is.", extras="platform,sim"
+    ),
+    "explain": Command(
+        "posa_vla.cli.explain", "Show where a policy looked in a recorded episode.", "explain", "platform"
+    ),
+    "ablate": Command("posa_vla.cli.ablate", "Train with and without anchors, and compare.", "ablate", "platform,sim"),
+    "export": Command("posa_vla.cli.export", "Write a policy's whole inference as one ExportedProgram.", "export"),
+    "promote": Command(
+        "posa_vla.cli.promote", "Judge a candidate; register it; release it if it passes.", "promote", "platform"
+    ),
+    "approve": Command("posa_vla.cli.promote", "Sign a release record.", "approve"),
+    "reproduce": Command(
+        "posa_vla.cli.reproduce",
+        "Train a registered model again from what it was made of.",
+        "reproduce",
+        "platform,sim",
+    ),
+    "rollback": Command("posa_vla.cli.rollback", "Publish an earlier release again.", "rollback", "platform"),
+    "gc": Command("posa_vla.cli.gc", "Remove what is old and needed by nothing.", "gc", "platform"),
+    "worker": Command("posa_vla.cli.worker", "Start a worker for flow runs in this folder.", "worker", "platform"),
+    "bootstrap": Command("posa_vla.cli.bootstrap", "Make what the servers of a stack need.", extras="platform"),
+    "robot": Command("posa_vla.cli.robot", "The robot's side: trust, releases, episodes."),
+    "demo": Command("posa_vla.cli.demo", "Demonstrations of the loop's safeguards.", extras="platform,sim"),
+    "init": Command("posa_vla.cli.init", "Write params.yaml into a new folder.", "init"),
+    "doctor": Command("posa_vla.cli.doctor", "Say what is there and whether it is sound.", "doctor"),
+    "ui": Command("posa_vla.cli.ui", "Start both web pages on this machine.", "ui", "platform"),
 }
 
 
-def application(names: list[str]) -> typer.Typer:
-    """The Typer application with the commands of `names` mounted."""
+def overview() -> typer.Typer:
+    """The Typer application that lists every command and can run none: no command's module is imported."""
+    app = _bare()
+    for name, command in COMMANDS.items():
+        app.command(name, help=command.summary)(lambda: None)
+    return app
+
+
+def application(name: str) -> typer.Typer:
+    """The Typer application with the command `name` mounted."""
+    app = _bare()
+    command = COMMANDS[name]
+    target = getattr(importlib.import_module(command.module), command.attribute)
+    if isinstance(target, typer.Typer):
+        app.add_typer(target, name=name)
+    else:
+        app.command(name)(target)
+    return app
+
+
+def _bare() -> typer.Typer:
     app = typer.Typer(
         name="posa",
         help="From demonstrations to a verified policy on a robot, again and again.",
@@ -69,20 +109,13 @@ def application(names: list[str]) -> typer.Typer:
     @app.callback()
     def root() -> None: ...
 
-    for name in names:
-        command = COMMANDS[name]
-        target = getattr(importlib.import_module(command.module), command.attribute)
-        if isinstance(target, typer.Typer):
-            app.add_typer(target, name=name)
-        else:
-            app.command(name)(target)
     return app
 
 
-def wanted(arguments: list[str]) -> list[str]:
-    """The commands to mount: the one that is called, or all of them for the overview and for a misspelt one."""
+def called(arguments: list[str]) -> str | None:
+    """The command that is called; None where the overview is wanted, or a command is misspelt."""
     first = next((a for a in arguments if not a.startswith("-")), None)
-    return [first] if first in COMMANDS else list(COMMANDS)
+    return first if first in COMMANDS else None
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -93,8 +126,7 @@ def main(arguments: list[str] | None = None) -> None:
         console.reserve_stdout()
     console.log_to_stderr()
     try:
-        os.environ.update(environment(Settings()))
-        code = _run(arguments)
+        code = _run(called(arguments), arguments)
         if code and as_json and not console.printed_json():
             console.print_json({"error": {"message": "said on standard error", "exit_code": code}})
         sys.exit(code)
@@ -112,21 +144,26 @@ def main(arguments: list[str] | None = None) -> None:
     sys.exit(code)
 
 
-def _run(arguments: list[str]) -> int:
-    names = wanted(arguments)
+def _run(name: str | None, arguments: list[str]) -> int:
     try:
-        application(names)(arguments, prog_name="posa")
+        if name is None:
+            overview()(arguments, prog_name="posa")
+        else:
+            from posa_vla.settings import Settings, environment  # a third of a second that the overview does without
+
+            os.environ.update(environment(Settings()))
+            application(name)(arguments, prog_name="posa")
     except SystemExit as stop:
         if stop.code == INTERRUPTED:
             console.say("interrupted: the same command continues where this one stopped")
         return stop.code if isinstance(stop.code, int) else 0 if stop.code is None else 1
     except ModuleNotFoundError as error:
-        extras = COMMANDS[names[0]].extras if len(names) == 1 else ""
+        extras = COMMANDS[name].extras if name else ""
         package = (error.name or "").split(".")[0]
         if not extras or package in {"posa_vla", "flows"}:
             raise
         raise BadInput(
-            f"`posa {names[0]}` needs the package {package!r}, which is not installed: "
+            f"`posa {name}` needs the package {package!r}, which is not installed: "
             f"pip install 'posa-vla[{extras}]' (in a checkout: make setup)"
         ) from None
     return 0

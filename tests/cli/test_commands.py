@@ -165,9 +165,37 @@ def test_doctor_finds_a_damaged_ledger(home: Path) -> None:
 def test_the_help_of_a_command_imports_no_heavy_package(name: str) -> None:
     program = (
         "import sys\nfrom posa_vla.cli.main import application\n"
-        f"application([{name!r}])\n"
+        f"application({name!r})\n"
         "heavy = {'torch', 'ray', 'mlflow', 'prefect', 'dvc', 'mujoco', 'pandas'} & set(sys.modules)\n"
         "sys.exit(f'imported {heavy}' if heavy else 0)"
     )
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_the_overview_lists_every_command_and_imports_none_of_them() -> None:
+    program = (
+        "import sys\nfrom posa_vla.cli.main import main\ntry:\n    main(['--help'])\nexcept SystemExit as done:\n"
+        "    assert done.code == 0\n"
+        "print(*sorted({module.split('.')[0] for module in sys.modules}), file=sys.stderr)\n"
+        "print(*sorted(m for m in sys.modules if m.startswith('posa_vla.')), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    packages, own = (set(line.split()) for line in done.stderr.splitlines())
+    slow = {
+        "torch",
+        "numpy",
+        "pydantic",
+        "pydantic_settings",
+        "yaml",
+        "ray",
+        "mlflow",
+        "prefect",
+        "dvc",
+        "mujoco",
+        "boto3",
+    }
+    assert not slow & packages
+    assert own <= {"posa_vla.cli", "posa_vla.cli.main", "posa_vla.console", "posa_vla.errors"}
+    for name, command in COMMANDS.items():
+        assert any(line.split() == [name, *command.summary.split()] for line in done.stdout.splitlines()), done.stdout
