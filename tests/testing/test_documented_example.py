@@ -1,0 +1,54 @@
+"""What docs/drivers.md tells a plug-in's author to write runs in a repository of their own."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from factories import make_embodiment
+
+from posa_vla.files import write_json
+
+ROOT = Path(__file__).parents[2]
+DRIVERS = """
+from posa_vla.robot.drivers.dry_run import DryRunRobot
+
+
+# Its clock is its own, so that no busy machine makes it late.
+class MyArm(DryRunRobot):
+    def __init__(self, options):
+        self.seconds = 0.0
+        super().__init__(options, clock=lambda: self.seconds, sleep=self.let_pass)
+
+    def let_pass(self, seconds):
+        self.seconds += seconds
+
+
+class Careless(MyArm):
+    def apply(self, action):
+        self._wait()
+"""
+
+
+def test_the_example_passes_and_a_careless_driver_does_not(tmp_path: Path) -> None:
+    (example,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs/drivers.md").read_text(), re.DOTALL)
+    write_json(tmp_path / "my_arm.yaml", make_embodiment().model_dump(mode="json"))  # JSON is YAML
+    (tmp_path / "my_arm.py").write_text(DRIVERS)
+    (tmp_path / "test_my_arm.py").write_text(example)
+    careless = example.replace("MyArm", "Careless")
+    (tmp_path / "test_careless.py").write_text(careless)
+    command = [sys.executable, "-m", "pytest", "-q", "-rA", "-p", "no:cacheprovider", "--rootdir", str(tmp_path)]
+    done = subprocess.run([*command, "."], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert "PASSED test_my_arm.py::TestMyArm::" in done.stdout, done.stdout + done.stderr
+    failed = re.findall(r"^FAILED (\S+)", done.stdout, re.MULTILINE)
+    assert failed == ["test_careless.py::TestCareless::test_an_action_outside_the_contract_is_refused"], done.stdout
+    assert "an action that is too short was applied" in done.stdout
+
+
+def test_without_pytest_the_extra_is_named() -> None:
+    hidden = "import sys; sys.modules['pytest'] = None; import posa_vla.testing"
+    done = subprocess.run([sys.executable, "-c", hidden], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode != 0
+    assert "pip install 'posa-vla[testing]'" in done.stderr
