@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,9 +16,9 @@ from posa_vla.settings import Settings
 from posa_vla.workspace import Workspace
 
 
-@pytest.fixture
-def workspace(tmp_path: Path) -> Workspace:
-    return Workspace.open(Settings(home=unpack_workspace(tmp_path)))
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    return Workspace.open(Settings(home=unpack_workspace(tmp_path_factory.mktemp("past"))))
 
 
 def test_all_records_of_an_earlier_commit_are_read(workspace: Workspace) -> None:
@@ -60,8 +59,10 @@ def test_a_record_of_a_later_version_is_refused_with_the_command_that_helps(
     workspace: Workspace, pattern: str, change: Callable[[bytes], bytes]
 ) -> None:
     (path,) = workspace.home.glob(pattern)
-    path.write_bytes(change(path.read_bytes()))
+    before = path.read_bytes()
+    path.write_bytes(change(before))
     finding = look_at_records(workspace)
+    path.write_bytes(before)
     assert finding.status == "unsound"
     assert str(path) in finding.detail
     assert "written by a later posa-vla" in finding.detail
