@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import yaml
-from posa_command import ROOT, environment, kill_when, posa
+from posa_command import ROOT, command, environment, kill_when, posa
 
 STEPS = ["collect", "version", "train", "bundle", "evaluate", "decide", "register", "release", "robot"]
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
@@ -124,6 +124,7 @@ def test_the_robot_runs_without_any_platform_package_and_says_what_it_holds(
     assert code == 0, errors
     assert status["release"]["number"] == first["release"]
     assert all(slot["damage"] is None for slot in status["slots"].values())
+    assert (status["execution"]["execute"], status["execution"]["max_steps"], status["sequence"]) == (4, 12, 1)
 
     run = ["robot", "run", *place, "--channel", str(home / "channel"), "--target", "sim-pick"]
     run += ["--once", "--episodes", "1", "--max-steps", "5", "--driver"]
@@ -143,6 +144,12 @@ def test_the_robot_runs_without_any_platform_package_and_says_what_it_holds(
         report = json.loads(done.stdout)
         assert report["release"] == status["release"]
         assert (report["update"], report["episodes"]) == ("unchanged", 1)
+        assert report["terms"]["lowered"] == ["an episode is over after 5 steps, released were 12"]
+    otherwise = subprocess.run(
+        command(*run, "dry-run", "--execute", "1"), env=environment(home), capture_output=True, text=True
+    )
+    assert otherwise.returncode == 2, otherwise.stderr
+    assert "--execute 1: release 1 was judged with 4" in otherwise.stderr
 
 
 def test_promoting_what_was_promoted_changes_nothing(finished: tuple[Path, dict[str, Any]]) -> None:
