@@ -93,7 +93,9 @@ def _ledger(workspace: Workspace) -> Finding:
     from posa_vla.workspace import Ledger
 
     count = sum(1 for _ in Ledger(workspace).entries())
-    return Finding("ledger", *(("sound", f"{count} finished steps") if count else ("absent", "no finished step")))
+    if not count:
+        return Finding("ledger", "absent", "no finished step")
+    return Finding("ledger", "sound", f"{count} finished steps")
 
 
 def _promotions(workspace: Workspace) -> Finding:
