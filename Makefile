@@ -30,10 +30,10 @@ stack: ## the servers and a simulated robot as containers on this machine; secre
 	@docker compose ps
 
 stack-test: setup ## the stack under a name of its own: up, one retraining, robot, pages, down (LOCAL_IMAGES=1: no registry)
-	@.venv/bin/python infra/stack_test.py
+	@.venv/bin/python tests/stack/stack_trial.py
 
 stack-survival: setup ## kills every service of such a stack during retrainings, and prints what was seen (half an hour)
-	@.venv/bin/python infra/stack_survival.py
+	@.venv/bin/python tests/stack/stack_survival.py
 
 clean: ## removes .venv and caches; .posa/ (data, models, keys) stays
 	@rm -rf .venv dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis

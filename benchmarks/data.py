@@ -54,7 +54,7 @@ def _v21(folder: Path, count: int, frames: int, size: int) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from posa_vla.episodes.stills import encode_png
+    from posa_vla.episodes.media.stills import encode_png
 
     (folder / "meta").mkdir(parents=True)
     names = [f"joint_{n}" for n in range(7)]
@@ -83,13 +83,13 @@ def _v21(folder: Path, count: int, frames: int, size: int) -> None:
 
 def _do(step: str, folder: Path) -> None:
     """One step, in this process."""
-    from posa_vla.dataset.ingest import ingest
-    from posa_vla.dataset.prepare import prepare
-    from posa_vla.dataset.validate import validate
-    from posa_vla.episodes.lerobot_source import open_source
-    from posa_vla.episodes.mapping import derived_embodiment, map_features
-    from posa_vla.episodes.source_episode import SourceReader
-    from posa_vla.episodes.store import EpisodeStore
+    from posa_vla.dataset.exchange.ingest import ingest
+    from posa_vla.dataset.shards.prepare import prepare
+    from posa_vla.dataset.validation.validate import validate
+    from posa_vla.episodes.foreign.dataset import open_source
+    from posa_vla.episodes.foreign.mapping import derived_embodiment, map_features
+    from posa_vla.episodes.foreign.reader import SourceReader
+    from posa_vla.episodes.store.episode_store import EpisodeStore
     from posa_vla.files import read_json, write_json
     from posa_vla.params import PrepareParams
 
@@ -121,7 +121,7 @@ def _timed(step: str, folder: Path) -> tuple[float, float]:
 
 def measure(quick: bool) -> dict[str, Any]:
     """Runs every step."""
-    from posa_vla.episodes.store import EpisodeStore
+    from posa_vla.episodes.store.episode_store import EpisodeStore
 
     episodes, several = (50, (100, 1000)) if quick else (1000, (1000, 10_000))
     result: dict[str, Any] = {"episodes": episodes, "frames": episodes * FRAMES, "cores": os.cpu_count(), "steps": {}}

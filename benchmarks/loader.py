@@ -65,9 +65,9 @@ def _prepare(folder: Path, size: int, episodes: int) -> None:
     """The same episodes as packed shards, as a LeRobot dataset with PNGs, and as one video a codec."""
     import av
 
-    from posa_vla.dataset.pack import pack_episodes
+    from posa_vla.dataset.shards.pack import pack_episodes
     from posa_vla.episodes.embodiment import load_embodiment
-    from posa_vla.episodes.lerobot_v3 import write_dataset
+    from posa_vla.episodes.lerobot.reader import write_dataset
     from posa_vla.params import CollectParams, PrepareParams
     from posa_vla.sim.collect import collect
 
@@ -93,8 +93,8 @@ def _prepare(folder: Path, size: int, episodes: int) -> None:
 def _packed(folder: Path, augmented: bool, seconds: float) -> float:
     import torch
 
-    from posa_vla.dataset.augment import augment
-    from posa_vla.dataset.loader import BatchSampler, PackedDataset
+    from posa_vla.dataset.shards.augment import augment
+    from posa_vla.dataset.shards.loader import BatchSampler, PackedDataset
     from posa_vla.params import TrainParams
 
     data, params = PackedDataset(folder / "packed", "train", CHUNK), TrainParams()
@@ -175,7 +175,7 @@ def _share(folder: Path, steps: int) -> float:
     """The loader's share of a training step at preset `small`, two threads."""
     import torch
 
-    from posa_vla.dataset.augment import augment
+    from posa_vla.dataset.shards.augment import augment
     from posa_vla.params import Params, TargetParams, TrainParams
     from posa_vla.training.loop import Trainer
 

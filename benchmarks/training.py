@@ -54,7 +54,7 @@ def _worker(rank: int, folder: str, arrangement: dict[str, Any], steps: int) -> 
 
 
 def _prepare(folder: Path) -> None:
-    from posa_vla.dataset.pack import pack_episodes
+    from posa_vla.dataset.shards.pack import pack_episodes
     from posa_vla.episodes.embodiment import load_embodiment
     from posa_vla.params import CollectParams, PrepareParams
     from posa_vla.sim.collect import collect

@@ -8,16 +8,16 @@ from typing import Any
 from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
-from flows import data as data_steps
-from flows import evaluate as evaluate_steps
-from flows import promote as promote_steps
-from flows import robot as robot_steps
-from flows import train as train_steps
-from flows.artifacts import show_data, show_retraining
-from flows.changes import NO_CHANGES, Changes, Preset, resolve
-from flows.retraining import Retraining, open_retraining, timed
-from flows.summary import summarise
+from flows.form import NO_CHANGES, Changes, Preset, resolve
+from flows.server.artifacts import show_data, show_retraining
 from posa_vla.console import also_to
+from posa_vla.pipeline.context import Retraining, open_retraining, timed
+from posa_vla.pipeline.steps import evaluate as evaluate_steps
+from posa_vla.pipeline.steps import release as promote_steps
+from posa_vla.pipeline.steps import robot as robot_steps
+from posa_vla.pipeline.steps import train as train_steps
+from posa_vla.pipeline.steps import version as data_steps
+from posa_vla.pipeline.summary import summarise
 from posa_vla.workspace import Workspace
 
 Output = dict[str, Any]

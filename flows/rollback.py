@@ -1,133 +1,29 @@
-"""Put an earlier release back on a target's robots: a signed record that names it, whatever its number."""
+"""An earlier release back on a target's robots, as a flow."""
 
 from __future__ import annotations
 
-import time
-from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from prefect import flow, get_run_logger
+from prefect.artifacts import create_markdown_artifact
 
-from flows.champion import next_sequence, promotion_log, promotions, records_folder, settle, signed_records
-from flows.evaluate import evidence_path
-from flows.events import approval_needed
-from flows.promote import judged, target_trust
-from flows.retraining import Retraining
-from posa_vla.errors import BadInput
-from posa_vla.evidence.evidence import read_evidence
-from posa_vla.files import write_bytes
-from posa_vla.params import Params
-from posa_vla.promotion.entries import Promotion, Release, Rollback
+from flows.clean_up import Output
+from flows.form import NO_CHANGES, resolve
+from posa_vla.console import also_to
+from posa_vla.pipeline.rollback import roll_back
 from posa_vla.workspace import Workspace
 
-if TYPE_CHECKING:
-    from posa_vla.release.publisher import Publisher
-    from posa_vla.release.record import ReleaseRecord
 
-
-def _chosen(workspace: Workspace, target: str, to: int | None) -> tuple[Release, Promotion]:
-    """The log's entries of the champion and of the promotion that shall run again."""
-    log = promotion_log(workspace, target)
-    champion = log.champion()
-    if champion is None:
-        raise BadInput(f"target {target!r} has no release yet: there is nothing to go back to")
-    released = {entry.release: entry for entry in log.releases() if isinstance(entry, Promotion)}
-    others = [number for number in released if number != champion.release]
-    if to is None:
-        earlier = [number for number in others if number < champion.release]
-        if not earlier:
-            raise BadInput(f"target {target!r} runs release {champion.release}, the first one: name one with --to")
-        to = max(earlier)
-    if to not in others:
-        known = ", ".join(str(number) for number in sorted(others)) or "none"
-        raise BadInput(f"release {to} of target {target!r} is not one to go back to: it has {known}")
-    return champion, released[to]
-
-
-def roll_back(workspace: Workspace, params: Params, to: int | None, reason: str) -> dict[str, Any]:
-    """Publishes an earlier release again; a retraining that is under way does not hinder it.
-
-    Robots take the record although its number is lower than what they run, because it is signed as a rollback. A target
-    that asks for approvals asks for them here too: the record waits for `posa approve`, and the same call goes on.
+@flow(name="rollback")
+def rollback(reason: str, to: int | None = None, target: str | None = None, params_file: str = "params.yaml") -> Output:
+    """An earlier release back on a target's robots; they take it at their next update.
 
     Args:
-        workspace: Of the publisher.
-        params: Name the target.
-        to: Number of the release; the one before the champion's if None.
-        reason: Goes into the promotion log.
-
-    Returns:
-        `release`, null while approvals are missing; `pending`, what is missing, in words, or null; `bundle`,
-        `model_version`.
-
-    Raises:
-        BadInput: No such release, or no reason.
+        reason: Why; it stands in the promotion log.
+        to: Number of the release; empty for the one before the champion's.
+        target: Deployment target; empty for the parameter file's own choice.
+        params_file: Parameter file on the machine that runs the flow.
     """
-    from posa_vla.promotion.registry import set_champion
-    from posa_vla.promotion.releasing import release
-    from posa_vla.release.bundle import Bundle
-    from posa_vla.release.publisher import Publisher
-    from posa_vla.release.record import ReleaseRecord, approvals, record_digest, sign_record, verify
-
-    if not reason.strip():
-        raise BadInput("a rollback needs a reason: it stands in the promotion log")
-    retraining, target = Retraining(workspace, params), params.target
-    with promotions(workspace, "a rollback"):
-        settle(workspace, target)
-        champion, wanted = _chosen(workspace, target, to)
-        publisher = Publisher(workspace.channel, workspace.keys)
-        trust = target_trust(retraining, publisher)
-        folder = records_folder(workspace, target)
-        # Named by what it replaces, so that a killed call goes on with its own record.
-        path = folder / "rollbacks" / f"{champion.record[:16]}-to-{wanted.release}.dsse.json"
-        if not path.exists():
-            envelope = _envelope(folder, wanted)
-            earlier = verify(envelope, trust, require_approvals=False)
-            now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-            changes = {"rollback": True, "created": now, **_added(retraining, earlier, publisher)}
-            record = ReleaseRecord(**{**dict(earlier), **changes})
-            write_bytes(path, sign_record(record, publisher.record_signer))
-        envelope = path.read_bytes()
-        record = verify(envelope, trust, require_approvals=False)
-        output = {"bundle": record.bundle_digest, "model_version": record.model_version}
-        missing = trust.approvals - approvals(envelope, trust)
-        if missing > 0:
-            pending = f"the rollback to release {record.release} waits for {missing} approvals: posa approve {path}"
-            approval_needed(target, pending)
-            return {**output, "release": None, "pending": pending}
-        bundle = Bundle(record.bundle_digest, workspace.bundles / record.bundle_digest)
-        entry = Rollback(
-            key=record_digest(envelope),
-            bundle=record.bundle_digest,
-            release=record.release,
-            record=record_digest(envelope),
-            decision=record.decision,
-            model_version=record.model_version,
-            reasons=[reason],
-        )
-        set_alias = partial(set_champion, workspace.mlflow_uri, target)
-        release(promotion_log(workspace, target), publisher, envelope, bundle, entry, set_alias)
-        return {**output, "release": record.release, "pending": None}
-
-
-def _added(retraining: Retraining, earlier: ReleaseRecord, publisher: Publisher) -> dict[str, Any]:
-    """What a record of version 2 has besides: the way in which the earlier release was judged, and a new sequence."""
-    if retraining.target.record == 1:
-        return {"schema_version": 1, **dict.fromkeys(("execution", "image_size", "sequence", "log_head"))}
-    workspace, target = retraining.workspace, retraining.params.target
-    way: dict[str, Any] = {"execution": earlier.execution, "image_size": earlier.image_size}
-    if earlier.execution is None:
-        path = evidence_path(workspace, earlier.evidence[0])
-        way = judged(read_evidence(path), workspace.bundles / earlier.bundle_digest)
-    return {
-        "schema_version": 2,
-        **way,
-        "sequence": next_sequence(signed_records(workspace, target, publisher.current(target))),
-        "log_head": promotion_log(workspace, target).head(),
-    }
-
-
-def _envelope(folder: Path, entry: Promotion) -> bytes:
-    path = folder / f"{entry.decision}.dsse.json"
-    if not path.is_file():
-        raise BadInput(f"the record of release {entry.release} is gone: expected {path}, restore it from a backup")
-    return path.read_bytes()
+    with also_to(get_run_logger().info):
+        result = roll_back(Workspace.open(), resolve(None, target, NO_CHANGES, params_file), to, reason)
+    text = result["pending"] or f"release {result['release']} is on the channel again"
+    create_markdown_artifact(f"# Rollback\n\n{text}\n\n- {reason}\n", key="rollback")
+    return result

@@ -6,10 +6,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from flows.changes import Changes, resolve
-from flows.prefect_server import prefect_server
-from flows.retraining import open_retraining, timed
+from flows.form import Changes, resolve
+from flows.server.prefect_server import prefect_server
 from posa_vla.evaluation.rollout import require_trainable
+from posa_vla.pipeline.context import open_retraining, timed
 from posa_vla.workspace import Workspace
 
 
@@ -17,7 +17,7 @@ def run_retraining(workspace: Workspace, preset: str | None, changes: Changes, p
     """Runs the flow on a workspace that nobody else holds.
 
     Returns:
-        The summary: see flows/summary.py.
+        The summary: see pipeline/summary.py.
 
     Raises:
         BadInput: Something that the work needs is missing.
@@ -28,8 +28,8 @@ def run_retraining(workspace: Workspace, preset: str | None, changes: Changes, p
     require_trainable(params)
     # What is missing is said at once, not after Prefect has started; the flow takes the same lock again.
     with open_retraining(workspace, params, "posa retrain"), prefect_server(workspace.home) as server:
-        from flows.flow_runs import await_recorded, close_dead_runs
         from flows.retrain import retrain
+        from flows.server.flow_runs import await_recorded, close_dead_runs
 
         server.ready()
         if server.embedded:

@@ -66,7 +66,7 @@ def station() -> None:
     """The control process answers on its socket."""
     from pathlib import Path
 
-    from posa_vla.robot.station_client import ask
+    from posa_vla.robot.station.client import ask
 
     ask(Path(os.environ["POSA_ROBOT_SOCKET"]), {"command": "status"}, timeout=8)
 

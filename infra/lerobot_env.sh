@@ -2,7 +2,7 @@
 # An environment of its own with the real lerobot package, for the tests marked `lerobot` and benchmarks/loader.py.
 #   infra/lerobot_env.sh DIR
 # lerobot 0.4 pins torch below 2.11 and imports torchvision, whose wheels want CUDA: both go in without what they ask
-# for, and whoever imports them names torchvision's two operators first (tests/dataset/open_with_lerobot.py).
+# for, and whoever imports them names torchvision's two operators first (tests/dataset/exchange/open_with_lerobot.py).
 set -euo pipefail
 folder=${1:?usage: infra/lerobot_env.sh DIR}
 python3 -m venv "$folder"

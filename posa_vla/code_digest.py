@@ -23,7 +23,7 @@ PLUMBING = {
     "posa_vla.console": "prints",
     "posa_vla.errors": "names of errors",
     "posa_vla.files": "writes files and hashes bytes; golden files pin the hashes",
-    "posa_vla.object_trees": "carries bytes that are named by their hash",
+    "posa_vla.ledger": "says what was done",
     "posa_vla.objects": "carries bytes",
     "posa_vla.params": "the values stand in the keys themselves",
     "posa_vla.processes": "starts and ends processes",

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from flows.evaluate import EVALUATION_CODE
-from flows.train import TRAINING_CODE
 from posa_vla.code_digest import PLUMBING, code_digest, modules_of
 from posa_vla.errors import BadInput
+from posa_vla.pipeline.steps.evaluate import EVALUATION_CODE
+from posa_vla.pipeline.steps.train import TRAINING_CODE
 
 ROOT = Path(__file__).parents[1]
 

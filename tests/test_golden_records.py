@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from posa_vla.dataset.versioning import VersionRecord
+from posa_vla.dataset.versions.record import VersionRecord
 from posa_vla.errors import BadInput, Refused
-from posa_vla.evidence.evidence import read_evidence
+from posa_vla.evidence.record import read_evidence
 from posa_vla.files import read_json, write_json
 from posa_vla.promotion.gate import Decision
 from posa_vla.promotion.log import PromotionLog
-from posa_vla.robot.slots import Slots, SlotState
+from posa_vla.robot.agent.slots import Slots, SlotState
 from posa_vla.schema import parse
 
 GOLDEN = Path(__file__).with_name("golden")

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from posa_vla.errors import BadInput
+from posa_vla.ledger import Ledger
 from posa_vla.settings import Settings
-from posa_vla.workspace import Ledger, Workspace
+from posa_vla.workspace import Workspace
 
 INPUTS = {"data": "d" * 64, "seed": 1}
 

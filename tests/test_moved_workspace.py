@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from the_past import MADE_AT, set_clock, unpack_workspace
 
-from flows.champion import champion_bundle, settle
 from posa_vla.artifact_places import database_file, follow_move, places_elsewhere
-from posa_vla.cli.doctor import LOOKS
+from posa_vla.cli.doctor.command import LOOKS
 from posa_vla.errors import BadInput
+from posa_vla.promotion.champion import champion_bundle, settle
 from posa_vla.promotion.registry import CHAMPION
 from posa_vla.release.publisher import Publisher
 from posa_vla.settings import Settings

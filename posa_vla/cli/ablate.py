@@ -23,13 +23,13 @@ def ablate(
 ) -> None:
     """Train with and without anchors, run both on the same unseen scenes, and say how sure the difference is.
 
-    Variants, seeds, scenes and budget are the plan's (posa_vla/evaluation/ablation.yaml). The same command continues
+    Variants, seeds, scenes and budget are the plan's (posa_vla/evaluation/ablation/plan.yaml). The same command continues
     what was stopped, and nothing that is done is repeated. The result is a table, a plot and an MLflow run.
     """
-    from flows.ablate import run_ablation
     from posa_vla.console import print_json, print_table, say
     from posa_vla.errors import BadInput
-    from posa_vla.evaluation.ablation import load_plan
+    from posa_vla.evaluation.ablation.plan import load_plan
+    from posa_vla.pipeline.ablation import run_ablation
     from posa_vla.workspace import Workspace
 
     if full and tune:

@@ -15,7 +15,7 @@ def stores(as_json: AsJson = False) -> None:
 
     Reads POSTGRES_URL, PREFECT_DB_PASSWORD, MLFLOW_DB_PASSWORD, POSA_BUCKETS, POSA_TRUST; what is not set is left out.
     """
-    from flows.bootstrap import ensure_stores
+    from flows.server.bootstrap import ensure_stores
     from posa_vla.workspace import Workspace
 
     _show(ensure_stores(Workspace.open()), as_json)
@@ -24,7 +24,7 @@ def stores(as_json: AsJson = False) -> None:
 @app.command()
 def prefect(as_json: AsJson = False) -> None:
     """Work pools, the block for results, deployments and automations on the Prefect server."""
-    from flows.bootstrap import ensure_prefect
+    from flows.server.bootstrap import ensure_prefect
     from posa_vla.workspace import Workspace
 
     _show(ensure_prefect(Workspace.open()), as_json)

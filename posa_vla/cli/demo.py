@@ -24,9 +24,9 @@ def reject(
     as_json: AsJson = False,
 ) -> None:
     """Put an untrained candidate before the same gate: it is refused, and the robot keeps its champion."""
-    from flows.reject import run_reject
-    from flows.summary import success_text
     from posa_vla.console import print_json, print_table
+    from posa_vla.pipeline.rejection import run_reject
+    from posa_vla.pipeline.summary import success_text
     from posa_vla.workspace import Workspace
 
     result = run_reject(Workspace.open(), read_params(params_file, preset, settings), f"--preset {preset}")

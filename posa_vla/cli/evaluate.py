@@ -30,9 +30,11 @@ def sim(
     """Run a policy in simulation on scenes that its own digest picks; the same command continues a killed one."""
     from posa_vla.code_digest import code_digest
     from posa_vla.console import print_json, print_table
-    from posa_vla.evaluation.metrics import summary
-    from posa_vla.evaluation.rollout import Suite, evaluate, require_rendered
-    from posa_vla.evidence.evidence import write_evidence
+    from posa_vla.evaluation.local import evaluate
+    from posa_vla.evaluation.rollout import require_rendered
+    from posa_vla.evidence.record import write_evidence
+    from posa_vla.evidence.suite import Suite
+    from posa_vla.evidence.summary import summary
     from posa_vla.model.posa_policy import load_policy
     from posa_vla.seeds import scene_seeds
     from posa_vla.settings import Settings
@@ -50,7 +52,7 @@ def sim(
         evidence = evaluate(loaded, suite, out / folder)
     else:
         from posa_vla.evaluation.submit import evaluate_as_job
-        from posa_vla.objects import open_objects
+        from posa_vla.objects.open import open_objects
         from posa_vla.ray_jobs import open_jobs
 
         chosen = Settings()

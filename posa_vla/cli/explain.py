@@ -23,9 +23,9 @@ def explain(
     as_json: AsJson = False,
 ) -> None:
     """Show both anchor channels and the action head's attention over every frame of a recorded episode."""
-    from flows.explain import explain_episode_of
     from posa_vla.console import print_json, print_table
     from posa_vla.errors import BadInput
+    from posa_vla.pipeline.explanation import explain_episode_of
     from posa_vla.workspace import Workspace
 
     params = read_params(enter_workspace(workspace_folder, Path("params.yaml")), None, None)

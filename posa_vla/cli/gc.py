@@ -26,8 +26,8 @@ def gc(
     or a running flow needs stays, and so do episodes, evidence and logs. A DVC remote that another repository has
     used, or a copy of this one, stays as it is.
     """
-    from flows.retention import clean_up
     from posa_vla.console import print_json, print_table
+    from posa_vla.pipeline.retention import clean_up
     from posa_vla.workspace import Workspace
 
     retention = read_params(params_file, preset, settings).retention

@@ -41,7 +41,7 @@ COMMANDS = {
         "platform,sim",
     ),
     "data": Command(
-        "posa_vla.cli.data", "Collect, ingest, validate and version demonstrations.", extras="platform,sim"
+        "posa_vla.cli.data.group", "Collect, ingest, validate and version demonstrations.", extras="platform,sim"
     ),
     "train": Command(
         "posa_vla.cli.train", "Train PosA-VLA on prepared data; continue a killed training.", "train", "platform"
@@ -71,7 +71,7 @@ COMMANDS = {
     "robot": Command("posa_vla.cli.robot", "The robot's side: trust, releases, episodes."),
     "demo": Command("posa_vla.cli.demo", "Demonstrations of the loop's safeguards.", extras="platform,sim"),
     "init": Command("posa_vla.cli.init", "Write params.yaml into a new folder.", "init"),
-    "doctor": Command("posa_vla.cli.doctor", "Say what is there and whether it is sound.", "doctor"),
+    "doctor": Command("posa_vla.cli.doctor.command", "Say what is there and whether it is sound.", "doctor"),
     "ui": Command("posa_vla.cli.ui", "Start both web pages on this machine.", "ui", "platform"),
 }
 

@@ -25,9 +25,9 @@ def promote(
 
     Exits 3 if the verdict is another one. A release that waited for approvals goes out once it has them.
     """
-    from flows.promote import refresh_channel
-    from flows.promotion import run_promotion
     from posa_vla.console import print_json, print_table
+    from posa_vla.pipeline.promotion import run_promotion
+    from posa_vla.pipeline.steps.release import refresh_channel
     from posa_vla.workspace import Workspace
 
     params, workspace = read_params(params_file, preset, settings), Workspace.open()
@@ -72,7 +72,7 @@ def approve(
     from posa_vla.errors import BadInput
     from posa_vla.release.keys import create_key, load_key, public_hex
     from posa_vla.release.record import approvals, record_digest, verify
-    from posa_vla.robot.provision import read_trust
+    from posa_vla.release.trust import read_trust
 
     if new_key is not None:
         public = public_hex(create_key(new_key))

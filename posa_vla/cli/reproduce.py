@@ -21,8 +21,8 @@ def reproduce(
     as_json: AsJson = False,
 ) -> None:
     """Fetch a registered model's data, parameters and code, train it again, and say how far apart the weights are."""
-    from flows.reproduce import reproduce as make_again
     from posa_vla.console import print_json, print_table
+    from posa_vla.pipeline.reproduction import reproduce as make_again
     from posa_vla.workspace import Workspace
 
     params_file = enter_workspace(workspace_folder, params_file)

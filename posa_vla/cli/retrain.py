@@ -18,10 +18,10 @@ def retrain(
     What is done already is reused; after a crash the same command continues. "reject" and "no decision" are successful
     endings too: the model is registered, nothing is released, the robot runs what it ran.
     """
-    from flows.changes import Changes
+    from flows.form import Changes
     from flows.start import run_retraining
-    from flows.summary import table_rows
     from posa_vla.console import print_json, print_table
+    from posa_vla.pipeline.summary import table_rows
     from posa_vla.workspace import Workspace
 
     require_params(params_file)

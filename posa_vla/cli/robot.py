@@ -13,9 +13,9 @@ from posa_vla.cli.options import AsJson
 from posa_vla.seeds import ROBOT_SEEDS
 
 if TYPE_CHECKING:
-    from posa_vla.robot.control_loop import EpisodeReport
-    from posa_vla.robot.report import Reporter
-    from posa_vla.robot.session import Runner
+    from posa_vla.robot.control.loop import EpisodeReport
+    from posa_vla.robot.station.report import Reporter
+    from posa_vla.robot.station.session import Runner
 
 app = typer.Typer(help="The robot's side: trust, releases, episodes.", no_args_is_help=True)
 
@@ -33,8 +33,8 @@ TrustFolder = Annotated[
 def provision(home: Home, trust_folder: TrustFolder, as_json: AsJson = False) -> None:
     """Hand a robot the keys that it trusts, by a way that is not the channel: done once, before its first release."""
     from posa_vla.console import print_json, print_table
-    from posa_vla.robot.provision import provision as hand_over
-    from posa_vla.robot.provision import read_trust
+    from posa_vla.release.trust import read_trust
+    from posa_vla.robot.agent.provision import provision as hand_over
 
     root, trust = read_trust(trust_folder)
     hand_over(home, root, trust)
@@ -111,15 +111,15 @@ def run(
     """
     from posa_vla.console import progress, say
     from posa_vla.errors import BadInput
-    from posa_vla.objects import open_objects
+    from posa_vla.objects.open import open_objects
     from posa_vla.release.channel import ChannelClient
-    from posa_vla.robot.agent import Agent
-    from posa_vla.robot.provision import trust_of, tuf_state
-    from posa_vla.robot.report import Reporter
-    from posa_vla.robot.robot import Robot, RobotOptions, open_driver
-    from posa_vla.robot.safety import speed_limited
-    from posa_vla.robot.session import Runner
-    from posa_vla.robot.terms import RunSettings, Terms
+    from posa_vla.robot.agent.agent import Agent
+    from posa_vla.robot.agent.provision import trust_of, tuf_state
+    from posa_vla.robot.agent.terms import RunSettings, Terms
+    from posa_vla.robot.control.robot import Robot, RobotOptions, open_driver
+    from posa_vla.robot.control.safety import speed_limited
+    from posa_vla.robot.station.report import Reporter
+    from posa_vla.robot.station.session import Runner
     from posa_vla.schema import parse
 
     settings = parse(
@@ -179,8 +179,8 @@ def run(
 
 def _follow(runner: Runner, episodes: int, interval: float, socket: Path | None, reporter: Reporter) -> None:
     from posa_vla.console import say
-    from posa_vla.robot.session import follow
-    from posa_vla.robot.station import Station
+    from posa_vla.robot.station.local_socket import Station
+    from posa_vla.robot.station.session import follow
 
     def loop(wait: Callable[[float], None]) -> None:
         follow(runner, episodes, interval, lambda episode: say(_line(episode)), say, wait, reporter.leave)
@@ -238,7 +238,7 @@ def _print(runner: Runner, as_json: bool) -> None:
 
 
 def _runs_with(terms: dict[str, Any] | None) -> str:
-    from posa_vla.robot.terms import NOT_FIXED, Terms, execution_words
+    from posa_vla.robot.agent.terms import NOT_FIXED, Terms, execution_words
 
     if terms is None:
         return "nothing"
@@ -251,8 +251,8 @@ def _runs_with(terms: dict[str, Any] | None) -> str:
 def status(home: Home, as_json: AsJson = False) -> None:
     """Show what a robot holds and runs, every byte verified; changes nothing."""
     from posa_vla.console import print_json, print_table
-    from posa_vla.robot.provision import trust_of
-    from posa_vla.robot.status import robot_status
+    from posa_vla.robot.agent.provision import trust_of
+    from posa_vla.robot.agent.status import robot_status
 
     _, trust = trust_of(home)
     document = robot_status(home, trust)

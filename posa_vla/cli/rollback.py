@@ -22,8 +22,8 @@ def rollback(
 
     A target that asks for approvals asks for them here too: `posa approve`, then the same command again.
     """
-    from flows.rollback import roll_back
     from posa_vla.console import print_json, print_table
+    from posa_vla.pipeline.rollback import roll_back
     from posa_vla.workspace import Workspace
 
     result = roll_back(Workspace.open(), read_params(params_file, preset, settings), to, reason)

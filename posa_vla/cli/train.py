@@ -55,7 +55,7 @@ def train(
 
         policy = train_here(data.resolve(), params, out.resolve(), on_metrics=on_metrics)
     else:
-        from posa_vla.objects import open_objects
+        from posa_vla.objects.open import open_objects
         from posa_vla.ray_jobs import open_jobs
         from posa_vla.settings import Settings, cache_folder
         from posa_vla.training.submit import train_as_job

@@ -136,7 +136,7 @@ def ui(
     as_json: AsJson = False,
 ) -> None:
     """Start both web pages on this machine alone, print their addresses, end them on Ctrl-C."""
-    from flows.prefect_server import announce_server, withdraw_server
+    from flows.server.prefect_server import announce_server, withdraw_server
     from posa_vla.console import print_json, say
     from posa_vla.workspace import Workspace
 

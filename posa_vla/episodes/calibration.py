@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from posa_vla.episodes.episode import CameraTrack
-from posa_vla.episodes.images import Images
+from posa_vla.episodes.media.images import Images
 from posa_vla.errors import BadInput, did_you_mean
 from posa_vla.geometry import compose
 from posa_vla.schema import Closed, parse, read_yaml

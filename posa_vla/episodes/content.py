@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from posa_vla.episodes.embodiment import Embodiment
 from posa_vla.episodes.episode import Episode
-from posa_vla.episodes.images import StoredImages
+from posa_vla.episodes.media.images import StoredImages
 from posa_vla.errors import BadInput
 from posa_vla.files import canonical_json, sha256_json
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from posa_vla.episodes.images import Images
+from posa_vla.episodes.media.images import Images
 from posa_vla.errors import BadInput
 
 Source = Literal["sim", "teleop", "deployment"]

@@ -6,10 +6,10 @@ import numpy as np
 
 from posa_vla.console import progress
 from posa_vla.episodes.episode import Episode
-from posa_vla.episodes.images import fit_images
+from posa_vla.episodes.media.images import fit_images
 from posa_vla.errors import BadInput
 from posa_vla.evaluation.rollout import Rollout
-from posa_vla.evidence.evidence import EpisodeRow
+from posa_vla.evidence.record import EpisodeRow
 from posa_vla.policy.policy import Observation, Policy
 
 # Frames asked about at once.
@@ -26,7 +26,7 @@ def explain_episode(policy: Policy, episode: Episode, cameras: list[str], image_
         image_size: Side of its images, pixels.
 
     Returns:
-        The episode's frames with the attention at each, for `posa_vla.evaluation.report`.
+        The episode's frames with the attention at each, for `posa_vla.evaluation.pictures`.
 
     Raises:
         BadInput: The episode lacks a camera or does not fit the policy, or the policy has no attention.

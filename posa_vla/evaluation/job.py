@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from posa_vla.evaluation.rollout import Suite
+from posa_vla.evidence.suite import Suite
 from posa_vla.params import EvaluateParams
 from posa_vla.schema import Closed
 

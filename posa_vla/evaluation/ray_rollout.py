@@ -8,11 +8,13 @@ from typing import Any
 import ray
 
 from posa_vla.evaluation.job import RolloutJob
-from posa_vla.evaluation.rollout import Rows, gather, run_episode
-from posa_vla.evidence.evidence import EpisodeRow
+from posa_vla.evaluation.rollout import run_episode
+from posa_vla.evaluation.rows import Rows, gather
+from posa_vla.evidence.record import EpisodeRow
 from posa_vla.files import canonical_json
-from posa_vla.object_trees import get_tree
-from posa_vla.objects import Objects, open_objects
+from posa_vla.objects.contract import Objects
+from posa_vla.objects.open import open_objects
+from posa_vla.objects.trees import get_tree
 from posa_vla.ray_jobs import job_main
 from posa_vla.release.bundle import verify_bundle
 from posa_vla.settings import Settings, cache_folder
@@ -31,7 +33,7 @@ class RolloutWorker:
 
     def run(self, seed: int, record: bool) -> EpisodeRow:
         """Runs one scene; keeps a video of it where asked."""
-        from posa_vla.evaluation.report import keep_rollout
+        from posa_vla.evaluation.pictures import keep_rollout
 
         rollout = run_episode(self._policy, self._environment, seed, self._job.params, record)
         if record:

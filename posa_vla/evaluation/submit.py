@@ -5,12 +5,13 @@ from __future__ import annotations
 from posa_vla.console import progress, say
 from posa_vla.errors import PosaError
 from posa_vla.evaluation.job import RolloutJob
-from posa_vla.evaluation.rollout import Rows, Suite
-from posa_vla.evidence.evidence import Evidence
+from posa_vla.evaluation.rows import Rows
+from posa_vla.evidence.record import Evidence
+from posa_vla.evidence.suite import Suite
 from posa_vla.files import sha256_json
 from posa_vla.model.config import read_config
-from posa_vla.object_trees import put_tree
-from posa_vla.objects import Objects
+from posa_vla.objects.contract import Objects
+from posa_vla.objects.trees import put_tree
 from posa_vla.ray_jobs import Jobs
 from posa_vla.release.bundle import Bundle
 from posa_vla.schema import parse_json

@@ -53,7 +53,7 @@ class ExportCard(Closed):
         embodiment: Id of the robot that it is for.
         cameras: Roles of the images, in order.
         inputs: In the order of the program's arguments; the first of these is a dict, the images by role, each fitted
-            into its square by the caller (`posa_vla.episodes.images.Fit`).
+            into its square by the caller (`posa_vla.episodes.media.images.Fit`).
         outputs: Actions, in the frame of `action_frame`, clipped to the embodiment's limits.
         batch: Fixed number of observations; any if None.
         longest: Most tokens of an instruction.

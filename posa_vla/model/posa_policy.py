@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from posa_vla.episodes.embodiment import Embodiment
-from posa_vla.episodes.images import fit_image
+from posa_vla.episodes.media.images import fit_image
 from posa_vla.errors import BadInput
 from posa_vla.files import read_json, write_bytes, write_json
 from posa_vla.model.build import build_model, new_model, read_prepared, word_pieces

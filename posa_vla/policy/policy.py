@@ -18,7 +18,7 @@ class Observation:
 
     Attributes:
         images: Role -> uint8 (H, W, 3), RGB, of any size: a policy fits it into what it sees, as its data were
-            prepared (`posa_vla.episodes.images.Fit`).
+            prepared (`posa_vla.episodes.media.images.Fit`).
         state: float32 (S,), the embodiment's state channels.
         instruction: What to do, in words.
     """

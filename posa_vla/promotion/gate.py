@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from posa_vla.evidence.evidence import Evidence
 from posa_vla.evidence.intervals import clopper_pearson_lower, paired_difference_lower
+from posa_vla.evidence.record import Evidence
 from posa_vla.files import sha256_json
 from posa_vla.params import GateParams
 from posa_vla.schema import Closed

@@ -19,7 +19,8 @@ from tuf.ngclient import FetcherInterface, Updater, UpdaterConfig
 
 from posa_vla.errors import PosaError, Refused
 from posa_vla.files import sync_tree
-from posa_vla.objects import Objects, open_objects
+from posa_vla.objects.contract import Objects
+from posa_vla.objects.open import open_objects
 from posa_vla.release.bundle import MANIFEST, parse_manifest
 from posa_vla.release.record import MAX_ENVELOPE
 

@@ -14,7 +14,9 @@ from tuf.api.serialization.json import JSONSerializer
 
 from posa_vla.errors import PosaError, Refused
 from posa_vla.files import new_folder, sha256_bytes, write_bytes
-from posa_vla.objects import DirectoryObjects, Objects, open_objects
+from posa_vla.objects.contract import Objects
+from posa_vla.objects.directory import DirectoryObjects
+from posa_vla.objects.open import open_objects
 from posa_vla.release.bundle import MANIFEST, Bundle, verify_bundle
 from posa_vla.release.channel import METADATA, TARGETS, bundle_path, record_path
 from posa_vla.release.keys import load_or_create_keys, public_hex

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, model_validator
 from securesystemslib.dsse import Envelope
 from securesystemslib.exceptions import VerificationError
 from securesystemslib.signer import CryptoSigner, Key
@@ -13,7 +13,9 @@ from securesystemslib.signer import CryptoSigner, Key
 from posa_vla.errors import BadInput, Refused
 from posa_vla.files import canonical_json, sha256_bytes
 from posa_vla.policy.execution import Execution
-from posa_vla.release.keys import canonical_keys, public_key
+from posa_vla.release.code_state import CodeState
+from posa_vla.release.keys import public_key
+from posa_vla.release.trust import Trust
 from posa_vla.schema import Closed, parse, require_known_version
 
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
@@ -26,15 +28,6 @@ MAX_ENVELOPE = 1 << 20
 
 def _absent(value: object) -> bool:
     return value is None
-
-
-class CodeState(Closed):
-    """The code that made a policy: git commit, whether files were changed since, SHA-256 of the lock file."""
-
-    commit: str | None
-    dirty: bool | None
-    lock_sha256: str | None
-    image_digest: str | None = None
 
 
 class ReleaseRecord(Closed):
@@ -87,37 +80,6 @@ class ReleaseRecord(Closed):
                 f"a record of version {self.schema_version} has {', '.join(given) or 'none'} of {', '.join(_ADDED)}, "
                 f"expected {'all' if expected else 'none'}"
             )
-        return self
-
-
-class Trust(Closed):
-    """Whose signatures count for a robot, and what it is; handed over out of band.
-
-    Attributes:
-        publishers: Public keys (hex); one of them must have signed.
-        approvers: Public keys (hex) of people.
-        approvals: How many of them must have signed as well.
-        simulated: Whether the robot exists in simulation alone; only then may `approvals` be 0.
-    """
-
-    schema_version: Literal[1] = 1
-    target: str
-    embodiment_id: str
-    embodiment_digest: str
-    publishers: list[str] = Field(min_length=1)
-    approvers: list[str] = Field(default_factory=list)
-    approvals: int = Field(default=0, ge=0)
-    simulated: bool = False
-
-    @field_validator("publishers", "approvers")
-    @classmethod
-    def _are_keys(cls, value: list[str]) -> list[str]:
-        return canonical_keys(value)
-
-    @model_validator(mode="after")
-    def _nobody_approves_their_own(self) -> Trust:
-        if set(self.publishers) & set(self.approvers):
-            raise ValueError("a publisher's key is among the approvers: nobody approves what they publish")
         return self
 
 

@@ -1,4 +1,4 @@
-"""What every store of objects must keep: the promises of `posa_vla.objects.Objects`."""
+"""What every store of objects must keep: the promises of `posa_vla.objects.contract.Objects`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from posa_vla.errors import PosaError
-from posa_vla.objects import Objects, open_objects
+from posa_vla.objects.contract import Objects
+from posa_vla.objects.open import open_objects
 
 # How far a store's clock may be off (s).
 _CLOCK = 300.0

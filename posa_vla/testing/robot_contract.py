@@ -1,4 +1,4 @@
-"""What every robot driver must keep: the life cycle and the promises of `posa_vla.robot.robot.Robot`."""
+"""What every robot driver must keep: the life cycle and the promises of `posa_vla.robot.control.robot.Robot`."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from posa_vla.errors import BadInput
 from posa_vla.policy.execution import Execution
 from posa_vla.policy.policy import ActionChunk, Observation
-from posa_vla.robot.control_loop import run_episode
-from posa_vla.robot.robot import Reading, Robot
+from posa_vla.robot.control.loop import run_episode
+from posa_vla.robot.control.robot import Reading, Robot
 
 # Control periods that the pace is measured over, and the share of one that they may be off together.
 _PERIODS, _SLACK = 5, 0.5

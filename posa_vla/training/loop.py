@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from posa_vla.console import progress
-from posa_vla.dataset.augment import augment
-from posa_vla.dataset.loader import Batch, BatchSampler, PackedDataset
+from posa_vla.dataset.shards.augment import augment
+from posa_vla.dataset.shards.loader import Batch, BatchSampler, PackedDataset
 from posa_vla.errors import BadInput, PosaError
 from posa_vla.files import new_folder
 from posa_vla.model.build import new_model, read_prepared, trained_state

@@ -14,8 +14,9 @@ from ray.train import Checkpoint, CheckpointConfig, FailureConfig, RunConfig, Sc
 from ray.train.torch import TorchTrainer
 
 from posa_vla.errors import PosaError
-from posa_vla.object_trees import get_tree, has_tree, put_tree
-from posa_vla.objects import Objects, open_objects
+from posa_vla.objects.contract import Objects
+from posa_vla.objects.open import open_objects
+from posa_vla.objects.trees import get_tree, has_tree, put_tree
 from posa_vla.ray_jobs import job_main
 from posa_vla.schema import parse
 from posa_vla.settings import Settings, cache_folder

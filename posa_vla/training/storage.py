@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 
-from posa_vla.objects import Objects
+from posa_vla.objects.contract import Objects
 
 Row = tuple[int, dict[str, float]]
 

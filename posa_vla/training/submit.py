@@ -6,8 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from posa_vla.console import progress
-from posa_vla.object_trees import get_tree, has_tree, put_tree
-from posa_vla.objects import Objects
+from posa_vla.objects.contract import Objects
+from posa_vla.objects.trees import get_tree, has_tree, put_tree
 from posa_vla.params import Params
 from posa_vla.ray_jobs import Jobs
 from posa_vla.training.job import TrainingJob

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from the_past import unpack_workspace
 
-from posa_vla.cli.doctor_records import look_at_records
+from posa_vla.cli.doctor.records import look_at_records
 from posa_vla.files import canonical_json
 from posa_vla.settings import Settings
 from posa_vla.workspace import Workspace

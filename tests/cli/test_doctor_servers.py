@@ -16,8 +16,8 @@ from urllib.parse import urlsplit
 import pytest
 from answering_servers import GOOD, Answer, Request, at_paths, clear_environment, look, nowhere, server, silence
 
-from posa_vla.cli import doctor_servers
-from posa_vla.cli.doctor_servers import examine_servers
+from posa_vla.cli.doctor import servers as doctor_servers
+from posa_vla.cli.doctor.servers import examine_servers
 from posa_vla.settings import Settings
 
 ROOT = Path(__file__).parents[2]

@@ -12,12 +12,12 @@ from factories import make_episode
 from PIL import Image
 from untrained import arm_params, untrained_bundle
 
-from flows.explain import explain_episode_of
 from posa_vla.episodes.embodiment import load_embodiment
 from posa_vla.episodes.episode import Episode
-from posa_vla.episodes.store import EpisodeStore
+from posa_vla.episodes.store.episode_store import EpisodeStore
 from posa_vla.errors import BadInput
-from posa_vla.evaluation.report import heat
+from posa_vla.evaluation.pictures import heat
+from posa_vla.pipeline.explanation import explain_episode_of
 from posa_vla.settings import Settings
 from posa_vla.workspace import Workspace
 

@@ -16,11 +16,13 @@ from untrained import arm_params, untrained_bundle
 from posa_vla.cli.main import main
 from posa_vla.errors import PosaError
 from posa_vla.evaluation.job import RolloutJob
-from posa_vla.evaluation.rollout import Suite, evaluate
-from posa_vla.evidence.evidence import Evidence
+from posa_vla.evaluation.local import evaluate
+from posa_vla.evidence.record import Evidence
+from posa_vla.evidence.suite import Suite
 from posa_vla.model.posa_policy import load_policy
-from posa_vla.object_trees import put_tree
-from posa_vla.objects import Objects, open_objects
+from posa_vla.objects.contract import Objects
+from posa_vla.objects.open import open_objects
+from posa_vla.objects.trees import put_tree
 from posa_vla.params import write_params
 from posa_vla.ray_cluster import RayCluster, ray_cluster
 from posa_vla.release.bundle import Bundle

@@ -10,9 +10,11 @@ from factories import make_embodiment
 from numpy.typing import NDArray
 from PIL import Image
 
-from posa_vla.evaluation.metrics import summary
-from posa_vla.evaluation.report import overlay
-from posa_vla.evaluation.rollout import Suite, evaluate, run_episode
+from posa_vla.evaluation.local import evaluate
+from posa_vla.evaluation.pictures import overlay
+from posa_vla.evaluation.rollout import run_episode
+from posa_vla.evidence.suite import Suite
+from posa_vla.evidence.summary import summary
 from posa_vla.params import EvaluateParams
 from posa_vla.policy.execution import Execution
 from posa_vla.policy.policy import ActionChunk, Observation

@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 from data_workspaces import copy_of, data_params
 
-from posa_vla.dataset.verify import require_sound, verify
-from posa_vla.dataset.versioning import version_data
-from posa_vla.dataset.versions import checkout, list_versions
-from posa_vla.episodes.store import EpisodeStore
+from posa_vla.dataset.versions.checkout import checkout
+from posa_vla.dataset.versions.history import list_versions
+from posa_vla.dataset.versions.make import version_data
+from posa_vla.dataset.versions.verify import require_sound, verify
+from posa_vla.episodes.store.episode_store import EpisodeStore
 from posa_vla.errors import BadInput, PosaError
 from posa_vla.files import sha256_tree
 from posa_vla.workspace import Workspace

@@ -15,12 +15,12 @@ from data_workspaces import copy_of, data_params, take_in
 from lerobot_datasets import make_v21
 from s3_server import s3_server
 
-from flows.incoming import at_hand
-from flows.ingest import Dataset, ingest_dataset
-from posa_vla.dataset.verify import verify
-from posa_vla.dataset.versioning_clone import open_clone
-from posa_vla.dataset.versions import checkout
+from posa_vla.dataset.versions.checkout import checkout
+from posa_vla.dataset.versions.clone import open_clone
+from posa_vla.dataset.versions.verify import verify
 from posa_vla.errors import PosaError
+from posa_vla.pipeline.incoming import at_hand
+from posa_vla.pipeline.ingestion import Dataset, ingest_dataset
 from posa_vla.settings import Settings
 from posa_vla.workspace import Workspace
 

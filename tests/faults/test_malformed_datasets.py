@@ -19,12 +19,12 @@ from hypothesis import strategies as st
 from lerobot_datasets import CAMERA, add_column, edit_rows, make_v21, make_v30, reader_of, write_table
 from videos import moving_picture
 
-from posa_vla.dataset.ingest import ingest
-from posa_vla.dataset.validate import validate
-from posa_vla.episodes.lerobot_source import open_source
-from posa_vla.episodes.mapping import derived_embodiment, map_features
-from posa_vla.episodes.source_episode import SourceReader
-from posa_vla.episodes.store import EpisodeStore
+from posa_vla.dataset.exchange.ingest import ingest
+from posa_vla.dataset.validation.validate import validate
+from posa_vla.episodes.foreign.dataset import open_source
+from posa_vla.episodes.foreign.mapping import derived_embodiment, map_features
+from posa_vla.episodes.foreign.reader import SourceReader
+from posa_vla.episodes.store.episode_store import EpisodeStore
 from posa_vla.errors import BadInput
 
 pytestmark = [pytest.mark.fault, pytest.mark.slow]

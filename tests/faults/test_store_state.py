@@ -12,14 +12,15 @@ import pytest
 from data_workspaces import copy_of, data_params
 from lerobot_datasets import make_v21
 
-from flows.data import version_store
-from flows.ingest import Dataset, ingest_dataset
-from posa_vla.dataset.store_state import read_state, write_state
-from posa_vla.dataset.verify import verify
-from posa_vla.dataset.versions import checkout, list_versions
-from posa_vla.episodes.lerobot_v3 import DatasetReader
-from posa_vla.episodes.store import EpisodeStore
+from posa_vla.dataset.versions.checkout import checkout
+from posa_vla.dataset.versions.history import list_versions
+from posa_vla.dataset.versions.store_state import read_state, write_state
+from posa_vla.dataset.versions.verify import verify
+from posa_vla.episodes.lerobot.reader import DatasetReader
+from posa_vla.episodes.store.episode_store import EpisodeStore
 from posa_vla.errors import BadInput
+from posa_vla.pipeline.ingestion import Dataset, ingest_dataset
+from posa_vla.pipeline.steps.version import version_store
 from posa_vla.workspace import Workspace
 
 pytestmark = pytest.mark.fault

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from flows.changes import Changes, Preset, resolve
+from flows.form import Changes, Preset, resolve
 from posa_vla.errors import BadInput
 from posa_vla.params import shipped_presets
 
@@ -36,7 +36,7 @@ def test_every_form_is_typed_described_and_filled_in(
 
 def test_only_reconciliation_runs_unless_somebody_switches_it_on() -> None:
     active = [d["entrypoint"] for d in DEPLOYMENTS for schedule in d.get("schedules", []) if schedule["active"]]
-    assert active == ["flows/deployed.py:reconcile"]
+    assert active == ["flows/reconcile.py:reconcile"]
 
 
 def test_the_form_offers_the_shipped_presets() -> None:

@@ -13,17 +13,11 @@ from cheap_place import make_place
 from prefect.client.schemas.objects import FlowRun
 from prefect.states import Completed, Running, Suspended
 
-from flows.events import approval_needed, data_ingested
-from flows.proposal import (
-    Answer,
-    StoreState,
-    approved,
-    idempotency_key,
-    other_proposal,
-    pause_key,
-)
-from posa_vla.dataset.store_state import write_state
+from flows.propose_retraining import Answer, approved, idempotency_key, other_proposal, pause_key
+from flows.server.events import approval_needed, data_ingested
+from posa_vla.dataset.versions.store_state import write_state
 from posa_vla.errors import BadInput
+from posa_vla.pipeline.proposal import StoreState
 
 
 def test_new_episodes_are_the_successful_ones_since_the_newest_version(tmp_path: Path) -> None:

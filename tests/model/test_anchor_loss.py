@@ -8,13 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from posa_vla.model.anchor_loss import (
-    OMEGA_THRESHOLD,
-    anchor_features,
-    contrastive_loss,
-    focal_loss,
-    label_maps,
-)
+from posa_vla.model.anchor_loss import OMEGA_THRESHOLD, anchor_features, contrastive_loss, focal_loss, label_maps
 
 SIGMAS = (0.1, 1 / 15)
 

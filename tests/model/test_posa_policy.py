@@ -12,9 +12,9 @@ from factories import make_embodiment, make_episode
 from packed_data import observation as synthetic_observation
 from safetensors.numpy import load_file
 
-from posa_vla.dataset.pack import pack_episodes
+from posa_vla.dataset.shards.pack import pack_episodes
 from posa_vla.episodes.embodiment import Embodiment
-from posa_vla.episodes.images import fit_images
+from posa_vla.episodes.media.images import fit_images
 from posa_vla.errors import BadInput
 from posa_vla.files import write_json
 from posa_vla.model.posa_policy import POLICY_FILES, PosAPolicy, initial_policy_files, load_policy

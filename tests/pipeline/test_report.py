@@ -15,8 +15,8 @@ from report_facts import CHANGES, evidence, facts
 from untrained import arm_params
 
 from posa_vla.errors import BadInput
-from posa_vla.evidence.evidence import EpisodeRow
 from posa_vla.evidence.intervals import clopper_pearson
+from posa_vla.evidence.record import EpisodeRow
 from posa_vla.params import GateParams, load_params
 from posa_vla.pipeline.report import gather
 from posa_vla.pipeline.report import page as report_page

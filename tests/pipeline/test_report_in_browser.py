@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from report_facts import facts
 
-from posa_vla.evidence.evidence import EpisodeRow
+from posa_vla.evidence.record import EpisodeRow
 from posa_vla.pipeline.report.facts import EpisodeShown
 from posa_vla.pipeline.report.page import write_report
 

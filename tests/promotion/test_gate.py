@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from posa_vla.errors import BadInput
-from posa_vla.evidence.evidence import EpisodeRow, Evidence
+from posa_vla.evidence.record import EpisodeRow, Evidence
 from posa_vla.params import GateParams
 from posa_vla.promotion.gate import Decision, decide
 from posa_vla.schema import parse

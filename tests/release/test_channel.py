@@ -14,7 +14,8 @@ from releases import TARGET, Channel, flip, make_bundle, make_record
 
 from posa_vla.errors import PosaError, Refused
 from posa_vla.files import sha256_tree
-from posa_vla.objects import DirectoryObjects, open_objects
+from posa_vla.objects.directory import DirectoryObjects
+from posa_vla.objects.open import open_objects
 from posa_vla.release import publisher as publishing
 from posa_vla.release.bundle import verify_bundle
 from posa_vla.release.channel import ChannelClient

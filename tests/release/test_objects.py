@@ -8,7 +8,8 @@ import pytest
 from releases import Channel
 
 from posa_vla.errors import BadInput, PosaError
-from posa_vla.objects import Objects, open_objects
+from posa_vla.objects.contract import Objects
+from posa_vla.objects.open import open_objects
 from posa_vla.testing import ObjectsContract
 
 

@@ -15,7 +15,8 @@ from securesystemslib.signer import CryptoSigner
 from posa_vla.errors import Refused
 from posa_vla.files import canonical_json
 from posa_vla.release.keys import public_hex
-from posa_vla.release.record import Trust, approve_record, record_digest, sign_record, verify
+from posa_vla.release.record import approve_record, record_digest, sign_record, verify
+from posa_vla.release.trust import Trust
 
 GOLDEN = Path(__file__).with_name("golden")
 PUBLISHER, APPROVER, STRANGER = (CryptoSigner.generate_ed25519() for _ in range(3))

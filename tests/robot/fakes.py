@@ -11,7 +11,7 @@ from factories import make_embodiment
 from numpy.typing import NDArray
 
 from posa_vla.policy.policy import ActionChunk, Observation
-from posa_vla.robot.robot import Reading, require_action, synthetic_reading
+from posa_vla.robot.control.robot import Reading, require_action, synthetic_reading
 
 SIZE = 16
 

@@ -12,10 +12,10 @@ from robot.fakes import FakePolicy
 from posa_vla.errors import BadInput
 from posa_vla.files import write_json
 from posa_vla.policy.execution import Execution
-from posa_vla.robot.control_loop import run_episode
+from posa_vla.robot.control.loop import run_episode
+from posa_vla.robot.control.robot import RobotOptions, open_driver
 from posa_vla.robot.drivers.dry_run import DryRunRobot
 from posa_vla.robot.drivers.simulated import SimulatedRobot
-from posa_vla.robot.robot import RobotOptions, open_driver
 from posa_vla.testing import RobotContract
 
 SIMULATED = RobotOptions("sim_arm6", "pick", image_size=32, objects=1, max_steps=8)

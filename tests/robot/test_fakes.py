@@ -9,7 +9,7 @@ from robot.fakes import SIZE, FakePolicy, FakeRobot
 
 from posa_vla.episodes.embodiment import Embodiment
 from posa_vla.policy.policy import Observation
-from posa_vla.robot.robot import synthetic_reading
+from posa_vla.robot.control.robot import synthetic_reading
 from posa_vla.testing import PolicyContract, RobotContract
 
 

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from untrained import arm_params, untrained_bundle
 
-from posa_vla.dataset.prepare import imitable
+from posa_vla.dataset.shards.prepare import imitable
 from posa_vla.dataset.split import scene_key
-from posa_vla.dataset.validate import validate
+from posa_vla.dataset.validation.validate import validate
 from posa_vla.episodes.embodiment import load_embodiment
-from posa_vla.episodes.store import EpisodeStore
+from posa_vla.episodes.store.episode_store import EpisodeStore
 from posa_vla.geometry import project
 from posa_vla.params import CollectParams, PerturbParams
 from posa_vla.policy.policy import ActionChunk

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from robot.fakes import SIZE, FakePolicy, FakeRobot
 
 from posa_vla.errors import BadInput
-from posa_vla.objects import DirectoryObjects
+from posa_vla.objects.directory import DirectoryObjects
 from posa_vla.policy.policy import ActionChunk, Observation
-from posa_vla.robot.robot import Reading, synthetic_reading
+from posa_vla.robot.control.robot import Reading, synthetic_reading
 from posa_vla.testing import ObjectsContract, PolicyContract, RobotContract
 
 FAILED = (AssertionError, pytest.fail.Exception, BadInput, RuntimeError)

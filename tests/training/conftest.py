@@ -9,7 +9,7 @@ import pytest
 from factories import make_embodiment, make_episode
 from training_params import quick_params
 
-from posa_vla.dataset.pack import pack_episodes
+from posa_vla.dataset.shards.pack import pack_episodes
 
 
 @pytest.fixture

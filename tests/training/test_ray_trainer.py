@@ -12,8 +12,8 @@ from s3_server import s3_server
 from training_params import quick_params
 
 from posa_vla.model.posa_policy import load_policy
-from posa_vla.object_trees import get_tree, put_tree
-from posa_vla.objects import open_objects
+from posa_vla.objects.open import open_objects
+from posa_vla.objects.trees import get_tree, put_tree
 from posa_vla.params import Params
 from posa_vla.ray_cluster import RayCluster, ray_cluster
 from posa_vla.settings import Settings

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from posa_vla.evidence.evidence import EpisodeRow
+from posa_vla.evidence.record import EpisodeRow
 from posa_vla.promotion.gate import Decision
 from posa_vla.schema import Closed
 

@@ -6,11 +6,12 @@ import json
 from pathlib import Path
 from typing import Any
 
-from posa_vla.dataset.versions import diff_versions, list_versions
+from posa_vla.dataset.versions.diff import diff_versions
+from posa_vla.dataset.versions.history import list_versions
 from posa_vla.episodes.embodiment import load_embodiment
 from posa_vla.errors import BadInput, PosaError
-from posa_vla.evaluation.metrics import summary
-from posa_vla.evidence.evidence import EpisodeRow, Evidence
+from posa_vla.evidence.record import EpisodeRow, Evidence
+from posa_vla.evidence.summary import summary
 from posa_vla.params import Params
 from posa_vla.pipeline.report.commits import commits_between
 from posa_vla.pipeline.report.facts import Changes, DataChanges, EpisodeShown, Measured, Origin, RetrainingFacts

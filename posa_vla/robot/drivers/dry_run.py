@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from posa_vla.episodes.embodiment import load_embodiment
-from posa_vla.robot.pictures import Sizes
-from posa_vla.robot.robot import Reading, RobotOptions, require_action, synthetic_reading
+from posa_vla.robot.control.pictures import Sizes
+from posa_vla.robot.control.robot import Reading, RobotOptions, require_action, synthetic_reading
 
 
 class DryRunRobot:

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from posa_vla.episodes.embodiment import load_embodiment
 from posa_vla.errors import BadInput
-from posa_vla.robot.pictures import Sizes
-from posa_vla.robot.robot import Reading, RobotOptions, require_action
+from posa_vla.robot.control.pictures import Sizes
+from posa_vla.robot.control.robot import Reading, RobotOptions, require_action
 
 if TYPE_CHECKING:
     from posa_vla.sim.environment import TaskEnvironment

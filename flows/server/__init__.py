@@ -1,0 +1,1 @@
+"""Prefect's own plumbing: its server, flow runs, events, artifacts, automations, bootstrap."""

@@ -1,0 +1,1 @@
+"""`posa doctor`."""

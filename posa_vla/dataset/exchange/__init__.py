@@ -1,0 +1,1 @@
+"""Datasets taken in and given out."""

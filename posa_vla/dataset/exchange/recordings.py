@@ -1,0 +1,123 @@
+"""Which stored episode is of the same recording as one that comes in, declared otherwise: one of the two counts."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from posa_vla.episodes.content import array_parts
+from posa_vla.episodes.episode import Episode
+from posa_vla.episodes.lerobot.reader import DatasetReader, EpisodeRecord
+from posa_vla.episodes.media.images import StoredImages
+from posa_vla.episodes.store.episode_store import EpisodeStore
+from posa_vla.errors import PosaError
+
+
+@dataclass(frozen=True)
+class Same:
+    """A stored episode of the same recording.
+
+    Attributes:
+        digest: Its digest.
+        adds: What the new one has besides, or otherwise: where there is nothing, the stored one goes on counting.
+        lacks: What the stored one alone has.
+    """
+
+    digest: str
+    adds: list[str]
+    lacks: list[str]
+
+
+class Recordings:
+    """The recordings that a store held when this was made.
+
+    Two episodes are of one recording if state, action and first pictures are the same to the last bit, and what the
+    robot was asked to do; words that were missing may have been supplied. Calibration, poses and gripper that were
+    declared since make no other recording of it.
+    """
+
+    def __init__(self, store: EpisodeStore) -> None:
+        self._store = store
+        gone = store.replaced()
+        self._places: dict[tuple[str, int], list[tuple[str, EpisodeRecord]]] = {}
+        for batch in store.batches():
+            try:
+                reader = DatasetReader(store.folder(batch))
+            except PosaError:
+                continue  # validation names it
+            for record in reader.records:
+                if record.extra.digest not in gone:
+                    key = reader.embodiment.id, record.length
+                    self._places.setdefault(key, []).append((batch, record))
+        self._reader = functools.lru_cache(4)(lambda batch: DatasetReader(store.folder(batch)))
+        self._signals = functools.cache(self._read_signals)
+
+    def _read_signals(self, key: tuple[str, int]) -> dict[str, list[tuple[str, EpisodeRecord]]]:
+        """Digest of state and action -> places, of the episodes of an embodiment and length."""
+        found: dict[str, list[tuple[str, EpisodeRecord]]] = {}
+        for batch, record in self._places.get(key, ()):
+            try:
+                table = self._reader(batch).table(record)
+            except PosaError:
+                continue
+            vectors = [_numbers(table[name].combine_chunks()) for name in ("observation.state", "action")]
+            found.setdefault(_signals(*vectors), []).append((batch, record))
+        return found
+
+    def same(self, episode: Episode) -> list[Same]:
+        """The stored episodes of its recording that it does not equal.
+
+        Raises:
+            BadInput: Its pictures cannot be read.
+        """
+        places = self._signals((episode.embodiment, len(episode)))
+        found = []
+        for batch, record in places.get(_signals(episode.state, episode.action), ()):
+            try:
+                stored = self._reader(batch).episode(record)
+                alike = stored.instruction in {"", episode.instruction} and _pictures(stored) == _pictures(episode)
+            except PosaError:
+                continue
+            if alike:
+                found.append(Same(record.extra.digest, *_difference(stored, episode)))
+        return found
+
+
+def _numbers(column: pa.Array) -> NDArray[np.float32]:
+    flat = column.flatten() if pa.types.is_fixed_size_list(column.type) else column
+    numbers: NDArray[np.float32] = flat.to_numpy(zero_copy_only=False)
+    return numbers
+
+
+def _signals(state: NDArray[np.float32], action: NDArray[np.float32]) -> str:
+    return hashlib.sha256(np.ascontiguousarray(state).tobytes() + np.ascontiguousarray(action).tobytes()).hexdigest()
+
+
+def _pictures(episode: Episode) -> dict[str, bytes]:
+    """The first picture of each camera: encoded, where it came so."""
+    first = {}
+    for role, camera in episode.cameras.items():
+        images = camera.images
+        first[role] = next(images.payloads()) if isinstance(images, StoredImages) else images[0].tobytes()
+    return first
+
+
+def _difference(stored: Episode, episode: Episode) -> tuple[list[str], list[str]]:
+    """What the second one has besides or otherwise, and what only the first one has."""
+    before, now = array_parts(stored), array_parts(episode)
+    adds = [
+        name
+        for name, part in now.items()
+        if not isinstance(part, StoredImages)
+        and (name not in before or not np.array_equal(part, np.asarray(before[name])))
+    ]
+    adds += [n for n in ("instruction", "success", "source") if getattr(stored, n) != getattr(episode, n)]
+    # Recorded times may have been mended by making them regular.
+    if stored.timestamps is not None and episode.timestamps is None:
+        adds.append("timestamps")
+    return adds, sorted(before.keys() - now.keys() - {"timestamps"})

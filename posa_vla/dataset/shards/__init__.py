@@ -1,0 +1,1 @@
+"""Training shards: packed from episodes, read by the loader."""

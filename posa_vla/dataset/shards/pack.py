@@ -1,0 +1,151 @@
+"""Training shards: every frame decoded and labelled once, laid out for memory-mapped gathering."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from posa_vla.dataset.labels import anchor_labels
+from posa_vla.dataset.shards.tensor_file import TensorFileWriter
+from posa_vla.dataset.split import SPLITS, split_of
+from posa_vla.episodes.embodiment import Embodiment
+from posa_vla.episodes.episode import Episode
+from posa_vla.episodes.media.images import Fit, fit_images
+from posa_vla.errors import BadInput
+from posa_vla.files import new_folder, write_json
+from posa_vla.params import PrepareParams
+
+
+def _statistics(rows: NDArray[np.float32]) -> dict[str, list[float]]:
+    values = np.asarray(rows, np.float64)
+    low, high = np.quantile(values, [0.01, 0.99], axis=0)
+    return {
+        "mean": values.mean(axis=0).tolist(),
+        "std": values.std(axis=0).tolist(),
+        "q01": low.tolist(),
+        "q99": high.tolist(),
+    }
+
+
+def _declare(writer: TensorFileWriter, embodiment: Embodiment, size: int) -> None:
+    for role in embodiment.cameras:
+        writer.declare(f"images.{role}", np.uint8, (size, size, 3))
+        writer.declare(f"anchor_points.{role}", np.float32, (2, 2))
+        writer.declare(f"anchor_valid.{role}", np.bool_, (2,))
+    writer.declare("state", np.float32, (len(embodiment.state),))
+    writer.declare("action", np.float32, (len(embodiment.action),))
+    for name in ("caption", "episode", "frame", "length"):
+        writer.declare(name, np.int64, ())
+
+
+def _append(
+    writer: TensorFileWriter,
+    episode: Episode,
+    embodiment: Embodiment,
+    size: int,
+    number: int,
+    caption: int,
+    labelled: dict[str, NDArray[np.int64]],
+) -> None:
+    frames = len(episode)
+    labels = anchor_labels(episode, embodiment)
+    for role in embodiment.cameras:
+        images = episode.cameras[role].images
+        fit = Fit.of(images.shape[1], images.shape[2], size)
+        points = np.where(labels[role].valid[..., None], fit.points(labels[role].points), 0).astype(np.float32)
+        writer.append(f"images.{role}", fit_images(images, size))
+        writer.append(f"anchor_points.{role}", points)
+        writer.append(f"anchor_valid.{role}", labels[role].valid)
+        labelled[role] += labels[role].valid.sum(axis=0)
+    writer.append("state", episode.state)
+    writer.append("action", episode.action)
+    writer.append("caption", np.full(frames, caption, np.int64))
+    writer.append("episode", np.full(frames, number, np.int64))
+    writer.append("frame", np.arange(frames, dtype=np.int64))
+    writer.append("length", np.full(frames, frames, np.int64))
+
+
+def pack_episodes(
+    episodes: Iterable[Episode],
+    embodiment: Embodiment,
+    params: PrepareParams,
+    out: Path,
+    *,
+    source_digest: str = "",
+) -> dict[str, Any]:
+    """Writes the training shards of a sequence of episodes in one pass, one episode in memory at a time.
+
+    Args:
+        episodes: All of one embodiment and control rate; images of any size are fitted into squares.
+        embodiment: Its declaration; stored in the manifest.
+        params: Image size and split.
+        out: Folder that appears whole: manifest.json, normalisation.json, train.safetensors, validation.safetensors.
+        source_digest: Digest of the episodes' store, for the manifest.
+
+    Returns:
+        The manifest.
+
+    Raises:
+        BadInput: There is no training episode, or episodes do not fit each other or the embodiment.
+    """
+    fps = 0.0
+    captions: dict[str, int] = {}
+    labelled = {role: np.zeros(2, np.int64) for role in embodiment.cameras}
+    counts = {split: {"episodes": 0, "frames": 0} for split in SPLITS}
+    with new_folder(out) as folder:
+        writers = {split: TensorFileWriter(folder / f"{split}.safetensors") for split in SPLITS}
+        for number, episode in enumerate(episodes):
+            episode.check()
+            if episode.embodiment != embodiment.id:
+                raise BadInput(f"episode {number} is of embodiment {episode.embodiment!r}, expected {embodiment.id!r}")
+            if number == 0:
+                fps = episode.fps
+                for writer in writers.values():
+                    _declare(writer, embodiment, params.image_size)
+            if set(episode.cameras) != set(embodiment.cameras):
+                raise BadInput(
+                    f"episode {number} has cameras {sorted(episode.cameras)}, embodiment {embodiment.id} declares "
+                    f"{sorted(embodiment.cameras)}: collect with the declared cameras"
+                )
+            if episode.fps != fps:
+                raise BadInput(
+                    f"episode {number} runs at {episode.fps} Hz, the ones before at {fps} Hz: prepare them apart"
+                )
+            split = split_of(episode, params.validation_fraction)
+            caption = captions.setdefault(episode.instruction, len(captions))
+            _append(writers[split], episode, embodiment, params.image_size, number, caption, labelled)
+            counts[split]["episodes"] += 1
+            counts[split]["frames"] += len(episode)
+        if not counts["train"]["episodes"]:
+            raise BadInput(
+                f"no training episodes: {counts['validation']['episodes']} are held out by prepare.validation_fraction "
+                f"{params.validation_fraction}; collect more"
+            )
+        normalisation = {name: _statistics(writers["train"].rows(name)) for name in ("state", "action")}
+        for writer in writers.values():
+            writer.finish()
+        frames = sum(count["frames"] for count in counts.values())
+        manifest = {
+            "schema_version": 1,
+            # Share of frames with each anchor label, by camera; what has none is masked out of the loss.
+            "labels": {
+                role: dict(zip(("task", "end_effector"), (valid / frames).round(4).tolist(), strict=True))
+                for role, valid in labelled.items()
+            },
+            "embodiment": embodiment.model_dump(mode="json"),
+            "image_size": params.image_size,
+            "cameras": list(embodiment.cameras),
+            "captions": list(captions),
+            "state_dim": len(embodiment.state),
+            "action_dim": len(embodiment.action),
+            "fps": fps,
+            "splits": counts,
+            "source_digest": source_digest,
+        }
+        write_json(folder / "normalisation.json", normalisation)
+        write_json(folder / "manifest.json", manifest)
+    return manifest

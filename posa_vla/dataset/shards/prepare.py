@@ -1,0 +1,117 @@
+"""From a validated store to training shards."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from posa_vla.console import progress
+from posa_vla.dataset.shards.pack import pack_episodes
+from posa_vla.dataset.split import split_of
+from posa_vla.episodes.embodiment import Embodiment
+from posa_vla.episodes.episode import Episode
+from posa_vla.episodes.lerobot.reader import DatasetReader, EpisodeRecord
+from posa_vla.episodes.store.declared import require_meant_alike
+from posa_vla.episodes.store.episode_store import EpisodeStore
+from posa_vla.errors import BadInput
+from posa_vla.files import require_free_space
+from posa_vla.params import PrepareParams
+
+
+def _chosen(
+    store: EpisodeStore, report: dict[str, Any], embodiment: Embodiment
+) -> list[tuple[DatasetReader, list[EpisodeRecord]]]:
+    """The batches of an embodiment with the episodes to learn from: successful, not superseded, nothing severe."""
+    replaced = store.replaced()
+    quarantined = {(row["batch"], row["episode"]) for row in report["quarantined"]}
+    chosen = []
+    for batch in store.batches():
+        if (batch, None) in quarantined:
+            continue
+        reader = DatasetReader(store.folder(batch))
+        counted = [record for record in reader.records if record.extra.digest not in replaced]
+        if reader.embodiment.id != embodiment.id or not counted:
+            continue
+        require_meant_alike(batch, reader.embodiment, embodiment)
+        records = [r for r in counted if imitable(r) and (batch, r.number) not in quarantined]
+        chosen.append((reader, records))
+    return chosen
+
+
+def imitable(record: EpisodeRecord) -> bool:
+    """Whether an episode's actions are worth imitating: its task was done, or an expert has relabelled each of them."""
+    collected = record.extra.scene.get("collected")
+    return record.extra.success or (isinstance(collected, dict) and collected.get("how") == "dagger")
+
+
+def nothing_to_learn(store_folder: Path, report: dict[str, Any], embodiment: Embodiment, params: PrepareParams) -> str:
+    """Why `prepare` would have nothing to train on, in words; empty where it has something.
+
+    Args:
+        store_folder: An episode store.
+        report: What `validate` said of this very store.
+        embodiment: Whose episodes would be packed.
+        params: The split.
+
+    Raises:
+        BadInput: A batch was recorded when the embodiment meant something else.
+    """
+    chosen = _chosen(EpisodeStore(store_folder), report, embodiment)
+    count = 0
+    for reader, records in chosen:
+        for record in records:
+            count += 1
+            if split_of(reader.episode(record), params.validation_fraction) == "train":
+                return ""
+    if count:
+        return f"all {count} are held out by prepare.validation_fraction {params.validation_fraction}"
+    return f"no episode of embodiment {embodiment.id} is sound and successful"
+
+
+def prepare(
+    store_folder: Path, report: dict[str, Any], embodiment: Embodiment, params: PrepareParams, out: Path
+) -> dict[str, Any]:
+    """Packs the successful, sound episodes of one embodiment.
+
+    Args:
+        store_folder: An episode store.
+        report: What `validate` said of this very store.
+        embodiment: Whose episodes are packed; its declaration goes into the manifest.
+        params: Split and labels.
+        out: Folder that appears whole (see `pack_episodes`).
+
+    Returns:
+        The manifest.
+
+    Raises:
+        BadInput: The report is of another store, or nothing is left to learn from.
+    """
+    store = EpisodeStore(store_folder)
+    if report.get("store_digest") != store.digest():
+        raise BadInput(f"the report is of another store than {store_folder}: run `posa data validate` again")
+    chosen = _chosen(store, report, embodiment)
+    episodes = sum(len(records) for _, records in chosen)
+    if not episodes:
+        raise BadInput(
+            f"{store_folder} has no sound, successful episode of embodiment {embodiment.id} "
+            f"({len(report['quarantined'])} quarantined): see the report's findings, or collect more"
+        )
+    # Twice: the rows of each tensor, then the shard made of them.
+    require_free_space(
+        out, 2 * sum(_bytes(reader, records, params) for reader, records in chosen), "preparing the data"
+    )
+
+    with progress("prepare", episodes, unit="episode") as advance:
+
+        def read() -> Iterator[Episode]:
+            for reader, records in chosen:
+                for record in records:
+                    yield reader.episode(record)
+                    advance(1)
+
+        return pack_episodes(read(), embodiment, params, out, source_digest=store.digest())
+
+
+def _bytes(reader: DatasetReader, records: list[EpisodeRecord], params: PrepareParams) -> int:
+    return sum(record.length for record in records) * len(reader.embodiment.cameras) * 3 * params.image_size**2

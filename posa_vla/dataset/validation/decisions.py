@@ -1,0 +1,95 @@
+"""What is kept out of training, and a person's decision to let it in, or to take it out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from posa_vla.dataset.validation.validate import validate
+from posa_vla.episodes.store.declared import declared_embodiments
+from posa_vla.episodes.store.episode_store import EpisodeStore
+from posa_vla.episodes.store.quarantine import Release, by_prefix
+from posa_vla.errors import BadInput
+from posa_vla.params import Params
+from posa_vla.workspace import Workspace
+
+
+def quarantined_episodes(workspace: Workspace, params: Params, declarations: Path) -> list[dict[str, Any]]:
+    """Each quarantined episode: `episode` (its digest, or its key in quarantine), `batch`, `findings`, `readable`.
+
+    Args:
+        workspace: Whose store it is.
+        params: The rules.
+        declarations: Folder of the embodiments' declarations, see `declared_embodiments`.
+
+    Raises:
+        BadInput: The store is empty.
+    """
+    report = validate(
+        workspace.store,
+        params.validation,
+        declared=declared_embodiments(EpisodeStore(workspace.store), params, declarations),
+        validation_fraction=params.prepare.validation_fraction,
+        cache=workspace.validated,
+    )
+    rows: dict[str, dict[str, Any]] = {}
+    for finding in report["findings"]:
+        if finding["severity"] == "severe" and not finding["released"]:
+            key = finding["digest"] or finding["batch"]
+            readable = bool(finding["digest"]) and finding["digest"] != finding["batch"]
+            empty = {"episode": key, "batch": finding["batch"], "readable": readable, "findings": []}
+            rows.setdefault(key, empty)["findings"].append(finding)
+    return list(rows.values())
+
+
+def release_episode(workspace: Workspace, params: Params, declarations: Path, prefix: str, reason: str) -> Release:
+    """Lets an episode into training in spite of its severe findings; findings of other rules still count later.
+
+    Args:
+        workspace: Whose store it is in.
+        params: Rules by which it was quarantined.
+        declarations: Folder of the embodiments' declarations.
+        prefix: First digits of its digest.
+        reason: Why; stays on record.
+
+    Raises:
+        BadInput: No such episode is quarantined, there is no reason, or it cannot be read at all.
+    """
+    rows = {row["episode"]: row for row in quarantined_episodes(workspace, params, declarations)}
+    episode = by_prefix(prefix, rows, "quarantined episode")
+    rules = [finding["rule"] for finding in rows[episode]["findings"]]
+    unreadable = {"batch-readable", "episode-readable", "content", "table", "images", "finite"} & set(rules)
+    if unreadable or not rows[episode]["readable"]:
+        raise BadInput(
+            f"episode {episode[:12]} cannot be released: {rows[episode]['findings'][0]['value']}; "
+            f"{rows[episode]['findings'][0]['remedy']}"
+        )
+    with workspace.lock("a release from quarantine", "data.lock", wait=60):
+        return EpisodeStore(workspace.store).quarantine.release(episode, rules, reason)
+
+
+def remove_from_store(workspace: Workspace, prefix: str, reason: str) -> dict[str, Any]:
+    """Takes a batch out of the store, or closes what is kept of an episode that could not be read.
+
+    Args:
+        workspace: Whose store it is.
+        prefix: First digits of the batch, or of the episode's key in quarantine.
+        reason: Why; stays on record.
+
+    Returns:
+        `removed`: its digest or key; `folder`: where it lies.
+
+    Raises:
+        BadInput: There is no such thing, or no reason.
+        Busy: Another run changes the store.
+    """
+    with workspace.lock("taking something out of the store", "data.lock", wait=60):
+        store = EpisodeStore(workspace.store)
+        kept, batches = store.quarantine.kept().keys() - store.replaced().keys(), store.batches()
+        name = by_prefix(prefix, [*batches, *kept], "batch or unreadable episode")
+        if name in batches:
+            return {"removed": name, "folder": str(store.remove(name, reason))}
+        if not reason.strip():
+            raise BadInput("closing what is kept of an episode needs a reason: --reason TEXT")
+        store.quarantine.replace(name, "", reason.strip())
+        return {"removed": name, "folder": str(store.root / "quarantine" / name)}

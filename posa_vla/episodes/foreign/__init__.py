@@ -1,0 +1,1 @@
+"""LeRobot datasets of other people's robots."""

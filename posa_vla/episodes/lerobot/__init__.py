@@ -1,0 +1,1 @@
+"""LeRobot datasets as this project reads and writes them."""

@@ -1,0 +1,1 @@
+"""Images, stills and videos."""

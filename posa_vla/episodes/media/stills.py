@@ -1,0 +1,186 @@
+"""Single images as bytes: PNG written and read, JPEG read, and columns of them in data tables."""
+
+from __future__ import annotations
+
+import io
+import itertools
+import math
+import struct
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from posa_vla.episodes.media.images import LARGEST_PIXELS, StoredImages
+from posa_vla.episodes.outside_files import file_inside
+from posa_vla.errors import BadInput
+
+_END = struct.pack(">I", 0) + b"IEND" + struct.pack(">I", zlib.crc32(b"IEND"))
+# PNG's filter type of a row stored as the difference to the row above.
+_UP = 2
+# What Pillow raises on damaged images, and on headers that claim enormous ones.
+_UNDECODABLE = (UnidentifiedImageError, Image.DecompressionBombError, OSError, ValueError, SyntaxError, struct.error)
+
+
+def _chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def _start(height: int, width: int) -> bytes:
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", header)
+
+
+def encode_png(image: NDArray[np.uint8]) -> bytes:
+    """Lossless PNG of uint8 (H, W, 3).
+
+    Written out here because Pillow spends four times as long on a 64 px image (0.22 ms against 0.05 ms) for the same
+    size: one filter for all rows and zlib's fastest level.
+    """
+    height, width, _ = image.shape
+    rows = image.reshape(height, -1)
+    filtered = np.empty((height, 1 + rows.shape[1]), np.uint8)
+    filtered[:, 0] = _UP
+    filtered[0, 1:] = rows[0]
+    np.subtract(rows[1:], rows[:-1], out=filtered[1:, 1:])
+    return _start(height, width) + _chunk(b"IDAT", zlib.compress(filtered.tobytes(), 1)) + _END
+
+
+def _decode_own(data: bytes, height: int, width: int) -> NDArray[np.uint8] | None:
+    """The image, where `data` is laid out as `encode_png` does; else None. Three times as fast as Pillow."""
+    start = _start(height, width)
+    body = data[len(start) + 8 : -len(_END) - 4]
+    if not data.startswith(start) or data[len(start) :] != _chunk(b"IDAT", body) + _END:
+        return None
+    size = height * (1 + 3 * width)
+    unpacker = zlib.decompressobj()
+    filtered = np.frombuffer(unpacker.decompress(body, size), np.uint8)
+    if filtered.size != size or not unpacker.eof:
+        return None
+    filtered = filtered.reshape(height, -1)
+    if (filtered[:, 0] != _UP).any():
+        return None
+    image: NDArray[np.uint8] = np.add.accumulate(filtered[:, 1:], axis=0, dtype=np.uint8)
+    return image.reshape(height, width, 3)
+
+
+def decode_still(data: bytes, height: int, width: int) -> NDArray[np.uint8]:
+    """uint8 (height, width, 3), RGB, of PNG or JPEG bytes.
+
+    Raises:
+        BadInput: Neither PNG nor JPEG, damaged, or of another size; the size is looked at before anything is unpacked.
+    """
+    try:
+        own = _decode_own(data, height, width)
+        if own is not None:
+            return own
+        with Image.open(io.BytesIO(data), formats=["PNG", "JPEG"]) as image:
+            if image.size != (width, height):
+                raise BadInput(f"image is {image.size[0]} x {image.size[1]} px, expected {width} x {height}")
+            return np.asarray(image.convert("RGB"))
+    except (*_UNDECODABLE, zlib.error) as error:
+        raise BadInput(f"image cannot be decoded: {error}") from None
+
+
+def still_size(data: bytes) -> tuple[int, int]:
+    """Height and width (pixels) that PNG or JPEG bytes claim.
+
+    Raises:
+        BadInput: They are neither, or claim a picture larger than any camera's.
+    """
+    try:
+        with Image.open(io.BytesIO(data), formats=["PNG", "JPEG"]) as image:
+            width, height = image.size
+    except _UNDECODABLE as error:
+        raise BadInput(f"image cannot be read: {error}") from None
+    if not 0 < height * width <= LARGEST_PIXELS:
+        raise BadInput(f"image has {width} x {height} pixels, expected at most {LARGEST_PIXELS}")
+    return height, width
+
+
+# Rows of a column that are in memory at once.
+_ROWS = 32
+# Decoded images of one episode's camera that may be in memory at once (bytes).
+_DECODED = 4_000_000_000
+
+
+class StoredStills(StoredImages):
+    """Rows of a data table's image column, read a few at a time."""
+
+    def __init__(
+        self, folder: Path, file: Path, column: str, rows: range, size: tuple[int, int], groups: list[int] | None = None
+    ) -> None:
+        """Points at them; nothing is read yet.
+
+        Args:
+            folder: The dataset, which paths in the column are relative to.
+            file: Parquet file; the column is struct<bytes, path>, or bytes alone.
+            column: Its name.
+            rows: Which rows of the row groups.
+            size: Height and width (pixels).
+            groups: Row groups, in order; all of them by default.
+        """
+        super().__init__(len(rows), *size)
+        self._folder, self._file, self._column, self._rows, self._groups = folder, file, column, rows, groups
+
+    def payloads(self) -> Iterator[bytes]:
+        """See `StoredImages.payloads`."""
+        number = 0
+        try:
+            with pq.ParquetFile(self._file) as file:
+                for batch in file.iter_batches(_ROWS, row_groups=self._groups, columns=[self._column]):
+                    if number + len(batch) > self._rows.start:
+                        skipped = max(self._rows.start - number, 0)
+                        for stored in batch.column(0)[skipped : self._rows.stop - number].to_pylist():
+                            yield self._bytes(stored)
+                    number += len(batch)
+                    if number >= self._rows.stop:
+                        return
+        except (pa.ArrowException, OSError, ValueError) as error:
+            raise BadInput(f"{self._file}: column {self._column} cannot be read ({error})") from None
+        raise BadInput(f"{self._file} has {number} rows, expected at least {self._rows.stop}")
+
+    def _bytes(self, stored: Any) -> bytes:
+        if isinstance(stored, bytes):
+            return stored
+        if isinstance(stored, dict):
+            if stored.get("bytes"):
+                return bytes(stored["bytes"])
+            if isinstance(stored.get("path"), str):
+                return file_inside(self._folder, stored["path"]).read_bytes()
+        raise BadInput(f"{self._file}: column {self._column} holds neither image bytes nor a path")
+
+    def middle(self) -> NDArray[np.uint8]:
+        """See `StoredImages.middle`."""
+        frames, height, width, _ = self.shape
+        return decode_still(next(itertools.islice(self.payloads(), frames // 2, None)), height, width)
+
+    def pixels(self) -> NDArray[np.uint8]:
+        """All of them, decoded: what an episode that was recorded here is known by.
+
+        Raises:
+            BadInput: One cannot be decoded, or together they would fill the memory.
+        """
+        if math.prod(self.shape) > _DECODED:
+            raise BadInput(
+                f"{self._column}: {self.shape} pixels are {math.prod(self.shape) / 1e9:.1f} GB at once; remove "
+                "meta/posa.json to keep the images as they are encoded"
+            )
+        images = np.empty(self.shape, np.uint8)
+        for frame, image in enumerate(self):
+            images[frame] = image
+        return images
+
+    def __iter__(self) -> Iterator[NDArray[np.uint8]]:
+        _, height, width, _ = self.shape
+        for frame, data in enumerate(self.payloads()):
+            try:
+                yield decode_still(data, height, width)
+            except BadInput as error:
+                raise BadInput(f"{self._file}, {self._column}, frame {frame}: {error}") from None

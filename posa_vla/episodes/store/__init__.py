@@ -1,0 +1,1 @@
+"""The episode store: batches, quarantine, what was declared and remarked of them."""

@@ -1,0 +1,1 @@
+"""Ablations: plan, figures, report."""

@@ -1,0 +1,75 @@
+"""The conditions of an evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from posa_vla.files import sha256_json
+from posa_vla.params import EvaluateParams, Params
+from posa_vla.policy.execution import Execution, execution_of
+
+
+@dataclass(frozen=True)
+class Suite:
+    """The conditions of an evaluation; policies that ran the same suite can be compared pair by pair.
+
+    Attributes:
+        embodiment: Shipped name or file.
+        task: Name of the task.
+        seeds: Scenes.
+        params: Limits.
+        image_size: Pixels along each side of what the simulator's cameras show; a policy fits it into its own square.
+        flow_steps: The policy's own (`Policy.flow_steps`): they count where the parameters name none.
+    """
+
+    embodiment: str
+    task: str
+    seeds: Sequence[int]
+    params: EvaluateParams
+    image_size: int
+    flow_steps: int | None = None
+
+    @property
+    def execution(self) -> Execution:
+        """How the policy is run."""
+        return execution_of(self.params, self.flow_steps)
+
+    @staticmethod
+    def of(params: Params, seeds: Sequence[int]) -> Suite:
+        """The conditions that parameters state: the cameras are those that demonstrations are collected with."""
+        target = params.chosen
+        return Suite(target.embodiment, target.task, seeds, params.evaluate, params.collect.image_size)
+
+    def describe(self) -> dict[str, Any]:
+        """JSON values that fix the conditions."""
+        return {
+            "task": self.task,
+            "embodiment": Path(self.embodiment).stem,
+            "objects": self.params.objects,
+            **self.execution.model_dump(mode="json"),
+            "image_size": self.image_size,
+            "perturb": self.params.perturb.model_dump(mode="json"),
+            "held_out": list(self.params.held_out),
+            "targets": list(self.params.targets),
+            "seeds": sha256_json(list(self.seeds)),
+        }
+
+    def open(self) -> Any:
+        """The environment of these conditions."""
+        from posa_vla.sim.environment import make_environment
+        from posa_vla.sim.gl import require_gl
+        from posa_vla.sim.tasks import make_kinds
+
+        require_gl()
+        return make_environment(
+            self.embodiment,
+            self.task,
+            image_size=self.image_size,
+            objects=self.params.objects,
+            max_steps=self.params.max_steps,
+            perturb=self.params.perturb,
+            kinds=make_kinds(self.params.held_out, self.params.targets, self.params.objects),
+        )

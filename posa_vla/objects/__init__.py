@@ -1,0 +1,1 @@
+"""Objects by path: in a directory or in S3."""

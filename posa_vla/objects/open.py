@@ -1,0 +1,23 @@
+"""Open the objects of a location."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from posa_vla.errors import BadInput
+from posa_vla.objects.contract import Objects
+from posa_vla.objects.directory import DirectoryObjects
+from posa_vla.objects.s3 import S3Objects
+
+
+def open_objects(location: str) -> Objects:
+    """The objects of a directory, or of `s3://BUCKET/PREFIX`.
+
+    Raises:
+        BadInput: The location is neither.
+    """
+    if location.startswith("s3://"):
+        return S3Objects(location)
+    if "://" in location:
+        raise BadInput(f"{location!r}: expected a directory or s3://BUCKET/PREFIX")
+    return DirectoryObjects(Path(location).expanduser().resolve())

@@ -1,0 +1,190 @@
+"""One retraining: its workspace and parameters, and what its steps share (Ray, the MLflow run), started when needed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from posa_vla.code_digest import code_digest
+from posa_vla.episodes.embodiment import Embodiment, embodiment_file, load_embodiment
+from posa_vla.errors import BadInput
+from posa_vla.files import canonical_json, require_free_space, sha256_file, sha256_json
+from posa_vla.ledger import Ledger, StepResult
+from posa_vla.params import Params, TargetParams
+from posa_vla.processes import environment
+from posa_vla.release.code_state import code_state
+from posa_vla.workspace import Workspace
+
+if TYPE_CHECKING:
+    from posa_vla.ray_jobs import Jobs
+    from posa_vla.tracking import TrackedRun
+
+# All parameters of a run, among its artifacts.
+PARAMS_ARTIFACT = "params/params.json"
+# Room for checkpoints, bundles, MLflow and Ray's session; and on how many places the images lie (parts, store, cache,
+# remote, clone, prepared data), with head room.
+_BYTES_FIXED = 1_500_000_000
+_COPIES_OF_DATA = 8
+
+
+@dataclass
+class Retraining:
+    """What the steps of one retraining share.
+
+    Attributes:
+        workspace: Where everything is written.
+        params: Resolved parameters.
+        steps: Results of the steps so far, in order.
+        experiment: MLflow's experiment; that of the target if empty.
+        host: Another one whose cluster is used, if any.
+    """
+
+    workspace: Workspace
+    params: Params
+    steps: list[StepResult] = field(default_factory=list)
+    experiment: str = ""
+    host: Retraining | None = None
+    _resources: ExitStack = field(default_factory=ExitStack)
+    _tracked: TrackedRun | None = None
+    _jobs: Jobs | None = None
+
+    @property
+    def target(self) -> TargetParams:
+        """The chosen target."""
+        return self.params.chosen
+
+    @property
+    def embodiment(self) -> Embodiment:
+        """The target's embodiment."""
+        return load_embodiment(self.target.embodiment)
+
+    def embodiment_key(self) -> dict[str, str]:
+        """Digests of the embodiment's declaration and of its arm model."""
+        declared = self.embodiment
+        key = {"declaration": declared.digest}
+        if declared.arm is not None:
+            key["arm"] = sha256_file(embodiment_file(self.target.embodiment).parent / declared.arm.mjcf)
+        return key
+
+    @property
+    def ledger(self) -> Ledger:
+        """Finished steps."""
+        return Ledger(self.workspace)
+
+    def keep(self, result: StepResult) -> dict[str, Any]:
+        """Notes a step's result; returns its output."""
+        self.steps.append(result)
+        return result.output
+
+    def run_key(self, data_version: str) -> str:
+        """Key of the one MLflow run of this retraining: what is trained, on what, by which code."""
+        return sha256_json(
+            {
+                "data_version": data_version,
+                "params": self.params.model_dump(mode="json"),
+                "code": code_digest("posa_vla", "flows"),
+            }
+        )
+
+    def jobs(self) -> Jobs:
+        """Jobs of the Ray cluster; a local one is started at the first call and ends with the retraining."""
+        if self.host is not None:
+            return self.host.jobs()
+        if self._jobs is None:
+            from posa_vla.ray_jobs import open_jobs
+
+            self._jobs = self._resources.enter_context(open_jobs(self.workspace.settings))
+        return self._jobs
+
+    def tracked(self, data: dict[str, Any]) -> TrackedRun:
+        """The MLflow run of this retraining: found or created at the first call, ended with the retraining.
+
+        Args:
+            data: Output of `version_data`.
+        """
+        if self._tracked is None:
+            from posa_vla import tracking
+            from posa_vla.pipeline.report.preset import preset_of, run_name
+
+            workspace, target = self.workspace, self.params.target
+            key, code = self.run_key(data["version"]), code_state(workspace.settings)
+            preset = preset_of(self.params)
+            source = tracking.Source(
+                run_name=run_name(preset, data["name"], time.strftime("%Y-%m-%d %H:%M", time.gmtime())),
+                name="posa ablate" if self.experiment else "posa retrain",
+                on_server=bool(workspace.settings.prefect_api_url),
+                commit=code.commit,
+                dirty=code.dirty,
+                about={"posa.target": target, "posa.preset": preset, "posa.data": data["name"]},
+            )
+            run = self._resources.enter_context(
+                tracking.open_run(workspace.mlflow_uri, self.experiment or target, key, source)
+            )
+            run.log_params(self.params.model_dump(mode="json"))
+            source = {"remote": workspace.dvc_remote, "repository": str(workspace.repository), "commit": data["commit"]}
+            size = {"episodes": data["episodes"], "frames": data["frames"]}
+            run.log_data(f"{target}-episodes", data["version"], source, size)
+            run.log_once(canonical_json(self.params.model_dump(mode="json")), PARAMS_ARTIFACT)
+            reports = workspace.reports / data["version"]
+            for report in sorted(reports.glob("report.*")) if reports.is_dir() else ():
+                run.log_once(report.read_bytes(), f"data/{report.name}")
+            self._tracked = run
+        return self._tracked
+
+    @contextmanager
+    def resources(self) -> Iterator[None]:
+        """Ends what the steps started, however the block ends."""
+        with self._resources:
+            yield
+
+    def check(self) -> None:
+        """Stops before any work that could not be finished.
+
+        Raises:
+            BadInput: No GL library, no git, or too little room on the disk.
+        """
+        from posa_vla.sim.gl import require_gl
+
+        require_gl()
+        target, embodiment = self.target, self.embodiment
+        if target.approvals == 0 and not embodiment.simulated:
+            raise BadInput(
+                f"target {self.params.target!r}: embodiment {embodiment.id!r} is not simulated, so that its releases "
+                "need at least one approval: set approvals and approvers (`posa approve --new-key FILE` makes a key)"
+            )
+        if target.approvals > len(set(target.approvers.values())):
+            raise BadInput(
+                f"target {self.params.target!r} asks for {target.approvals} approvals and names "
+                f"{len(set(target.approvers.values()))} approvers' keys: add approvers"
+            )
+        if shutil.which("git") is None:
+            raise BadInput("git is not installed, and the data's history needs it: sudo apt-get install git")
+        collect = self.params.collect
+        cameras = len(self.embodiment.cameras)
+        images = collect.episodes * 30 * cameras * collect.image_size**2 * 3
+        require_free_space(self.workspace.home, _BYTES_FIXED + _COPIES_OF_DATA * images, "a retraining")
+
+
+@contextmanager
+def open_retraining(workspace: Workspace, params: Params, purpose: str) -> Iterator[Retraining]:
+    """Checks what is needed, holds the workspace, and ends what the steps started.
+
+    Raises:
+        BadInput: See `Retraining.check`.
+        Busy: Another run holds the workspace.
+    """
+    retraining = Retraining(workspace, params)
+    retraining.check()
+    threads = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}
+    with workspace.lock(purpose), environment(threads), retraining.resources():
+        yield retraining
+
+
+def timed(start: float) -> float:
+    """Seconds since `start`, to a tenth."""
+    return round(time.monotonic() - start, 1)

@@ -1,0 +1,208 @@
+"""Takes a foreign dataset into the episode store, judges it, and versions the store."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from flows.server.events import data_ingested
+from posa_vla.console import say
+from posa_vla.dataset.exchange.ingest import Ingested, ingest
+from posa_vla.dataset.shards.prepare import nothing_to_learn
+from posa_vla.dataset.validation.findings import Finding, remedy_of, severity_of
+from posa_vla.dataset.validation.validate import validate
+from posa_vla.episodes.calibration import load_calibration
+from posa_vla.episodes.embodiment import Embodiment, embodiment_file, load_embodiment
+from posa_vla.episodes.episode import Source
+from posa_vla.episodes.foreign.dataset import SourceDataset, open_source
+from posa_vla.episodes.foreign.mapping import derived_embodiment, map_features, robot_id
+from posa_vla.episodes.foreign.reader import SourceReader
+from posa_vla.episodes.kinematics import ForwardKinematics
+from posa_vla.episodes.lerobot.reader import DatasetReader
+from posa_vla.episodes.store.declared import declared_embodiments, require_meant_alike
+from posa_vla.episodes.store.episode_store import EpisodeStore
+from posa_vla.errors import BadInput
+from posa_vla.files import write_text
+from posa_vla.params import Params
+from posa_vla.pipeline.incoming import at_hand
+from posa_vla.pipeline.steps.version import DATA_WAIT, version_store
+from posa_vla.sim.gl import require_gl
+from posa_vla.validation_params import ValidateParams
+from posa_vla.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A dataset to take in, and what its owner says of it.
+
+    Attributes:
+        location: Folder or `s3://BUCKET/PREFIX`.
+        mapping: Feature -> what it is (see `posa_vla.episodes.foreign.mapping`).
+        embodiment: Shipped name or file; empty for what `declarations` or the dataset itself shows.
+        calibration: Calibration file, or None.
+        origin: Where its episodes come from.
+        declarations: Folder in which a derived embodiment is written down, for somebody to complete.
+    """
+
+    location: str
+    declarations: Path
+    mapping: dict[str, str] = field(default_factory=dict)
+    embodiment: str = ""
+    calibration: Path | None = None
+    origin: Source = "teleop"
+
+
+def ingest_dataset(workspace: Workspace, params: Params, dataset: Dataset) -> dict[str, Any]:
+    """Takes a dataset in, validates the store, and makes a data version of it for the dataset's embodiment.
+
+    Returns:
+        `accepted` and `quarantined`: episodes of this dataset in the store that may and may not be learnt from;
+        `new`: how many of both were not there before; `superseded`: how many stored ones of the same recordings they
+        count in the place of; `findings` about them (see `Finding`); `data_version` and its
+        `name`, or None where there is nothing to learn from; `embodiment` and its `declaration` file.
+
+    Raises:
+        BadInput: It is no dataset, or its features are not declared well enough; the message proposes what to add.
+        Busy: Another run went on changing the store for too long.
+    """
+    with at_hand(workspace, dataset.location) as folder, workspace.lock("an ingestion", "data.lock", wait=DATA_WAIT):
+        reader, declaration = _reader(open_source(folder), dataset)
+        store = EpisodeStore(workspace.store)
+        _require_one_meaning(store, reader.embodiment)
+        if not declaration.is_file():
+            _declare(reader.embodiment, declaration)
+        beside = dataset.declarations / f"{reader.embodiment.id}.yaml"
+        if beside.is_file() and load_embodiment(str(beside)).digest != reader.embodiment.digest:
+            say(f"{beside} declares this robot otherwise than {declaration}: all other commands judge by it, mend it")
+        before = set(store.batches())
+        done = ingest(store, reader)
+        _announce(store, set(store.batches()) - before, reader.embodiment, params)
+        declared = declared_embodiments(store, params, dataset.declarations)
+        report = validate(
+            workspace.store,
+            params.validation,
+            declared={**declared, reader.embodiment.id: reader.embodiment},
+            validation_fraction=params.prepare.validation_fraction,
+            cache=workspace.validated,
+        )
+        judged = _judged(store, done, report, params.validation)
+        version: dict[str, Any] | None = None
+        reason = "no episode of this dataset may be learnt from"
+        if judged["accepted"]:
+            reason = nothing_to_learn(workspace.store, report, reader.embodiment, params.prepare)
+        if not reason:
+            version = version_store(workspace, params, reader.embodiment).output
+        else:
+            say(f"{reason}: the episodes are in the store, and no data version was made")
+    return {
+        **judged,
+        "new": done.new,
+        "superseded": done.superseded,
+        "data_version": version and version["version"],
+        "name": version and version["name"],
+        "folder": version and str(workspace.home / version["folder"]),
+        "embodiment": reader.embodiment.id,
+        "declaration": str(declaration),
+        "batches": done.batches,
+    }
+
+
+def _reader(source: SourceDataset, dataset: Dataset) -> tuple[SourceReader, Path]:
+    """The dataset with all that is declared of it, and the file of its embodiment, which there may not be yet."""
+    if dataset.embodiment:
+        path = embodiment_file(dataset.embodiment)
+    else:
+        path = dataset.declarations / f"{robot_id(source)}.yaml"
+    if path.is_file():
+        embodiment = load_embodiment(str(path))
+        features = map_features(source, dataset.mapping, embodiment)
+    else:
+        features = map_features(source, dataset.mapping, None)
+        embodiment = derived_embodiment(source, features)
+    calibration = None
+    if dataset.calibration is not None:
+        calibration = load_calibration(dataset.calibration, list(embodiment.cameras))
+    kinematics = None
+    if embodiment.kinematics is not None:
+        # Kinematics draws nothing; but who draws later in this process needs the choice made before MuJoCo is imported.
+        with suppress(BadInput):
+            require_gl()
+        kinematics = ForwardKinematics(embodiment, path.parent)
+    try:
+        reader = SourceReader(
+            source, features, embodiment, calibration=calibration, kinematics=kinematics, origin=dataset.origin
+        )
+    except BadInput as error:
+        raise BadInput(f"{error} (embodiment file: {path})" if path.is_file() else str(error)) from None
+    return reader, path
+
+
+def _require_one_meaning(store: EpisodeStore, embodiment: Embodiment) -> None:
+    """Stops before anything comes in that could not be prepared together with what is there.
+
+    Raises:
+        BadInput: The numbers of a batch of this embodiment mean something else.
+    """
+    replaced = store.replaced()
+    for batch in store.batches():
+        try:
+            reader = DatasetReader(store.folder(batch))
+        except BadInput:
+            continue  # validation names it
+        counts = any(record.extra.digest not in replaced for record in reader.records)
+        if reader.embodiment.id == embodiment.id and counts:
+            require_meant_alike(batch, reader.embodiment, embodiment)
+
+
+def _announce(store: EpisodeStore, batches: set[str], embodiment: Embodiment, params: Params) -> None:
+    """Tells of new batches, where the target is of their embodiment."""
+    try:
+        wanted = load_embodiment(params.chosen.embodiment).id
+    except BadInput:
+        return  # the target's file is not at hand: an ingestion does without it
+    for batch in sorted(batches) if wanted == embodiment.id else ():
+        data_ingested(batch, len(DatasetReader(store.folder(batch))), params.target)
+
+
+def _declare(embodiment: Embodiment, path: Path) -> None:
+    text = yaml.safe_dump(embodiment.model_dump(mode="json", exclude_none=True), sort_keys=False)
+    write_text(
+        path,
+        "# What the dataset shows of its robot. Complete it: units, limits (low, high), action_frame, kinematics,\n"
+        "# gripper (docs/data.md says what each is). Until then what needs them is neither checked nor labelled.\n"
+        + text,
+    )
+    say(f"{path} written: it declares what the dataset shows of its robot, complete it")
+
+
+def _judged(store: EpisodeStore, done: Ingested, report: dict[str, Any], rules: ValidateParams) -> dict[str, Any]:
+    """What the report says of these episodes alone."""
+    places = store.known()
+    mine = {places[digest] for digest in done.episodes if digest in places}
+    kept = set(done.kept)
+    aside = {(row["batch"], row["episode"]) for row in report["quarantined"]}
+    bad = {place for place in mine if place in aside or (place[0], None) in aside}
+    findings = [
+        finding
+        for finding in report["findings"]
+        if (finding["batch"], finding["episode"]) in mine
+        or finding["batch"] in kept
+        or (finding["episode"] is None and finding["batch"] in done.batches)
+    ]
+    # What no batch holds: of a dataset that came before, or of which nothing could be read.
+    said = [finding["value"] for finding in findings]
+    findings += [asdict(finding) for finding in _unsaid(done, said, rules)]
+    return {"accepted": len(mine - bad), "quarantined": len(bad) + len(kept), "findings": findings}
+
+
+def _unsaid(done: Ingested, said: list[str], rules: ValidateParams) -> Iterator[Finding]:
+    for remark in done.remarks:
+        severity = severity_of(rules, remark.rule)
+        if severity is not None and remark.value not in said:
+            value = remark.value if remark.episode is None else f"episode {remark.episode}: {remark.value}"
+            yield Finding(remark.rule, severity, "", None, "", None, value, remedy_of(remark.rule))

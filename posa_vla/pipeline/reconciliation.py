@@ -1,0 +1,121 @@
+"""Bring what outside servers show back to the truth of the workspace, and report what a person must look at."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from posa_vla.errors import PosaError
+from posa_vla.params import Params
+from posa_vla.pipeline.steps.release import refresh_channel
+from posa_vla.promotion.champion import promotion_log, promotions, settle
+from posa_vla.schema import Closed
+from posa_vla.workspace import Workspace
+
+
+class Finding(Closed):
+    """One thing that was looked at.
+
+    Attributes:
+        what: What was looked at.
+        found: What was found.
+        done: What was done about it; empty for nothing.
+        sound: False where a person must look.
+    """
+
+    what: str
+    found: str
+    done: str = ""
+    sound: bool = True
+
+
+def reconcile_workspace(workspace: Workspace, params: Params) -> list[Finding]:
+    """Looks at every target's alias, at the channel's age, at jobs of the Ray cluster, and at Prefect's running flows.
+
+    Publishes what a killed release left undone, sets an alias back to the log's champion, signs channel metadata past
+    half its life, closes runs whose process is gone; jobs are reported, not stopped. A server that is away is a
+    finding, and the rest is looked at.
+    """
+    looks: list[tuple[str, Callable[[], Iterator[Finding]]]] = [
+        ("releases", lambda: _releases(workspace, params)),
+        ("aliases", lambda: _aliases(workspace, params)),
+        ("release channel", lambda: _channel(workspace)),
+        ("Ray jobs", lambda: _jobs(workspace)),
+        ("flow runs", lambda: _flow_runs(workspace)),
+    ]
+    findings = []
+    for what, look in looks:
+        try:
+            findings += list(look())
+        except PosaError as error:
+            findings.append(Finding(what=what, found=str(error), sound=False))
+    return findings
+
+
+def _releases(workspace: Workspace, params: Params) -> Iterator[Finding]:
+    for target in params.targets:
+        done = "published what the log names" if settle(workspace, target) else ""
+        found = "the channel was behind the log" if done else "log, record and channel agree"
+        yield Finding(what=f"release of {target}", found=found, done=done)
+
+
+def _aliases(workspace: Workspace, params: Params) -> Iterator[Finding]:
+    from posa_vla.promotion.registry import champion_version, set_champion
+
+    for target in params.targets:
+        with promotions(workspace, "a reconciliation"):
+            entry = promotion_log(workspace, target).champion()
+            wanted = None if entry is None else entry.model_version
+            found = champion_version(workspace.mlflow_uri, target)
+            what = f"alias champion of {target}"
+            if found == wanted:
+                yield Finding(what=what, found=f"version {found}" if found else "none yet")
+            elif wanted is None:
+                text = f"version {found}, and the promotion log knows no champion: remove the alias"
+                yield Finding(what=what, found=text, sound=False)
+            else:
+                set_champion(workspace.mlflow_uri, target, wanted)
+                yield Finding(what=what, found=f"version {found}", done=f"set to version {wanted}, as the log has it")
+
+
+def _channel(workspace: Workspace) -> Iterator[Finding]:
+    signed = refresh_channel(workspace)
+    yield Finding(
+        what="release channel",
+        found="past half its life" if signed else "fresh, or empty",
+        done="timestamp and snapshot signed anew" if signed else "",
+    )
+
+
+def _jobs(workspace: Workspace) -> Iterator[Finding]:
+    if not workspace.settings.ray_address:
+        return
+    from posa_vla.ray_jobs import open_jobs
+
+    with open_jobs(workspace.settings, patience=10) as jobs:
+        active = jobs.active()
+    held = workspace.held()
+    for name in active:
+        if held:
+            yield Finding(what=f"Ray job {name}", found="running, and so is a flow on this workspace")
+        else:
+            text = f"running without a flow; the next run of the flow joins it, or stop it: ray job stop {name}"
+            yield Finding(what=f"Ray job {name}", found=text, sound=False)
+    if not active:
+        yield Finding(what="Ray jobs", found="none is running")
+
+
+def _flow_runs(workspace: Workspace) -> Iterator[Finding]:
+    if not workspace.settings.prefect_api_url:
+        return
+    import httpx
+
+    from flows.server.flow_runs import close_silent_runs
+
+    try:
+        silent = close_silent_runs()
+    except httpx.HTTPError as error:
+        raise PosaError(f"Prefect (setting POSA_PREFECT_API_URL): {type(error).__name__}: {error}") from None
+    for run in silent:
+        yield Finding(what=f"flow run {run.name}", found="no heartbeat: its process is gone", done="marked as crashed")
+    if not silent:
+        yield Finding(what="flow runs", found="every running one gives signs of life")

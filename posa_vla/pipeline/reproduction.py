@@ -1,0 +1,144 @@
+"""A registered model made again: its data, its parameters and its code, and how far the result is from the original."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from posa_vla.console import say
+from posa_vla.errors import BadInput, PosaError
+from posa_vla.files import scratch_folder, write_bytes
+from posa_vla.pipeline.context import PARAMS_ARTIFACT
+from posa_vla.release.bundle_store import bundle_at_hand
+from posa_vla.release.code_state import ROOT, code_state
+from posa_vla.workspace import Workspace
+
+
+def reproduce(workspace: Workspace, model: str, version: str, out: Path, *, fetch_only: bool = False) -> dict[str, Any]:
+    """Fetches what a registered model was made of, trains it again, and compares the weights.
+
+    The code is the model's own: where this checkout is at another commit, or has been changed, a work tree of the
+    model's commit prepares the data, where they have to be prepared again, and trains. The training runs with as many
+    workers as the original had, under Ray on this machine.
+
+    Args:
+        workspace: Whose registry, data history and keys.
+        model: Registered model.
+        version: Its version.
+        out: New folder: `params.yaml`, then the training. One that an earlier, killed call left is gone on with.
+        fetch_only: Stops before the training.
+
+    Returns:
+        `data_version`, `data` (folder), `params` (file), `commit`, and after the training `policy` (folder),
+        `identical`, and otherwise `largest_difference` and `relative_difference` of the weights.
+
+    Raises:
+        BadInput: There is no such model version, `out` holds something else, or the model was registered without what
+            is needed.
+        PosaError: MLflow is away, data are damaged, or the training failed.
+    """
+    from posa_vla.dataset.versions.checkout import prepared_data
+    from posa_vla.promotion.registry import registered_version
+
+    place = out / "params.yaml"
+    if out.exists() and not out.is_dir():
+        raise BadInput(f"{out} is a file, expected a new folder")
+    registered = registered_version(workspace.mlflow_uri, model, version, PARAMS_ARTIFACT)
+    if registered.params is None or not registered.data_version:
+        raise BadInput(
+            f"version {version} of {model} was registered without its parameters or its data version: only its MLflow "
+            "run says what it was made of"
+        )
+    # As the model's own code wrote them: later code knows other keys. JSON is YAML.
+    if not (place.is_file() and place.read_bytes() == registered.params) and out.exists() and any(out.iterdir()):
+        raise BadInput(f"{out} is not empty, and holds no reproduction of this model: choose a new folder")
+    with _code_of(workspace, registered.commit) as code:
+        data_version, data = prepared_data(workspace, registered.data_version, code)
+        write_bytes(place, registered.params)
+        fetched = {
+            "model": model,
+            "version": version,
+            "data_version": data_version.name,
+            "data": str(data),
+            "params": str(place),
+            "commit": registered.commit,
+        }
+        if registered.dirty:
+            say(f"the model was made with changes on top of {registered.commit[:12]} that no commit holds")
+        if fetch_only:
+            return fetched
+        _run_training(code or ROOT, data, place, out / "training")
+    policy = _policy_below(out / "training")
+    return {**fetched, "policy": str(policy), **_compare(workspace, registered.bundle, policy)}
+
+
+@contextmanager
+def _code_of(workspace: Workspace, commit: str) -> Iterator[Path | None]:
+    """A work tree of a commit; None where this very code is it, as far as can be known."""
+    here = code_state(workspace.settings)
+    if here.commit is None:
+        say(f"this installation does not know its own commit: it stands in for {commit[:12]}, and may differ from it")
+    if here.commit in {None, commit} and not here.dirty:
+        yield None
+    elif not (ROOT / ".git").exists() or commit == "unknown":
+        raise BadInput(f"this is no checkout at commit {commit[:12]}, which the model was made with: clone it there")
+    else:
+        with scratch_folder(workspace.clones) as scratch:
+            tree = scratch / "code"
+            _git("worktree", "add", "--quiet", "--detach", str(tree), commit)
+            try:
+                say(f"with the code of {commit[:12]}; this checkout is at another one, or was changed")
+                yield tree
+            finally:
+                _git("worktree", "remove", "--force", str(tree))
+
+
+def _git(*arguments: str) -> None:
+    done = subprocess.run(["git", "-C", str(ROOT), *arguments], capture_output=True, text=True)
+    if done.returncode:
+        raise PosaError(f"git {' '.join(arguments)} failed: {done.stderr.strip()}")
+
+
+def _run_training(code: Path, data: Path, params: Path, out: Path) -> None:
+    command = [sys.executable, "-m", "posa_vla.cli.main", "train", "--data", str(data.resolve())]
+    command += ["--params", str(params.resolve()), "--out", str(out.resolve())]
+    # The tree's own package comes first, whatever this environment has installed; a cluster elsewhere, and what earlier
+    # trainings left in its storage, stay out.
+    environment = {**os.environ, "PYTHONPATH": str(code), "POSA_STORAGE": "", "POSA_RAY_ADDRESS": ""}
+    if subprocess.run(command, cwd=code, env=environment).returncode:
+        raise PosaError(f"the training failed; `posa train --data {data} --params {params} --out {out}` shows why")
+
+
+def _policy_below(out: Path) -> Path:
+    found = sorted(out.rglob("model.safetensors"))
+    if not found:
+        raise PosaError(f"the training left no policy below {out}")
+    return found[-1].parent
+
+
+def _compare(workspace: Workspace, bundle: str, policy: Path) -> dict[str, Any]:
+    """How far the new weights are from the bundle's."""
+    import torch
+    from safetensors.torch import load_file
+
+    original = bundle_at_hand(workspace, bundle)
+    first, second = (load_file(folder / "model.safetensors") for folder in (original, policy))
+    if first.keys() != second.keys() or any(first[n].shape != second[n].shape for n in first):
+        raise PosaError("the new model has other weights by name or shape: other code, or other parameters")
+    if all(torch.equal(first[name], second[name]) for name in first):
+        return {"identical": True}
+    differences = {name: float((first[name] - second[name]).abs().max()) for name in first}
+    norm = sum(float(w.double().pow(2).sum()) for w in first.values()) ** 0.5
+    distance = sum(float((first[n].double() - second[n].double()).pow(2).sum()) for n in first) ** 0.5
+    worst = max(differences, key=lambda name: differences[name])
+    return {
+        "identical": False,
+        "largest_difference": differences[worst],
+        "in": worst,
+        "relative_difference": distance / max(norm, 1e-12),
+    }

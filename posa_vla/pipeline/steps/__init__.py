@@ -1,0 +1,1 @@
+"""One step of the loop a file; each takes the context and a record, and returns a record."""

@@ -1,0 +1,83 @@
+"""Let the simulated robot take a release: provisioned once, then its agent as a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from posa_vla.code_digest import code_digest
+from posa_vla.errors import PosaError
+from posa_vla.pipeline.context import Retraining
+from posa_vla.robot.agent.slots import Slots
+from posa_vla.workspace import Workspace
+
+
+def robot_home(workspace: Workspace, target: str) -> Path:
+    """State folder of the target's simulated robot."""
+    return workspace.robots / target
+
+
+def robot_state(workspace: Workspace, target: str) -> dict[str, Any]:
+    """What the simulated robot runs without having been asked to take anything: `release`, null for nothing."""
+    running = Slots(robot_home(workspace, target)).running
+    return {"release": None if running is None else running.release, "episodes": 0, "successes": 0}
+
+
+def _posa(workspace: Workspace, arguments: list[str]) -> dict[str, Any]:
+    """Runs a `posa` command as a process of its own, as a robot would; returns its JSON document.
+
+    Raises:
+        PosaError: It failed; its own message has gone to standard error.
+    """
+    command = [sys.executable, "-m", "posa_vla.cli.main", *arguments, "--json"]
+    variables = {**os.environ, "POSA_HOME": str(workspace.home)}
+    done = subprocess.run(command, stdout=subprocess.PIPE, env=variables)
+    if done.returncode != 0:
+        raise PosaError(f"`posa {' '.join(arguments[:2])}` exited {done.returncode}: its message is above")
+    document = json.loads(done.stdout)
+    if not isinstance(document, dict):
+        raise PosaError(f"`posa {' '.join(arguments[:2])}` printed {type(document).__name__}, expected a JSON object")
+    return document
+
+
+def run_on_robot(retraining: Retraining, released: dict[str, Any]) -> dict[str, Any]:
+    """The robot's agent verifies the release, installs it, and runs episodes from the installed bundle.
+
+    Returns:
+        `release`, `episodes`, `successes`.
+    """
+    workspace, params, target = retraining.workspace, retraining.params, retraining.target
+    home = robot_home(workspace, params.target)
+
+    def work(key: str) -> dict[str, Any]:
+        trust = workspace.home / released["trust"]
+        _posa(workspace, ["robot", "provision", "--home", str(home), "--trust", str(trust)])
+        evaluate = params.evaluate
+        place = ["--home", str(home), "--channel", workspace.channel, "--target", params.target]
+        place += ["--embodiment", target.embodiment, "--driver", "simulated", "--once"]
+        run = ["--task", target.task, "--episodes", str(params.robot.episodes)]
+        run += ["--objects", str(evaluate.objects)]
+        if released["record_version"] == 1:  # it does not say how it is run
+            run += ["--max-steps", str(evaluate.max_steps), "--image-size", str(params.collect.image_size)]
+            run += ["--execute", str(evaluate.execute), "--committed", str(evaluate.committed)]
+            run += [] if evaluate.ensemble is None else ["--ensemble", str(evaluate.ensemble)]
+        report = _posa(workspace, ["robot", "run", *place, *run])
+        return {**{name: report[name] for name in ("episodes", "successes")}, "release": report["release"]["number"]}
+
+    inputs = {
+        "record": released["record"],
+        "home": workspace.named(str(home)),
+        "channel": workspace.named(workspace.channel),
+        "robot": params.robot.model_dump(mode="json"),
+        "code": code_digest("posa_vla.robot"),
+    }
+
+    def sound(output: dict[str, Any]) -> bool:
+        running = Slots(home).running
+        return running is not None and running.record_digest == released["record"]
+
+    return retraining.keep(retraining.ledger.step("robot", inputs, work, sound=sound))

@@ -1,0 +1,1 @@
+"""The agent: takes releases, tries them, keeps the last good one."""

@@ -1,0 +1,116 @@
+"""Whether an installed policy may run: it loads, answers in time, and its answers fit the robot."""
+
+from __future__ import annotations
+
+import queue
+import statistics
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from posa_vla.episodes.embodiment import Embodiment
+from posa_vla.errors import BadInput
+from posa_vla.model.config import ModelConfig
+from posa_vla.policy.policy import Observation, Policy
+from posa_vla.robot.control.pictures import Sizes
+from posa_vla.robot.control.robot import synthetic_reading
+from posa_vla.robot.control.safety import PATIENCE
+
+_TRIALS = 5
+
+
+class RobotPolicy(Policy, Protocol):
+    """A policy that knows what it was made for."""
+
+    @property
+    def embodiment(self) -> Embodiment:
+        """The robot that it drives."""
+        ...
+
+    @property
+    def config(self) -> ModelConfig:
+        """Its interface: cameras, image size."""
+        ...
+
+
+# A verified bundle's folder and digest to a policy.
+Load = Callable[[Path, str], RobotPolicy]
+
+
+def load_installed(folder: Path, digest: str) -> RobotPolicy:
+    """Loads PosA-VLA from a verified bundle."""
+    from posa_vla.model.posa_policy import load_policy
+
+    return load_policy(folder, digest)
+
+
+def unhealthy(policy: RobotPolicy, digest: str, embodiment_digest: str, sizes: Sizes) -> str | None:
+    """Why a loaded policy may not run, or None.
+
+    It must be the bundle's, be made for the robot, and give finite actions within the limits on synthetic
+    observations, the middle one of its answers within the time after which the safety envelope would hold. The pictures
+    have the sizes of the robot's, and the policy's own where those are not known.
+    """
+    embodiment, config = policy.embodiment, policy.config
+    if policy.digest != digest:
+        return f"policy {policy.digest[:12]} was loaded, expected bundle {digest[:12]}"
+    if embodiment.digest != embodiment_digest:
+        return f"it was made for embodiment {embodiment.id} ({embodiment.digest[:12]}), not for this robot"
+    low, high = embodiment.action_limits()
+    reading, own = synthetic_reading(embodiment, 1, "pick up the red cube"), (config.image_size, config.image_size)
+    noise = np.random.default_rng(0)
+    seconds = []
+    for trial in range(_TRIALS):
+        images = {r: noise.integers(0, 256, (*sizes.get(r, own), 3), np.uint8) for r in embodiment.cameras}
+        start = time.perf_counter()
+        actions = policy.act([Observation(images, reading.state, reading.instruction)], seed=trial).actions
+        seconds.append(time.perf_counter() - start)
+        if actions.shape != (1, policy.horizon, len(low)):
+            return f"its actions have shape {actions.shape}, expected (1, {policy.horizon}, {len(low)})"
+        if not np.isfinite(actions).all():
+            return "it gave actions that are not finite"
+        if (actions < low).any() or (actions > high).any():
+            return "it gave actions outside the embodiment's limits"
+    limit = PATIENCE / embodiment.control_hz
+    middle = statistics.median(seconds)
+    if middle > limit:
+        return f"it takes {1000 * middle:.0f} ms an answer, expected at most {1000 * limit:.0f} ms"
+    return None
+
+
+def check_health(
+    load: Load, folder: Path, digest: str, embodiment_digest: str, deadline: float, sizes: Sizes
+) -> str | None:
+    """Loads and tries a policy; a load that hangs or breaks is found unhealthy like one whose answers do.
+
+    Args:
+        load: See `Load`.
+        folder: Verified bundle.
+        digest: Its digest.
+        embodiment_digest: Of the robot.
+        deadline: Seconds for all of it.
+        sizes: Of the robot's pictures; see `unhealthy`.
+
+    Returns:
+        Why the policy may not run, or None.
+    """
+    answer: queue.Queue[str | None] = queue.Queue()
+
+    def attempt() -> None:
+        try:
+            answer.put(unhealthy(load(folder, digest), digest, embodiment_digest, sizes))
+        except BadInput as error:
+            answer.put(str(error))
+        # Whatever the policy's code does wrong, the robot goes back to the one that works.
+        except Exception as error:
+            answer.put(f"{type(error).__name__}: {error}")
+
+    threading.Thread(target=attempt, name="health-check", daemon=True).start()
+    try:
+        return answer.get(timeout=deadline)
+    except queue.Empty:
+        return f"it did not report healthy within {deadline:.0f} s"

@@ -1,0 +1,1 @@
+"""The control loop, the safety envelope and the Robot protocol."""

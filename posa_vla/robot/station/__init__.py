@@ -1,0 +1,1 @@
+"""A robot at a station: sessions of episodes, asked for by a socket."""
