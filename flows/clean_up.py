@@ -1,4 +1,4 @@
-"""Flows that people start from Prefect's page besides the retraining; each calls one plain function."""
+"""Old trainings, evaluations and bundles that nothing needs are removed, as a flow."""
 
 from __future__ import annotations
 
@@ -12,11 +12,9 @@ from posa_vla.console import also_to
 from posa_vla.pipeline import retention as retention_steps
 from posa_vla.workspace import Workspace
 
-Output = dict[str, Any]
-
 
 @flow(name="clean-up")
-def clean_up(dry_run: bool = True, params_file: str = "params.yaml") -> list[Output]:
+def clean_up(dry_run: bool = True, params_file: str = "params.yaml") -> list[dict[str, Any]]:
     """Removes trainings, evaluations and bundles that are old and that nothing needs.
 
     Args:

@@ -10,6 +10,7 @@ from prefect.cache_policies import NO_CACHE
 
 from flows.form import NO_CHANGES, Changes, Preset, resolve
 from flows.server.artifacts import show_data, show_retraining
+from flows.server.events import announce
 from posa_vla.console import also_to
 from posa_vla.pipeline.context import Retraining, open_retraining, timed
 from posa_vla.pipeline.steps import evaluate as evaluate_steps
@@ -98,7 +99,10 @@ def retrain(
     """
     start = time.monotonic()
     params = resolve(preset, target, changes, params_file)
-    with also_to(get_run_logger().info), open_retraining(Workspace.open(), params, "a retraining") as retraining:
+    with (
+        also_to(get_run_logger().info),
+        open_retraining(Workspace.open(), params, "a retraining", announce) as retraining,
+    ):
         return {**_loop(retraining), "seconds": timed(start)}
 
 

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from prefect import flow, get_run_logger
 from prefect.artifacts import create_markdown_artifact
 
-from flows.clean_up import Output
 from flows.form import NO_CHANGES, resolve
+from flows.server.events import announce
 from posa_vla.console import also_to
 from posa_vla.pipeline.rollback import roll_back
 from posa_vla.workspace import Workspace
 
 
 @flow(name="rollback")
-def rollback(reason: str, to: int | None = None, target: str | None = None, params_file: str = "params.yaml") -> Output:
+def rollback(
+    reason: str, to: int | None = None, target: str | None = None, params_file: str = "params.yaml"
+) -> dict[str, Any]:
     """An earlier release back on a target's robots; they take it at their next update.
 
     Args:
@@ -23,7 +27,7 @@ def rollback(reason: str, to: int | None = None, target: str | None = None, para
         params_file: Parameter file on the machine that runs the flow.
     """
     with also_to(get_run_logger().info):
-        result = roll_back(Workspace.open(), resolve(None, target, NO_CHANGES, params_file), to, reason)
+        result = roll_back(Workspace.open(), resolve(None, target, NO_CHANGES, params_file), to, reason, announce)
     text = result["pending"] or f"release {result['release']} is on the channel again"
     create_markdown_artifact(f"# Rollback\n\n{text}\n\n- {reason}\n", key="rollback")
     return result

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+from dataclasses import asdict
 from typing import Any
 
 from posa_vla.console import say
+from posa_vla.pipeline.announcements import Announcement, ApprovalNeeded, DataIngested
 
 INGESTED = "posa.data.ingested"
 APPROVAL_NEEDED = "posa.approval.needed"
@@ -16,31 +18,17 @@ _STORE = "posa.episode-store"
 _TIMEOUT_SECONDS = 5.0
 
 
-def data_ingested(batch: str, episodes: int, target: str) -> bool:
-    """Tells of a batch that has come into the episode store.
-
-    Args:
-        batch: Its digest.
-        episodes: How many it holds.
-        target: Deployment target whose task they show.
+def announce(announcement: Announcement) -> bool:
+    """Tells the server what a step announces.
 
     Returns:
         Whether a server has taken it; see `_emit`.
     """
-    return _emit(INGESTED, _STORE, {"batch": batch, "episodes": episodes, "target": target})
-
-
-def approval_needed(target: str, pending: str) -> bool:
-    """Tells of a signed record that waits for approvals, again at each run that finds it waiting.
-
-    Args:
-        target: Deployment target.
-        pending: What is missing and how to give it, in words.
-
-    Returns:
-        Whether a server has taken it; see `_emit`.
-    """
-    return _emit(APPROVAL_NEEDED, f"posa.target.{target}", {"target": target, "pending": pending})
+    match announcement:
+        case DataIngested():
+            return _emit(INGESTED, _STORE, asdict(announcement))
+        case ApprovalNeeded():
+            return _emit(APPROVAL_NEEDED, f"posa.target.{announcement.target}", asdict(announcement))
 
 
 def retraining_proposed(target: str, new_episodes: int, proposal: str) -> bool:

@@ -6,6 +6,7 @@ import time
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
+import httpx
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import (
     FlowFilter,
@@ -18,6 +19,8 @@ from prefect.client.schemas.filters import (
 from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.settings import get_current_settings
 from prefect.states import Crashed
+
+from posa_vla.errors import PosaError
 
 # A heartbeat that is late is not a dead run, nor are those that a server lost while it started anew.
 _MISSED_HEARTBEATS, _SHORTEST_SILENCE = 3, timedelta(seconds=180)
@@ -45,12 +48,22 @@ def longest_silence() -> timedelta:
     return max(_MISSED_HEARTBEATS * timedelta(seconds=heartbeat), _SHORTEST_SILENCE)
 
 
-def close_silent_runs() -> list[FlowRun]:
+def close_silent_runs() -> list[str]:
     """Marks a deployment's runs that are recorded as running and have long given no sign of life as crashed.
 
     Returns:
-        They.
+        Their names.
+
+    Raises:
+        PosaError: The server does not answer.
     """
+    try:
+        return [run.name for run in _close_silent_runs()]
+    except httpx.HTTPError as error:
+        raise PosaError(f"Prefect (setting POSA_PREFECT_API_URL): {type(error).__name__}: {error}") from None
+
+
+def _close_silent_runs() -> list[FlowRun]:
     since = datetime.now(UTC) - longest_silence()
     running = FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.RUNNING]))
     silent = []

@@ -23,8 +23,8 @@ def ablate(
 ) -> None:
     """Train with and without anchors, run both on the same unseen scenes, and say how sure the difference is.
 
-    Variants, seeds, scenes and budget are the plan's (posa_vla/evaluation/ablation/plan.yaml). The same command continues
-    what was stopped, and nothing that is done is repeated. The result is a table, a plot and an MLflow run.
+    Variants, seeds, scenes and budget are the plan's (posa_vla/evaluation/ablation/plan.yaml). The same command
+    continues what was stopped, and nothing that is done is repeated. The result is a table, a plot and an MLflow run.
     """
     from posa_vla.console import print_json, print_table, say
     from posa_vla.errors import BadInput

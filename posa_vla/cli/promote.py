@@ -25,6 +25,7 @@ def promote(
 
     Exits 3 if the verdict is another one. A release that waited for approvals goes out once it has them.
     """
+    from flows.server.events import announce
     from posa_vla.console import print_json, print_table
     from posa_vla.pipeline.promotion import run_promotion
     from posa_vla.pipeline.steps.release import refresh_channel
@@ -39,7 +40,7 @@ def promote(
         else:
             print_table("posa promote --refresh", [("signed anew", "yes" if signed else "not needed yet")])
         return
-    result = run_promotion(workspace, params)
+    result = run_promotion(workspace, params, announce)
     if as_json:
         print_json(result)
     else:

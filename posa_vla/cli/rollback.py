@@ -22,11 +22,12 @@ def rollback(
 
     A target that asks for approvals asks for them here too: `posa approve`, then the same command again.
     """
+    from flows.server.events import announce
     from posa_vla.console import print_json, print_table
     from posa_vla.pipeline.rollback import roll_back
     from posa_vla.workspace import Workspace
 
-    result = roll_back(Workspace.open(), read_params(params_file, preset, settings), to, reason)
+    result = roll_back(Workspace.open(), read_params(params_file, preset, settings), to, reason, announce)
     if as_json:
         print_json(result)
         return

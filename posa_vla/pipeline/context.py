@@ -16,6 +16,7 @@ from posa_vla.errors import BadInput
 from posa_vla.files import canonical_json, require_free_space, sha256_file, sha256_json
 from posa_vla.ledger import Ledger, StepResult
 from posa_vla.params import Params, TargetParams
+from posa_vla.pipeline.announcements import Announce, silent
 from posa_vla.processes import environment
 from posa_vla.release.code_state import code_state
 from posa_vla.workspace import Workspace
@@ -42,6 +43,7 @@ class Retraining:
         steps: Results of the steps so far, in order.
         experiment: MLflow's experiment; that of the target if empty.
         host: Another one whose cluster is used, if any.
+        announce: Told of what people wait for.
     """
 
     workspace: Workspace
@@ -49,6 +51,7 @@ class Retraining:
     steps: list[StepResult] = field(default_factory=list)
     experiment: str = ""
     host: Retraining | None = None
+    announce: Announce = silent
     _resources: ExitStack = field(default_factory=ExitStack)
     _tracked: TrackedRun | None = None
     _jobs: Jobs | None = None
@@ -171,14 +174,16 @@ class Retraining:
 
 
 @contextmanager
-def open_retraining(workspace: Workspace, params: Params, purpose: str) -> Iterator[Retraining]:
+def open_retraining(
+    workspace: Workspace, params: Params, purpose: str, announce: Announce = silent
+) -> Iterator[Retraining]:
     """Checks what is needed, holds the workspace, and ends what the steps started.
 
     Raises:
         BadInput: See `Retraining.check`.
         Busy: Another run holds the workspace.
     """
-    retraining = Retraining(workspace, params)
+    retraining = Retraining(workspace, params, announce=announce)
     retraining.check()
     threads = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}
     with workspace.lock(purpose), environment(threads), retraining.resources():

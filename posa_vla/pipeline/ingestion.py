@@ -10,7 +10,6 @@ from typing import Any
 
 import yaml
 
-from flows.server.events import data_ingested
 from posa_vla.console import say
 from posa_vla.dataset.exchange.ingest import Ingested, ingest
 from posa_vla.dataset.shards.prepare import nothing_to_learn
@@ -20,6 +19,7 @@ from posa_vla.episodes.calibration import load_calibration
 from posa_vla.episodes.embodiment import Embodiment, embodiment_file, load_embodiment
 from posa_vla.episodes.episode import Source
 from posa_vla.episodes.foreign.dataset import SourceDataset, open_source
+from posa_vla.episodes.foreign.fit import fitting_reader
 from posa_vla.episodes.foreign.mapping import derived_embodiment, map_features, robot_id
 from posa_vla.episodes.foreign.reader import SourceReader
 from posa_vla.episodes.kinematics import ForwardKinematics
@@ -29,6 +29,7 @@ from posa_vla.episodes.store.episode_store import EpisodeStore
 from posa_vla.errors import BadInput
 from posa_vla.files import write_text
 from posa_vla.params import Params
+from posa_vla.pipeline.announcements import Announce, DataIngested, silent
 from posa_vla.pipeline.incoming import at_hand
 from posa_vla.pipeline.steps.version import DATA_WAIT, version_store
 from posa_vla.sim.gl import require_gl
@@ -57,7 +58,9 @@ class Dataset:
     origin: Source = "teleop"
 
 
-def ingest_dataset(workspace: Workspace, params: Params, dataset: Dataset) -> dict[str, Any]:
+def ingest_dataset(
+    workspace: Workspace, params: Params, dataset: Dataset, announce: Announce = silent
+) -> dict[str, Any]:
     """Takes a dataset in, validates the store, and makes a data version of it for the dataset's embodiment.
 
     Returns:
@@ -81,7 +84,7 @@ def ingest_dataset(workspace: Workspace, params: Params, dataset: Dataset) -> di
             say(f"{beside} declares this robot otherwise than {declaration}: all other commands judge by it, mend it")
         before = set(store.batches())
         done = ingest(store, reader)
-        _announce(store, set(store.batches()) - before, reader.embodiment, params)
+        _announce(store, set(store.batches()) - before, reader.embodiment, params, announce)
         declared = declared_embodiments(store, params, dataset.declarations)
         report = validate(
             workspace.store,
@@ -134,7 +137,7 @@ def _reader(source: SourceDataset, dataset: Dataset) -> tuple[SourceReader, Path
             require_gl()
         kinematics = ForwardKinematics(embodiment, path.parent)
     try:
-        reader = SourceReader(
+        reader = fitting_reader(
             source, features, embodiment, calibration=calibration, kinematics=kinematics, origin=dataset.origin
         )
     except BadInput as error:
@@ -159,14 +162,16 @@ def _require_one_meaning(store: EpisodeStore, embodiment: Embodiment) -> None:
             require_meant_alike(batch, reader.embodiment, embodiment)
 
 
-def _announce(store: EpisodeStore, batches: set[str], embodiment: Embodiment, params: Params) -> None:
+def _announce(
+    store: EpisodeStore, batches: set[str], embodiment: Embodiment, params: Params, announce: Announce
+) -> None:
     """Tells of new batches, where the target is of their embodiment."""
     try:
         wanted = load_embodiment(params.chosen.embodiment).id
     except BadInput:
         return  # the target's file is not at hand: an ingestion does without it
     for batch in sorted(batches) if wanted == embodiment.id else ():
-        data_ingested(batch, len(DatasetReader(store.folder(batch))), params.target)
+        announce(DataIngested(batch, len(DatasetReader(store.folder(batch))), params.target))
 
 
 def _declare(embodiment: Embodiment, path: Path) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from posa_vla.errors import BadInput
 from posa_vla.params import Params
+from posa_vla.pipeline.announcements import Announce, silent
 from posa_vla.pipeline.context import open_retraining, timed
 from posa_vla.pipeline.steps.bundle import seal_bundle
 from posa_vla.pipeline.steps.decide import decide_candidate
@@ -18,7 +19,7 @@ from posa_vla.pipeline.steps.version import find_data
 from posa_vla.workspace import Workspace
 
 
-def run_promotion(workspace: Workspace, params: Params) -> dict[str, Any]:
+def run_promotion(workspace: Workspace, params: Params, announce: Announce = silent) -> dict[str, Any]:
     """Judges, registers and, after "promote", releases what was trained with `params`; done steps are reused.
 
     Returns:
@@ -28,7 +29,7 @@ def run_promotion(workspace: Workspace, params: Params) -> dict[str, Any]:
         BadInput: Nothing was trained with these parameters on the data as it is.
     """
     start = time.monotonic()
-    with open_retraining(workspace, params, "posa promote") as retraining:
+    with open_retraining(workspace, params, "posa promote", announce) as retraining:
         data = find_data(retraining)
         trained = None if data is None else find_trained(retraining, data)
         if data is None or trained is None:

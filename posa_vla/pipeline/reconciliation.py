@@ -28,19 +28,27 @@ class Finding(Closed):
     sound: bool = True
 
 
-def reconcile_workspace(workspace: Workspace, params: Params) -> list[Finding]:
+def reconcile_workspace(
+    workspace: Workspace, params: Params, close_silent_runs: Callable[[], list[str]] | None = None
+) -> list[Finding]:
     """Looks at every target's alias, at the channel's age, at jobs of the Ray cluster, and at Prefect's running flows.
 
     Publishes what a killed release left undone, sets an alias back to the log's champion, signs channel metadata past
     half its life, closes runs whose process is gone; jobs are reported, not stopped. A server that is away is a
     finding, and the rest is looked at.
+
+    Args:
+        workspace: Whose truth counts.
+        params: Name the targets.
+        close_silent_runs: Marks flow runs whose process is gone as crashed, and returns their names; without it they
+            are not looked at.
     """
     looks: list[tuple[str, Callable[[], Iterator[Finding]]]] = [
         ("releases", lambda: _releases(workspace, params)),
         ("aliases", lambda: _aliases(workspace, params)),
         ("release channel", lambda: _channel(workspace)),
         ("Ray jobs", lambda: _jobs(workspace)),
-        ("flow runs", lambda: _flow_runs(workspace)),
+        ("flow runs", lambda: _flow_runs(workspace, close_silent_runs)),
     ]
     findings = []
     for what, look in looks:
@@ -104,18 +112,11 @@ def _jobs(workspace: Workspace) -> Iterator[Finding]:
         yield Finding(what="Ray jobs", found="none is running")
 
 
-def _flow_runs(workspace: Workspace) -> Iterator[Finding]:
-    if not workspace.settings.prefect_api_url:
+def _flow_runs(workspace: Workspace, close_silent_runs: Callable[[], list[str]] | None) -> Iterator[Finding]:
+    if close_silent_runs is None or not workspace.settings.prefect_api_url:
         return
-    import httpx
-
-    from flows.server.flow_runs import close_silent_runs
-
-    try:
-        silent = close_silent_runs()
-    except httpx.HTTPError as error:
-        raise PosaError(f"Prefect (setting POSA_PREFECT_API_URL): {type(error).__name__}: {error}") from None
-    for run in silent:
-        yield Finding(what=f"flow run {run.name}", found="no heartbeat: its process is gone", done="marked as crashed")
+    silent = close_silent_runs()
+    for name in silent:
+        yield Finding(what=f"flow run {name}", found="no heartbeat: its process is gone", done="marked as crashed")
     if not silent:
         yield Finding(what="flow runs", found="every running one gives signs of life")

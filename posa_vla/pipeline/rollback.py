@@ -7,11 +7,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flows.server.events import approval_needed
 from posa_vla.errors import BadInput
 from posa_vla.evidence.record import read_evidence
 from posa_vla.files import write_bytes
 from posa_vla.params import Params
+from posa_vla.pipeline.announcements import Announce, ApprovalNeeded, silent
 from posa_vla.pipeline.context import Retraining
 from posa_vla.pipeline.steps.evaluate import evidence_path
 from posa_vla.pipeline.steps.release import judged, target_trust
@@ -43,7 +43,9 @@ def _chosen(workspace: Workspace, target: str, to: int | None) -> tuple[Release,
     return champion, released[to]
 
 
-def roll_back(workspace: Workspace, params: Params, to: int | None, reason: str) -> dict[str, Any]:
+def roll_back(
+    workspace: Workspace, params: Params, to: int | None, reason: str, announce: Announce = silent
+) -> dict[str, Any]:
     """Publishes an earlier release again; a retraining that is under way does not hinder it.
 
     Robots take the record although its number is lower than what they run, because it is signed as a rollback. A target
@@ -54,6 +56,7 @@ def roll_back(workspace: Workspace, params: Params, to: int | None, reason: str)
         params: Name the target.
         to: Number of the release; the one before the champion's if None.
         reason: Goes into the promotion log.
+        announce: Told where approvals are missing.
 
     Returns:
         `release`, null while approvals are missing; `pending`, what is missing, in words, or null; `bundle`,
@@ -92,7 +95,7 @@ def roll_back(workspace: Workspace, params: Params, to: int | None, reason: str)
         missing = trust.approvals - approvals(envelope, trust)
         if missing > 0:
             pending = f"the rollback to release {record.release} waits for {missing} approvals: posa approve {path}"
-            approval_needed(target, pending)
+            announce(ApprovalNeeded(target, pending))
             return {**output, "release": None, "pending": pending}
         bundle = Bundle(record.bundle_digest, workspace.bundles / record.bundle_digest)
         entry = Rollback(

@@ -14,9 +14,10 @@ from prefect.client.schemas.objects import FlowRun
 from prefect.states import Completed, Running, Suspended
 
 from flows.propose_retraining import Answer, approved, idempotency_key, other_proposal, pause_key
-from flows.server.events import approval_needed, data_ingested
+from flows.server.events import announce
 from posa_vla.dataset.versions.store_state import write_state
 from posa_vla.errors import BadInput
+from posa_vla.pipeline.announcements import ApprovalNeeded, DataIngested
 from posa_vla.pipeline.proposal import StoreState
 
 
@@ -84,12 +85,12 @@ def test_proposals_do_not_pile_up() -> None:
 
 def test_without_a_server_nothing_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("PREFECT_API_URL", raising=False)
-    assert not data_ingested("b", 1, "t")
+    assert not announce(DataIngested("b", 1, "t"))
 
 
 def test_a_server_that_is_away_does_not_fail_the_work(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:9/api")
-    assert not approval_needed("t", "one approval")
+    assert not announce(ApprovalNeeded("t", "one approval"))
     assert "Prefect was not told of posa.approval.needed, and the work goes on" in capsys.readouterr().err

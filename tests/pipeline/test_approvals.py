@@ -16,6 +16,7 @@ from untrained import arm_params, real_arm
 
 from posa_vla.errors import BadInput, PosaError
 from posa_vla.params import Params
+from posa_vla.pipeline.announcements import Announcement, ApprovalNeeded
 from posa_vla.pipeline.context import open_retraining
 from posa_vla.pipeline.rollback import roll_back
 from posa_vla.promotion.champion import champion_bundle, records_folder
@@ -26,18 +27,11 @@ from posa_vla.release.record import approve_record
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.fixture
-def told(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
-    """Target and text of every word of missing approvals, in the place of Prefect's server."""
-    words: list[tuple[str, str]] = []
+class Told(list[Announcement]):
+    """Every announcement, in the place of Prefect's server."""
 
-    def tell(target: str, pending: str) -> bool:
-        words.append((target, pending))
-        return True
-
-    monkeypatch.setattr("posa_vla.pipeline.steps.release.approval_needed", tell)
-    monkeypatch.setattr("posa_vla.pipeline.rollback.approval_needed", tell)
-    return words
+    def __call__(self, announcement: Announcement) -> None:
+        self.append(announcement)
 
 
 def posa(home: Path, *arguments: str) -> tuple[int, Any, str]:
@@ -57,20 +51,19 @@ def approve(record: Path, key: CryptoSigner) -> None:
     record.write_bytes(approve_record(record.read_bytes(), key))
 
 
-def test_people_are_told_of_a_release_while_it_waits_and_not_when_it_is_out(
-    tmp_path: Path, told: list[tuple[str, str]]
-) -> None:
+def test_people_are_told_of_a_release_while_it_waits_and_not_when_it_is_out(tmp_path: Path) -> None:
+    told = Told()
     key, workspace = create_key(tmp_path / "approver.pem"), make_workspace(tmp_path)
     params = approved_by(tmp_path, key)
-    with open_retraining(workspace, params, "test") as retraining:
+    with open_retraining(workspace, params, "test", told) as retraining:
         made = candidate(retraining, params, tmp_path / "policy")
         made.promote(solved=5)
         assert told == [], "a refused candidate waits for nobody"
         _, waiting = made.promote()
         assert waiting is not None
-        assert told == [("t", waiting["pending"])]
+        assert told == [ApprovalNeeded("t", waiting["pending"])]
         made.promote()
-        assert told == [("t", waiting["pending"])] * 2, "each run that finds it waiting says so"
+        assert told == [ApprovalNeeded("t", waiting["pending"])] * 2, "each run that finds it waiting says so"
         told.clear()
 
         (record,) = records_folder(workspace, "t").glob("*.dsse.json")
@@ -81,12 +74,11 @@ def test_people_are_told_of_a_release_while_it_waits_and_not_when_it_is_out(
     assert told == []
 
 
-def test_people_are_told_of_a_rollback_while_it_waits_and_not_when_it_is_out(
-    tmp_path: Path, told: list[tuple[str, str]]
-) -> None:
+def test_people_are_told_of_a_rollback_while_it_waits_and_not_when_it_is_out(tmp_path: Path) -> None:
+    told = Told()
     key, workspace = create_key(tmp_path / "approver.pem"), make_workspace(tmp_path)
     params, made = approved_by(tmp_path, key), []
-    with open_retraining(workspace, params, "test") as retraining:
+    with open_retraining(workspace, params, "test", told) as retraining:
         for seed in (0, 1):
             made.append(candidate(retraining, params, tmp_path / f"policy-{seed}", seed))
             champion = champion_bundle(workspace, "t")
@@ -97,23 +89,24 @@ def test_people_are_told_of_a_rollback_while_it_waits_and_not_when_it_is_out(
     assert champion_bundle(workspace, "t") == made[1].bundle.digest
     told.clear()
 
-    waiting = roll_back(workspace, params, None, "drops cubes")
+    waiting = roll_back(workspace, params, None, "drops cubes", told)
     assert waiting["release"] is None
-    assert told == [("t", waiting["pending"])]
+    assert told == [ApprovalNeeded("t", waiting["pending"])]
     (record,) = (records_folder(workspace, "t") / "rollbacks").iterdir()
     assert str(record) in waiting["pending"]
     assert champion_bundle(workspace, "t") == made[1].bundle.digest
     told.clear()
 
     approve(record, key)
-    assert roll_back(workspace, params, None, "drops cubes")["release"] == 1
+    assert roll_back(workspace, params, None, "drops cubes", told)["release"] == 1
     assert champion_bundle(workspace, "t") == made[0].bundle.digest
     assert told == []
 
 
-def test_nobody_is_told_where_no_approval_is_asked_for(tmp_path: Path, told: list[tuple[str, str]]) -> None:
+def test_nobody_is_told_where_no_approval_is_asked_for(tmp_path: Path) -> None:
+    told = Told()
     workspace, params, (first, _) = two_releases(tmp_path)
-    roll_back(workspace, params, None, "drops cubes")
+    roll_back(workspace, params, None, "drops cubes", told)
     assert champion_bundle(workspace, "t") == first.bundle.digest
     assert told == []
 

@@ -13,6 +13,7 @@ from factories import make_embodiment, make_episode
 from posa_vla.episodes.store.episode_store import EpisodeStore
 from posa_vla.files import write_json
 from posa_vla.params import load_params
+from posa_vla.pipeline.announcements import Announce, silent
 from posa_vla.pipeline.context import Retraining
 from posa_vla.pipeline.proposal import StoreState, store_state
 from posa_vla.settings import Settings
@@ -30,10 +31,11 @@ class Place:
 
     workspace: Workspace
     params_file: str
+    announce: Announce = silent
 
     @property
     def retraining(self) -> Retraining:
-        return Retraining(self.workspace, load_params(Path(self.params_file), None, []))
+        return Retraining(self.workspace, load_params(Path(self.params_file), None, []), announce=self.announce)
 
     def append(self, count: int, *, seed: int, success: bool = True) -> str:
         rng = np.random.default_rng(seed)

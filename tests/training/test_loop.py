@@ -61,7 +61,14 @@ def test_a_resumed_training_ends_where_an_uninterrupted_one_does(data: Path, tmp
         "loop.Trainer.advance = deadly\n"
         "loop.train(Path(sys.argv[2]), quick_params(), Path(sys.argv[3]))\n"
     )
-    command = [sys.executable, "-c", script, str(Path(__file__).parent.parent), str(data), str(tmp_path / "cut")]
+    command = [
+        sys.executable,
+        "-c",
+        script,
+        str(Path(__file__).parents[1] / "support"),
+        str(data),
+        str(tmp_path / "cut"),
+    ]
     killed = subprocess.run(command, capture_output=True, timeout=120, env={**os.environ, "OMP_NUM_THREADS": "1"})
     assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
     assert [p.name for p in (tmp_path / "cut" / "checkpoints").glob("step-*")] == ["step-00000005"]

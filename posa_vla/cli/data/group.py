@@ -59,6 +59,7 @@ def collect(
     as_json: AsJson = False,
 ) -> None:
     """Have the simulator's expert demonstrate the target's task, and append the episodes to the store."""
+    from flows.server.events import announce
     from posa_vla.console import print_json, print_table
     from posa_vla.episodes.store.quarantine import by_prefix
     from posa_vla.pipeline.context import open_retraining
@@ -69,7 +70,7 @@ def collect(
 
     params = read_params(enter_workspace(workspace_folder, params_file), preset, settings)
     workspace = Workspace.open()
-    with _from_there(workspace_folder), open_retraining(workspace, params, "posa data collect") as retraining:
+    with _from_there(workspace_folder), open_retraining(workspace, params, "posa data collect", announce) as retraining:
         learner = None
         if policy:
             digest = by_prefix(policy, (p.name for p in workspace.bundles.glob("*") if p.is_dir()), "bundle")

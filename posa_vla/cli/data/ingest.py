@@ -32,6 +32,7 @@ def ingest(
     as_json: AsJson = False,
 ) -> None:
     """Take a dataset in: sound episodes, the same one once; judge them; make a data version."""
+    from flows.server.events import announce
     from posa_vla.console import print_json, print_table
     from posa_vla.episodes.foreign.mapping import parse_map
     from posa_vla.pipeline.ingestion import Dataset, ingest_dataset
@@ -43,7 +44,7 @@ def ingest(
         write_template(workspace_folder)
     params = read_params(place, preset, settings)
     source = Dataset(dataset, place.parent, parse_map(mapping or []), embodiment, calibration, origin)
-    result = ingest_dataset(Workspace.open(), params, source)
+    result = ingest_dataset(Workspace.open(), params, source, announce)
     if as_json:
         print_json(result)
         return

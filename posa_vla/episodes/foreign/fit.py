@@ -9,26 +9,44 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 
-from posa_vla.episodes.calibration import calibrate
-from posa_vla.episodes.embodiment import Channel
-from posa_vla.episodes.foreign.dataset import SourceEpisode
-from posa_vla.episodes.foreign.mapping import channel_names
+from posa_vla.episodes.calibration import Calibration, calibrate
+from posa_vla.episodes.embodiment import Channel, Embodiment
+from posa_vla.episodes.episode import Source
+from posa_vla.episodes.foreign.dataset import SourceDataset, SourceEpisode
+from posa_vla.episodes.foreign.mapping import FeatureMap, channel_names
+from posa_vla.episodes.foreign.reader import SourceReader
+from posa_vla.episodes.kinematics import ForwardKinematics
 from posa_vla.episodes.lerobot.layout import NUMBERS
 from posa_vla.episodes.outside_files import MALFORMED
 from posa_vla.errors import BadInput
-
-if TYPE_CHECKING:
-    from posa_vla.episodes.foreign.reader import SourceReader
 
 # Episodes that are looked at until one fits.
 _LOOKED_AT = 5
 # Names that only number the channels say nothing of them.
 _NUMBERED = re.compile(r"(channel_)?\d+")
+
+
+def fitting_reader(
+    source: SourceDataset,
+    features: FeatureMap,
+    embodiment: Embodiment,
+    *,
+    calibration: Calibration | None = None,
+    kinematics: ForwardKinematics | None = None,
+    origin: Source = "teleop",
+) -> SourceReader:
+    """A reader of a dataset of which some episode fits what is declared; see `SourceReader` for the arguments.
+
+    Raises:
+        BadInput: The dataset runs at another rate, or no episode of it can fit (`require_fit`).
+    """
+    reader = SourceReader(source, features, embodiment, calibration=calibration, kinematics=kinematics, origin=origin)
+    require_fit(reader)
+    return reader
 
 
 def require_fit(reader: SourceReader) -> None:

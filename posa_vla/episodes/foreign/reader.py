@@ -18,7 +18,6 @@ from posa_vla.episodes.calibration import Calibration, calibrate
 from posa_vla.episodes.embodiment import Embodiment
 from posa_vla.episodes.episode import CameraTrack, Episode, NotFinite, Source
 from posa_vla.episodes.foreign.dataset import SourceDataset, SourceEpisode
-from posa_vla.episodes.foreign.fit import require_fit
 from posa_vla.episodes.foreign.mapping import FeatureMap
 from posa_vla.episodes.foreign.remarks import length_remarks, source_remarks
 from posa_vla.episodes.kinematics import ForwardKinematics
@@ -65,7 +64,7 @@ class SourceReader:
         kinematics: ForwardKinematics | None = None,
         origin: Source = "teleop",
     ) -> None:
-        """Sets up what all episodes share.
+        """Sets up what all episodes share; `fit.fitting_reader` looks whether any of them can fit.
 
         Args:
             source: The dataset.
@@ -76,7 +75,7 @@ class SourceReader:
             origin: Where the episodes come from.
 
         Raises:
-            BadInput: The dataset runs at another rate, or no episode of it can fit the declarations (`require_fit`).
+            BadInput: The dataset runs at another rate.
         """
         if abs(embodiment.control_hz - source.fps) > 1e-6:
             raise BadInput(
@@ -91,7 +90,6 @@ class SourceReader:
         # Episodes come in order: one table's places, and a few files' sizes, are enough.
         self._places = functools.lru_cache(2)(self._read_places)
         self._size = functools.lru_cache(64)(video_size)
-        require_fit(self)
 
     def _read_places(self, table: str) -> dict[int, _Place | None]:
         """Episode -> its rows, by the column that numbers them; a table without it is one episode's, number -1.

@@ -29,7 +29,7 @@ class TuningPlan(Closed):
 
 
 class AblationPlan(Closed):
-    """See `ablation.yaml`, which explains each key."""
+    """See `plan.yaml`, which explains each key."""
 
     schema_version: Literal[1] = 1
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
@@ -71,7 +71,7 @@ def load_plan(path: Path | None = None) -> AblationPlan:
     Raises:
         BadInput: It is missing, or no plan.
     """
-    place = path or Path(str(importlib.resources.files("posa_vla") / "evaluation" / "ablation.yaml"))
+    place = path or Path(str(importlib.resources.files("posa_vla") / "evaluation" / "ablation" / "plan.yaml"))
     return parse(AblationPlan, read_yaml(place), str(place))
 
 

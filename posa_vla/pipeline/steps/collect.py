@@ -5,9 +5,9 @@ from __future__ import annotations
 import shutil
 from typing import TYPE_CHECKING, Any
 
-from flows.server.events import data_ingested
 from posa_vla.code_digest import code_digest
 from posa_vla.params import CollectParams
+from posa_vla.pipeline.announcements import DataIngested
 from posa_vla.pipeline.context import Retraining
 from posa_vla.pipeline.steps.version import DATA_WAIT
 
@@ -63,5 +63,6 @@ def collect_demonstrations(retraining: Retraining, learner: Learner | None = Non
     result = retraining.ledger.step("collect", inputs, work, sound=lambda out: str(out["batch"]) in store.batches())
     batch = str(result.output["batch"])
     if batch not in before:
-        data_ingested(batch, len(DatasetReader(store.folder(batch))), retraining.params.target)
+        episodes = len(DatasetReader(store.folder(batch)))
+        retraining.announce(DataIngested(batch, episodes, retraining.params.target))
     return retraining.keep(result)

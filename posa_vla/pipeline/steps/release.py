@@ -7,11 +7,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flows.server.events import approval_needed
 from posa_vla.code_digest import code_digest
 from posa_vla.errors import BadInput, PosaError, Refused
 from posa_vla.evidence.record import Evidence, read_evidence
 from posa_vla.files import read_json, sha256_json, write_bytes
+from posa_vla.pipeline.announcements import ApprovalNeeded
 from posa_vla.pipeline.context import PARAMS_ARTIFACT, Retraining
 from posa_vla.pipeline.steps.decide import decision_path
 from posa_vla.pipeline.steps.evaluate import evidence_path
@@ -269,7 +269,7 @@ def release_candidate(
         refresh_channel(workspace)
     waits = result.output["record"] is not None and result.output["release"] is None
     if waits:
-        approval_needed(target, result.output["pending"])
+        retraining.announce(ApprovalNeeded(target, str(result.output["pending"])))
     return retraining.keep(result)
 
 

@@ -69,14 +69,18 @@ def test_an_append_that_fails_leaves_the_store_as_it_was(tmp_path):
 def test_an_append_killed_half_way_leaves_no_batch_and_its_remains_go_with_the_next(tmp_path):
     program = (
         "import sys, pathlib\nsys.path.insert(0, sys.argv[2])\nimport numpy as np\n"
-        "from factories import make_embodiment, make_episode\nfrom posa_vla.episodes.store.episode_store import EpisodeStore\n"
+        "from factories import make_embodiment, make_episode\n"
+        "from posa_vla.episodes.store.episode_store import EpisodeStore\n"
         "def episodes():\n    yield make_episode(np.random.default_rng(0), frames=4, size=8)\n"
         "    print('written', flush=True)\n    sys.stdin.read()\n"
         "EpisodeStore(pathlib.Path(sys.argv[1])).append(episodes(), make_embodiment())\n"
     )
-    tests = str(Path(__file__).parents[2])
+    support = str(Path(__file__).parents[2] / "support")
     writer = subprocess.Popen(
-        [sys.executable, "-c", program, str(tmp_path), tests], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", program, str(tmp_path), support],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
     )
     assert writer.stdout is not None
     assert writer.stdout.readline() == "written\n"

@@ -38,6 +38,7 @@ from prefect.states import Completed, Pending, Running, Suspended
 
 from flows.propose_retraining import NAME, pause_key, propose_retraining
 from flows.server.automations import ensure_automations
+from flows.server.events import announce
 from flows.server.flow_runs import close_silent_runs
 from flows.server.prefect_server import prefect_server
 from posa_vla.errors import BadInput
@@ -180,6 +181,7 @@ def test_a_batch_that_came_starts_the_flow_that_proposes(
     before = {run.id for run in _runs(NAME)}
     rng = np.random.default_rng(7)
     monkeypatch.setattr("posa_vla.sim.collect.collect", lambda *_, learner: [make_episode(rng) for _ in range(3)])
+    place.announce = announce
     collect_demonstrations(place.retraining)
     collect_demonstrations(place.retraining)  # reused: nothing came
 
@@ -189,7 +191,9 @@ def test_a_batch_that_came_starts_the_flow_that_proposes(
     assert until(started)[0].parameters == {"target": "t"}
     # From a process that ends at once, with nothing left to run at its exit.
     code = (
-        "import os; from flows.server.events import approval_needed as tell; os._exit(not tell('t', 'release 4 waits'))"
+        "import os; from flows.server.events import announce; "
+        "from posa_vla.pipeline.announcements import ApprovalNeeded; "
+        "os._exit(not announce(ApprovalNeeded('t', 'release 4 waits')))"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
     assert until(hook.find("Approval needed: t", "release 4 waits"))
@@ -254,7 +258,7 @@ def test_a_run_whose_process_is_gone_is_closed(place: Place, monkeypatch: pytest
         client.request("POST", "/events", json=[sign.model_dump(mode="json")])
         until(lambda: told_of(alive))
         monkeypatch.setattr("flows.server.flow_runs.longest_silence", lambda: datetime.now(UTC) - begun)
-        assert gone.id in [run.id for run in close_silent_runs()]
+        assert gone.name in close_silent_runs()
         states = [client.read_flow_run(run.id).state_name for run in (gone, alive, young)]
         assert states == ["Crashed", "Running", "Running"]
         for run in (alive, young):
