@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from releases import EXECUTION, Channel, make_record, make_record_2
 from robot.fakes import FakePolicy, FakeRobot
-from robot.test_agent import BundlePolicy, make_agent
+from robot.agent.test_agent import BundlePolicy, make_agent
 
 from posa_vla.cli.robot import status
 from posa_vla.episodes.embodiment import Channel as ActionChannel

@@ -13,7 +13,7 @@ import pytest
 from factories import make_embodiment
 from releases import TARGET, Channel, make_record_2, make_trust
 from robot.fakes import SIZE, FakePolicy, FakeRobot
-from robot.test_agent import BundlePolicy, load, make_agent
+from robot.agent.test_agent import BundlePolicy, load, make_agent
 from untrained import arm_params, untrained_bundle
 
 from posa_vla.episodes.embodiment import load_embodiment
