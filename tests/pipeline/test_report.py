@@ -25,7 +25,7 @@ from posa_vla.pipeline.report.facts import EpisodeShown
 from posa_vla.pipeline.report.gather import gather_facts
 from posa_vla.pipeline.report.page import make_page, write_report
 from posa_vla.pipeline.report.preset import preset_of
-from posa_vla.pipeline.report.words import Links, version_description
+from posa_vla.pipeline.report.words import Links, retraining_description
 from posa_vla.promotion.gate import decide
 from posa_vla.promotion.registry import RegisteredVersion
 from posa_vla.settings import Settings
@@ -138,7 +138,7 @@ def test_hostile_text_stays_text_and_nothing_is_loaded_from_elsewhere() -> None:
 
 
 def test_a_description_holds_no_markup_of_others() -> None:
-    text = version_description(facts(target="[x](http://evil.example)<b>", preset="*a*"), LINKS)
+    text = retraining_description(facts(target="[x](http://evil.example)<b>", preset="*a*"), LINKS)
     assert r"\[x\](http://evil.example)\<b\>" in text
     assert r"\*a\*" in text
     assert text.startswith("Promote. The candidate")
