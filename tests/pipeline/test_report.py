@@ -194,7 +194,6 @@ def test_the_worst_recorded_episodes_come_first_and_media_are_inside(tmp_path: P
     assert [e.row.scene_seed for e in found.episodes] == [103, 102, 105]
     assert (found.recorded, found.compared) == (6, (1, 1))
     assert all(e.video == b"film" and e.overlay == picture.getvalue() for e in found.episodes)
-    assert found.changes is None
 
 
 def test_parameters_are_told_by_the_preset_that_they_come_from() -> None:
