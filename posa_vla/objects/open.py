@@ -7,7 +7,6 @@ from pathlib import Path
 from posa_vla.errors import BadInput
 from posa_vla.objects.contract import Objects
 from posa_vla.objects.directory import DirectoryObjects
-from posa_vla.objects.s3 import S3Objects
 
 
 def open_objects(location: str) -> Objects:
@@ -17,6 +16,8 @@ def open_objects(location: str) -> Objects:
         BadInput: The location is neither.
     """
     if location.startswith("s3://"):
+        from posa_vla.objects.s3 import S3Objects  # its client takes half a second to import
+
         return S3Objects(location)
     if "://" in location:
         raise BadInput(f"{location!r}: expected a directory or s3://BUCKET/PREFIX")

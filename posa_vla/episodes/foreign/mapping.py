@@ -10,18 +10,11 @@ from typing import Any
 
 from posa_vla.episodes.embodiment import UNSTATED, Embodiment
 from posa_vla.episodes.foreign.dataset import SourceDataset
-from posa_vla.episodes.lerobot.layout import CAMERA, IMAGES, KNOWN, NUMBERS, WIDER
+from posa_vla.episodes.lerobot.layout import CAMERA, IMAGES, KNOWN, NUMBERS, PARTS, WIDER
 from posa_vla.episodes.outside_files import MALFORMED, file_inside, read_table
 from posa_vla.errors import BadInput, did_you_mean
 from posa_vla.schema import parse
 
-# What a feature can be mapped to besides a camera's role, and the name that it then needs no mapping for.
-PARTS = {
-    "state": "observation.state",
-    "action": "action",
-    "end_effector": "observation.end_effector",
-    "gripper": "observation.gripper",
-}
 _NEEDED = ("state", "action")
 # For proposals in messages alone.
 _LOOKS_LIKE = {"state": r"state|qpos|joint|proprio", "action": r"action|cmd|command|target"}
