@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from posa_vla.dataset.shards.manifest import read_manifest
 from posa_vla.episodes.embodiment import Embodiment
-from posa_vla.errors import BadInput
 from posa_vla.files import read_json
 from posa_vla.model.config import ModelConfig
 from posa_vla.model.normalisation import Normalisation
@@ -38,17 +38,14 @@ def read_prepared(data: Path) -> Prepared:
     Raises:
         BadInput: The folder is not prepared data.
     """
-    manifest = read_json(data / "manifest.json")
-    try:
-        return Prepared(
-            embodiment=parse(Embodiment, manifest["embodiment"], f"{data}/manifest.json"),
-            cameras=list(manifest["cameras"]),
-            image_size=int(manifest["image_size"]),
-            captions=list(manifest["captions"]),
-            normalisation=parse(Normalisation, read_json(data / "normalisation.json"), f"{data}/normalisation.json"),
-        )
-    except (KeyError, TypeError) as error:
-        raise BadInput(f"{data} is not prepared data: manifest.json lacks {error}; run `posa data prepare`") from None
+    manifest = read_manifest(data)
+    return Prepared(
+        embodiment=manifest.embodiment,
+        cameras=manifest.cameras,
+        image_size=manifest.image_size,
+        captions=manifest.captions,
+        normalisation=parse(Normalisation, read_json(data / "normalisation.json"), f"{data}/normalisation.json"),
+    )
 
 
 def _scratch(config: ModelConfig, tokenizer: Tokenizer) -> PosA:

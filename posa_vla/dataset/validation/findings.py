@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
 
+from posa_vla.schema import Closed
 from posa_vla.validation_params import RuleParams, ValidateParams
 
 Severity = Literal["severe", "warning", "info"]
@@ -48,8 +48,7 @@ REMEDIES: dict[str, str] = {
 }
 
 
-@dataclass(frozen=True)
-class Finding:
+class Finding(Closed):
     """One thing that was found.
 
     Attributes:
@@ -68,7 +67,7 @@ class Finding:
     severity: Severity
     batch: str
     episode: int | None
-    digest: str
+    digest: str = ""
     frame: int | None
     value: str
     remedy: str

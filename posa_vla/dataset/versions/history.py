@@ -38,8 +38,8 @@ class Version:
             "embodiment": self.record.embodiment,
             "stored": len(self.record.episodes),
             "quarantined": sum(e.quarantined for e in self.record.episodes.values()) + len(self.record.kept),
-            "prepared": sum(split["episodes"] for split in self.record.splits.values()),
-            "frames": sum(split["frames"] for split in self.record.splits.values()),
+            "prepared": sum(split.episodes for split in self.record.splits.values()),
+            "frames": sum(split.frames for split in self.record.splits.values()),
             "commit": self.commit,
         }
 
