@@ -25,7 +25,7 @@ from posa_vla.episodes.lerobot.layout import WIDER
 from posa_vla.episodes.media.images import Images
 from posa_vla.episodes.media.stills import StoredStills, still_size
 from posa_vla.episodes.media.video import StoredVideo, video_size
-from posa_vla.episodes.outside_files import file_inside, read_table
+from posa_vla.episodes.outside_files import DAMAGED, file_inside, read_table
 from posa_vla.errors import BadInput
 
 # Recorded times that are this close to regular ones are regular (s); LeRobot's own tolerance.
@@ -106,7 +106,7 @@ class SourceReader:
                 names = file.schema_arrow.names
         except FileNotFoundError:
             raise BadEpisode("table", f"{path} does not exist") from None
-        except (pa.ArrowException, OSError, ValueError) as error:
+        except DAMAGED as error:
             raise BadEpisode("table", f"{path} is damaged ({str(error)[:200]})") from None
         total = sum(lengths)
         if "episode_index" not in names:
@@ -151,7 +151,7 @@ class SourceReader:
             with pq.ParquetFile(path) as file:
                 columns = [n for n in file.schema_arrow.names if images or n not in self.source.cameras()]
                 groups = file.read_row_groups(place.groups, columns=columns)
-        except (pa.ArrowException, OSError, ValueError) as error:
+        except DAMAGED as error:
             raise BadEpisode("table", f"{path} is damaged ({str(error)[:200]})") from None
         return groups.slice(place.rows.start, len(place.rows))
 

@@ -12,13 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from posa_vla.episodes.media.images import LARGEST_PIXELS, StoredImages
-from posa_vla.episodes.outside_files import file_inside
+from posa_vla.episodes.outside_files import DAMAGED, file_inside
 from posa_vla.errors import BadInput
 
 _END = struct.pack(">I", 0) + b"IEND" + struct.pack(">I", zlib.crc32(b"IEND"))
@@ -142,7 +141,7 @@ class StoredStills(StoredImages):
                     number += len(batch)
                     if number >= self._rows.stop:
                         return
-        except (pa.ArrowException, OSError, ValueError) as error:
+        except DAMAGED as error:
             raise BadInput(f"{self._file}: column {self._column} cannot be read ({error})") from None
         raise BadInput(f"{self._file} has {number} rows, expected at least {self._rows.stop}")
 

@@ -8,8 +8,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import yaml
-from lerobot_datasets import CAMERA, FPS, LENGTHS, TASKS, edit_info, make_v21, make_v30, trajectory
-from taking_in import change_table, reader_of, take_in, with_column
+from lerobot_datasets import CAMERA, FPS, LENGTHS, TASKS, edit_info, make_v21, make_v30, reader_of, trajectory
+from taking_in import change_table, take_in, with_column
 
 from posa_vla.dataset.exchange.ingest import ingest
 from posa_vla.dataset.validation.report import Quarantined

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 import pytest
-from lerobot_datasets import CAMERA, FPS, LENGTHS, make_v21
-from taking_in import change_table, reader_of, take_in, with_column
+from lerobot_datasets import CAMERA, FPS, LENGTHS, make_v21, reader_of
+from taking_in import change_table, take_in, with_column
 
 from posa_vla.dataset.validation.validate import validate
 from posa_vla.episodes.calibration import load_calibration
