@@ -23,7 +23,7 @@ from posa_vla.schema import parse
 
 @dataclass(frozen=True)
 class Prepared:
-    """What a prepared data folder says of itself."""
+    """What is known of prepared data: the manifest's content and the statistics."""
 
     embodiment: Embodiment
     cameras: list[str]

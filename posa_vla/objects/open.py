@@ -1,4 +1,4 @@
-"""Open the objects of a location."""
+"""Opens the store of objects at a location."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def open_objects(location: str) -> Objects:
     """The objects of a directory, or of `s3://BUCKET/PREFIX`.
 
     Raises:
-        BadInput: The location is neither.
+        BadInput: The location is neither a directory nor an S3 address.
     """
     if location.startswith("s3://"):
         from posa_vla.objects.s3 import S3Objects  # its client takes half a second to import

@@ -72,7 +72,7 @@ def parse_manifest(data: bytes, digest: str, where: str) -> BundleManifest:
     """Reads a manifest whose bytes have the expected digest; nothing is parsed before that is known.
 
     Raises:
-        Refused: Another digest, or no manifest.
+        Refused: The bytes have another digest, or are no manifest.
     """
     found = sha256_bytes(data)
     if found != digest:

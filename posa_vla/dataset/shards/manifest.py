@@ -34,7 +34,7 @@ class PreparedManifest(Closed):
     """`manifest.json` of prepared data.
 
     Attributes:
-        schema_version: Of this document.
+        schema_version: Version of this document's layout.
         labels: Camera role -> share of labelled frames; empty in data that were prepared before labels were counted.
         embodiment: Declaration of the robot whose episodes are packed.
         image_size: Side of the square pictures, pixels.

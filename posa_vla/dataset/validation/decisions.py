@@ -1,4 +1,4 @@
-"""What is kept out of training, and a person's decision to let it in, or to take it out."""
+"""Episodes that are kept out of training, and people's decisions to let one in or to take one out of the store."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def quarantined_episodes(workspace: Workspace, params: Params, declarations: Pat
     """The episodes that are kept out of training.
 
     Args:
-        workspace: Whose store it is.
+        workspace: Workspace of the store.
         params: The rules.
         declarations: Folder of the embodiments' declarations, see `declared_embodiments`.
 
@@ -66,7 +66,7 @@ def release_episode(workspace: Workspace, params: Params, declarations: Path, pr
     """Lets an episode into training in spite of its severe findings; findings of other rules still count later.
 
     Args:
-        workspace: Whose store it is in.
+        workspace: Workspace whose store holds the episode.
         params: Rules by which it was quarantined.
         declarations: Folder of the embodiments' declarations.
         prefix: First digits of its digest.
@@ -90,7 +90,7 @@ def remove_from_store(workspace: Workspace, prefix: str, reason: str) -> dict[st
     """Takes a batch out of the store, or closes what is kept of an episode that could not be read.
 
     Args:
-        workspace: Whose store it is.
+        workspace: Workspace of the store.
         prefix: First digits of the batch, or of the episode's key in quarantine.
         reason: Why; stays on record.
 
@@ -98,7 +98,7 @@ def remove_from_store(workspace: Workspace, prefix: str, reason: str) -> dict[st
         `removed`: its digest or key; `folder`: where it lies.
 
     Raises:
-        BadInput: There is no such thing, or no reason.
+        BadInput: No batch or unreadable episode has this name, or the reason is missing.
         Busy: Another run changes the store.
     """
     with workspace.lock("taking something out of the store", "data.lock", wait=60):

@@ -107,7 +107,7 @@ def page_of(episode: Episode, embodiment: Embodiment, title: str, findings: list
     """An episode as one HTML page that needs nothing beside it.
 
     Args:
-        episode: Which one.
+        episode: The episode.
         embodiment: Its robot.
         title: What the page is called.
         findings: What validation found of it, or None where it was not validated.

@@ -31,7 +31,7 @@ class ValidationReport(Closed):
     knows neither digests nor kept episodes; version 2 does not count superseded ones.
 
     Attributes:
-        schema_version: Of this document.
+        schema_version: Version of this document's layout.
         store_digest: Hex SHA-256 that names the store's content.
         batches: Batches of the store.
         episodes: Episodes that can be read and count.

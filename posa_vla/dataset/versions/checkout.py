@@ -1,4 +1,4 @@
-"""Bring the store and the prepared data to a version."""
+"""Brings the store and the prepared data to a version."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def checkout(workspace: Workspace, name: str) -> dict[str, Any]:
 
     Args:
         workspace: Whose store it is.
-        name: See `find_version`.
+        name: Name of the version, see `find_version`.
 
     Returns:
         `version`, `name`, `folder` of the prepared data, `restored` and `removed` (names below the store).
@@ -88,8 +88,8 @@ def prepared_data(workspace: Workspace, name: str, code: Path | None = None) -> 
     """A version and its prepared data, made again from its episodes where need be; the store stays as it is.
 
     Args:
-        workspace: Whose version.
-        name: See `find_version`.
+        workspace: Workspace that has the version.
+        name: Name of the version, see `find_version`.
         code: Checkout whose code prepares them, if not this one's.
 
     Raises:

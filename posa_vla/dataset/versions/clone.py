@@ -97,7 +97,7 @@ class Clone:
         """Runs git; returns its output.
 
         Raises:
-            PosaError: It failed.
+            PosaError: The command failed.
         """
         code, output = self._run(["git", *arguments], folder or self.folder)
         if code:
@@ -109,7 +109,7 @@ class Clone:
 
         Raises:
             BadInput: A stage met bad input.
-            PosaError: It failed.
+            PosaError: The command failed.
         """
         if importlib.util.find_spec("dvc") is None:
             raise BadInput("versioning needs DVC: pip install 'posa-vla[platform]'")
@@ -128,8 +128,8 @@ class Clone:
         """Runs a stage of this clone's dvc.yaml by the code of another checkout, without DVC.
 
         Args:
-            stage: Its name.
-            code: The checkout.
+            stage: Name of the stage.
+            code: Root of the other checkout.
 
         Raises:
             PosaError: The stage is missing, or its command failed.
@@ -192,7 +192,7 @@ class Clone:
         return dict(line.split() for line in listed.splitlines())
 
     def fsck(self) -> list[str]:
-        """What git finds wrong in the repository; nothing where it is sound."""
+        """What git finds wrong in the repository; empty where the repository is sound."""
         code, output = self._run(["git", "fsck", "--no-progress", "--no-dangling"], self._workspace.repository)
         return [line for line in output.splitlines() if line.strip()] if code else []
 
@@ -241,10 +241,10 @@ class Clone:
     def push(self) -> None:
         """Pushes the episodes' bytes, and sees that all of them arrived.
 
-        DVC takes a folder for pushed where the remote has its listing, whatever became of the files.
+        DVC believes that a folder was pushed as soon as the remote has its listing, even where files are missing.
 
         Raises:
-            PosaError: The remote is away, or something is nowhere as it was.
+            PosaError: The remote does not answer, or an object is missing or damaged in both cache and remote.
         """
         remote = self._workspace.dvc_remote
         try:
@@ -267,7 +267,7 @@ class Clone:
         its object in the cache and its place in a clone are one file, and what damages one damages all.
 
         Raises:
-            PosaError: The cache lacks something, and the remote is away, does not have it or has it damaged.
+            PosaError: The cache lacks an object, and the remote does not answer, lacks that object or has it damaged.
         """
         # DVC fetches what is not there, and trusts what is; only with the listing is it known what that must be.
         for _ in range(2):
@@ -333,7 +333,7 @@ class Clone:
 
 @contextmanager
 def open_clone(workspace: Workspace, commit: str = "") -> Iterator[Clone]:
-    """Yields a clone of the workspace repository, at a commit or at the newest; it is gone afterwards.
+    """Yields a clone of the workspace repository, at a commit or at the newest one; the clone is deleted afterwards.
 
     Raises:
         PosaError: git failed.

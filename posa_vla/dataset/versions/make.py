@@ -60,12 +60,12 @@ def _require_intact(workspace: Workspace, clone: Clone, files: dict[str, str]) -
 
 
 def publish_prepared(prepared: Path, final: Path, aside: Path) -> None:
-    """Moves prepared data to where it stays; the bytes are never copied.
+    """Moves prepared data to the folder that they stay in; the bytes are never copied.
 
     Args:
-        prepared: As it must be.
-        final: Where it stays; what lies there already stays if it is the same.
-        aside: Where what lies there goes if it is not.
+        prepared: The prepared data as they must be.
+        final: Folder that the data stay in; data that lie there already stay if they are the same.
+        aside: Folder that different data in `final` are moved to.
     """
     if final.exists():
         if tree_manifest(final) == tree_manifest(prepared):

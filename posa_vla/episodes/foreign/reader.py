@@ -164,7 +164,7 @@ class SourceReader:
         return self.read(where)[0]
 
     def read(self, where: SourceEpisode) -> tuple[Episode, list[Remark]]:
-        """An episode, and what the dataset says of it otherwise than the store will.
+        """An episode, and remarks where the dataset says something else of the episode than the store will.
 
         Raises:
             BadEpisode: See `episode`.
@@ -267,7 +267,7 @@ class SourceReader:
         """The pictures of one camera of an episode, counted and not decoded.
 
         Raises:
-            BadEpisode: They are missing or damaged, or not as many as there are frames.
+            BadEpisode: Pictures are missing or damaged, or there are not as many as frames.
         """
         folder = self.source.folder
         try:

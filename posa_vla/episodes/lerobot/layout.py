@@ -58,7 +58,7 @@ def fill_path(pattern: str, **values: int | str) -> str:
     """A path pattern of info.json with its values: `{name}` and `{name:03d}`, nothing else of Python's formatting.
 
     Raises:
-        BadInput: It names another value.
+        BadInput: The pattern names a value that is not given.
     """
 
     def value(found: re.Match[str]) -> str:
