@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from factories import make_embodiment
 from releases import TARGET, Channel, make_record_2, make_trust
-from robot.fakes import SIZE, FakePolicy, FakeRobot
 from robot.agent.test_agent import BundlePolicy, load, make_agent
+from robot.fakes import SIZE, FakePolicy, FakeRobot
 from untrained import arm_params, untrained_bundle
 
 from posa_vla.episodes.embodiment import load_embodiment
