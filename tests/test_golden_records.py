@@ -46,7 +46,11 @@ def _logged(kind: str) -> Callable[[int], Any]:
 
 
 def _config(version: int) -> Any:
-    return read_json(GOLDEN / ("policy-1/config.json" if version == 1 else f"model-config-{version}.json"))
+    if version > 1:
+        return read_json(GOLDEN / f"model-config-{version}.json")
+    value = read_json(GOLDEN / "policy-1/config.json")
+    del value["params"]["preset"]  # the only one that there was: it is read as scratch encoders
+    return value
 
 
 # Records whose golden is a part of a larger file.
@@ -78,6 +82,15 @@ def _file(record: type[Closed]) -> str:
     return re.sub(r"(?<!^)(?=[A-Z])", "-", record.__name__).lower()
 
 
+def _holds(read: Any, written: Any) -> bool:
+    """Whether all that was written has been read; what a later version added has its default."""
+    if isinstance(written, dict):
+        return isinstance(read, dict) and all(key in read and _holds(read[key], part) for key, part in written.items())
+    if isinstance(written, list):
+        return len(read) == len(written) and all(map(_holds, read, written))
+    return bool(read == written)
+
+
 def test_every_version_of_every_record_has_a_golden_file_that_reads_as_it_was_written() -> None:
     records = _records()
     assert {"ValidationReport", "PreparedManifest", "BundleManifest", "Kept", "StoreState", "Tree"} <= records.keys()
@@ -92,7 +105,7 @@ def test_every_version_of_every_record_has_a_golden_file_that_reads_as_it_was_wr
             value = inside(version) if inside else read_json(path)
             read = parse(record, value, path.name)
             assert read.model_dump()["schema_version"] == version
-            assert read.model_dump(mode="json", exclude_unset=True) == value, f"{path.name} is read otherwise"
+            assert _holds(read.model_dump(mode="json"), value), f"{path.name} is read otherwise"
 
 
 @pytest.mark.parametrize("path", sorted(GOLDEN.glob("*-[0-9].json")), ids=lambda path: path.name)
