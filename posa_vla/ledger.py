@@ -46,7 +46,7 @@ class Ledger:
 
     @staticmethod
     def key(name: str, inputs: dict[str, Any]) -> str:
-        """What a step of these inputs is known by."""
+        """The content key of a step with these inputs."""
         return sha256_json({"step": name, "inputs": inputs})
 
     def find(self, name: str, inputs: dict[str, Any]) -> dict[str, Any] | None:

@@ -12,7 +12,7 @@ from prefect.artifacts import (
     create_table_artifact,
 )
 
-from posa_vla.files import read_json
+from posa_vla.dataset.validation.report import read_report
 from posa_vla.pipeline.summary import step_rows, verdict_markdown
 from posa_vla.workspace import Workspace
 
@@ -49,12 +49,12 @@ def show_data(workspace: Workspace, data: dict[str, Any]) -> None:
     path = workspace.reports / data["version"] / "report.json"
     if not path.is_file():
         return
-    report = read_json(path)
-    worst = {finding["rule"]: finding["severity"] for finding in report["findings"]}
-    rows = [{"rule": rule, "severity": worst[rule], "findings": count} for rule, count in report["rules"].items()]
+    report = read_report(path)
+    worst = {finding.rule: finding.severity for finding in report.findings}
+    rows = [{"rule": rule, "severity": worst[rule], "findings": count} for rule, count in report.rules.items()]
     description = (
-        f"Validation of {data['name']}: {report['episodes']} episodes, {report['frames']} frames, "
-        f"{len(report['quarantined'])} quarantined. The whole report is in the MLflow run, data/report.html"
+        f"Validation of {data['name']}: {report.episodes} episodes, {report.frames} frames, "
+        f"{len(report.quarantined)} quarantined. The whole report is in the MLflow run, data/report.html"
     )
     create_table_artifact(rows, key="data-validation", description=description)
 

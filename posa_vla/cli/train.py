@@ -24,13 +24,13 @@ def train(
 
     from posa_vla.code_digest import code_digest
     from posa_vla.console import print_json, print_table
+    from posa_vla.dataset.shards.manifest import MANIFEST, read_manifest
     from posa_vla.errors import BadInput
     from posa_vla.files import read_json, sha256_file, sha256_json, write_json
 
     params = read_params(params_file, preset, settings)
-    if not (data / "manifest.json").is_file():
-        raise BadInput(f"{data} is not prepared data (no manifest.json): make it with `posa data prepare`")
-    version = sha256_file(data / "manifest.json")
+    read_manifest(data)
+    version = sha256_file(data / MANIFEST)
     inputs = {
         "data": version,
         "params": params.model_dump(mode="json", include={"model", "train", "prepare"}),

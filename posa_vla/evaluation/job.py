@@ -1,4 +1,4 @@
-"""What an evaluation's job is handed."""
+"""The record that an evaluation's job is handed."""
 
 from __future__ import annotations
 
@@ -37,5 +37,5 @@ class RolloutJob(Closed):
 
     @property
     def suite(self) -> Suite:
-        """The conditions of its rollouts."""
+        """The conditions of the evaluation's rollouts."""
         return Suite(self.embodiment, self.task, self.seeds, self.params, self.image_size, self.flow_steps)

@@ -204,7 +204,7 @@ def test_weights_of_another_architecture_are_refused(files: Path) -> None:
 
 
 def test_a_policy_of_the_first_version_acts_as_it_did() -> None:
-    golden = Path(__file__).parent / "golden"
+    golden = Path(__file__).parents[1] / "golden"
     expected = json.loads((golden / "policy-1-expected.json").read_text())
     chunk = load_policy(golden / "policy-1", "d").act([synthetic_observation()], seed=7, attention=True)
     np.testing.assert_allclose(chunk.actions, expected["actions"], atol=1e-4)

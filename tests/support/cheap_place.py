@@ -10,6 +10,7 @@ import numpy as np
 import yaml
 from factories import make_embodiment, make_episode
 
+from posa_vla.dataset.shards.manifest import MANIFEST, PreparedManifest, SplitCount
 from posa_vla.episodes.store.episode_store import EpisodeStore
 from posa_vla.files import write_json
 from posa_vla.params import load_params
@@ -44,10 +45,21 @@ class Place:
 
     def version(self, version: str, episodes: int, source: str, embodiment: str = "test_arm") -> Path:
         """Prepared data of a version that the history calls `data-v<version>`; returns its manifest."""
-        splits = {"train": {"episodes": episodes - 1}, "validation": {"episodes": 1}}
-        manifest = {"embodiment": {"id": embodiment}, "splits": splits, "source_digest": source}
-        path = self.workspace.data / version / "manifest.json"
-        write_json(path, manifest)
+        declared = make_embodiment(name=embodiment)
+        counts = {"train": episodes - 1, "validation": 1}
+        manifest = PreparedManifest(
+            embodiment=declared,
+            image_size=32,
+            cameras=list(declared.cameras),
+            captions=[],
+            state_dim=len(declared.state),
+            action_dim=len(declared.action),
+            fps=10,
+            splits={split: SplitCount(episodes=count, frames=0) for split, count in counts.items()},
+            source_digest=source,
+        )
+        path = self.workspace.data / version / MANIFEST
+        write_json(path, manifest.model_dump(mode="json"))
         repository = self.workspace.repository
         if not repository.exists():
             _git("init", "--quiet", "--bare", str(repository))

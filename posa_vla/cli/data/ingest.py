@@ -65,9 +65,9 @@ def quarantine(workspace_folder: WorkspaceFolder = None, as_json: AsJson = False
     place = enter_workspace(workspace_folder, Path("params.yaml"))
     rows = quarantined_episodes(Workspace.open(), read_params(place, None, None), place.parent)
     if as_json:
-        print_json({"quarantined": rows})
+        print_json({"quarantined": [row.model_dump(mode="json") for row in rows]})
     else:
-        text = [(str(row["episode"])[:16], "; ".join(f["value"] for f in row["findings"])) for row in rows]
+        text = [(row.episode[:16], "; ".join(f.value for f in row.findings)) for row in rows]
         print_table("quarantined", text or [("none", "")])
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field
 
+from posa_vla.dataset.shards.manifest import SplitCount
+from posa_vla.dataset.validation.report import ValidationReport
 from posa_vla.dataset.versions.clone import Clone
 from posa_vla.schema import Closed, parse_json
 
@@ -42,7 +44,7 @@ class VersionRecord(Closed):
     version: str
     embodiment: str
     episodes: dict[str, EpisodeEntry]
-    splits: dict[str, dict[str, int]]
+    splits: dict[str, SplitCount]
     store_files: dict[str, str]
     prepared_files: dict[str, str]
     kept: list[str] = Field(default_factory=list)
@@ -69,7 +71,7 @@ class DataVersion:
     episodes: int
     frames: int
     commit: str
-    report: dict[str, Any]
+    report: ValidationReport
     prepared: str
 
 

@@ -13,9 +13,9 @@ import pytest
 import yaml
 from factories import make_embodiment, make_episode
 
+from posa_vla.code_root import CODE_ROOT, PACKAGE
 from posa_vla.dataset.shards.loader import PackedDataset
-from posa_vla.dataset.versions import make as versioning
-from posa_vla.dataset.versions.clone import open_clone, stages_file
+from posa_vla.dataset.versions.clone import open_clone
 from posa_vla.dataset.versions.make import version_data
 from posa_vla.dataset.versions.record import DataVersion
 from posa_vla.episodes.lerobot.layout import DATA_FILE_MB
@@ -26,6 +26,7 @@ from posa_vla.params import Params
 from posa_vla.schema import parse
 from posa_vla.settings import Settings
 from posa_vla.workspace import Workspace
+from posa_vla.workspace_template import template_file
 
 DEADLINE = 120.0
 
@@ -102,7 +103,7 @@ def test_a_version_is_made_although_the_first_attempt_was_killed(versioned):
     assert list(workspace.clones.iterdir()) == []
     assert [p.name for p in workspace.data.iterdir()] == [data.version]
     assert len(PackedDataset(data.folder, "train", 2)) + len(PackedDataset(data.folder, "validation", 2)) == data.frames
-    assert (data.episodes, data.frames, data.report["quarantined"]) == (4, 48, [])
+    assert (data.episodes, data.frames, data.report.quarantined) == (4, 48, [])
 
 
 @pytest.mark.slow
@@ -250,6 +251,19 @@ def test_a_stage_that_meets_bad_input_says_so_and_nothing_is_published(tmp_path)
     assert list(workspace.clones.iterdir()) == []
 
 
+def test_what_is_prepared_again_is_prepared_by_the_stage_of_that_version(versioned):
+    workspace, _, data = versioned
+    with open_clone(workspace, data.commit) as clone:
+        assert {"data", "prepare", "--out", "data/prepared"} <= set(clone.stage_command("prepare"))
+        program = "import pathlib, posa_vla; pathlib.Path('made').write_text(posa_vla.__file__)"
+        stages = {"prepare": {"cmd": f'python -c "{program}"'}}
+        (clone.folder / "dvc.yaml").write_text(yaml.safe_dump({"stages": stages}))
+        clone.run_stage("prepare", CODE_ROOT)
+        assert (clone.folder / "made").read_text() == str(PACKAGE / "__init__.py")
+        with pytest.raises(PosaError, match="has no stage 'validate', only prepare: check out the code"):
+            clone.run_stage("validate", CODE_ROOT)
+
+
 def test_an_empty_store_is_bad_input(tmp_path):
     workspace, params = new_workspace(tmp_path / "home")
     shutil.rmtree(workspace.store)
@@ -266,7 +280,7 @@ def test_a_missing_git_is_bad_input_that_says_what_to_install(tmp_path, monkeypa
 
 
 def test_the_stages_have_one_home_and_the_wheel_carries_it():
-    root = Path(versioning.__file__).parents[2]
-    assert stages_file() == root / "dvc.yaml"
+    root = CODE_ROOT
+    assert template_file("dvc.yaml") == root / "dvc.yaml"
     stages = yaml.safe_load((root / "dvc.yaml").read_text())["stages"]
     assert list(stages) == ["code", "validate", "prepare"]
