@@ -12,8 +12,10 @@ from posa_vla.cli.options import AsJson, ParamsFile, Preset, Set, read_params
 
 def train(
     data: Annotated[Path, typer.Option("--data", help="Prepared data (posa data prepare).")],
-    out: Annotated[Path, typer.Option("--out", help="Folder of this training: checkpoints, then the policy.")],
-    local: Annotated[bool, typer.Option("--local", help="In this process: no Ray needed.")] = False,
+    out: Annotated[
+        Path, typer.Option("--out", help="Folder of this training: its checkpoints, and the policy in policy/.")
+    ],
+    local: Annotated[bool, typer.Option("--local", help="Run in this process, without Ray.")] = False,
     preset: Preset = None,
     settings: Set = None,
     params_file: ParamsFile = Path("params.yaml"),

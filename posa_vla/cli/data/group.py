@@ -166,7 +166,9 @@ def validate(
 def prepare(
     out: Annotated[Path, typer.Option("--out", help="Folder of the training shards; must not exist.")],
     store: StoreOption = None,
-    report: Annotated[Path | None, typer.Option("--report", help="Validation report; by default made now.")] = None,
+    report: Annotated[
+        Path | None, typer.Option("--report", help="Validation report; by default it is made now.")
+    ] = None,
     statistics: Annotated[Path | None, typer.Option("--statistics", help="Where counts and statistics go.")] = None,
     embodiment: Annotated[str, typer.Option("--embodiment", help="Name or file; by default the target's.")] = "",
     params_file: ParamsFile = Path("params.yaml"),

@@ -45,8 +45,10 @@ def _judge(workspace_folder: Path | None) -> _Judged:
 def export(
     out: Annotated[Path, typer.Argument(help="New folder of the dataset.")],
     batch: Annotated[list[str] | None, typer.Option("--batch", help="First digits of a batch; repeatable.")] = None,
-    embodiment: Annotated[str, typer.Option("--embodiment", help="Whose episodes, where there are several.")] = "",
-    failures: Annotated[bool, typer.Option("--failures", help="Take episodes whose task was not done, too.")] = False,
+    embodiment: Annotated[
+        str, typer.Option("--embodiment", help="Id of an embodiment, if the store holds several.")
+    ] = "",
+    failures: Annotated[bool, typer.Option("--failures", help="Also take episodes whose task was not done.")] = False,
     workspace_folder: WorkspaceFolder = None,
     as_json: AsJson = False,
 ) -> None:
