@@ -166,10 +166,9 @@ def _experiment(client: mlflow.MlflowClient, uri: str, name: str) -> str:
 class TrackedRun:
     """A run that takes everything as often as it is told: what it holds already is not added again."""
 
-    def __init__(self, client: mlflow.MlflowClient, run_id: str, experiment_id: str) -> None:
+    def __init__(self, client: mlflow.MlflowClient, run_id: str) -> None:
         self.client = client
         self.run_id = run_id
-        self.experiment_id = experiment_id
         self._steps: dict[str, set[int]] = {}
 
     def log_params(self, params: Mapping[str, Any]) -> None:
@@ -246,7 +245,7 @@ class TrackedRun:
 
     def page(self, artifact: str = "") -> str:
         """Address of the run, or of one of its artifacts, within MLflow's pages."""
-        return page_address(self.experiment_id, self.run_id, artifact)
+        return page_address(str(self.client.get_run(self.run_id).info.experiment_id), self.run_id, artifact)
 
     def describe(self, markdown: str) -> None:
         """Sets the text on the run's first page."""
@@ -287,7 +286,7 @@ def open_run(uri: str, experiment: str, run_key: str, source: Source) -> Iterato
     monitor.start()
     status = "KILLED"
     try:
-        yield TrackedRun(client, run_id, experiment_id)
+        yield TrackedRun(client, run_id)
         status = "FINISHED"
     except Exception:
         status = "FAILED"

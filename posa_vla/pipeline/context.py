@@ -117,7 +117,7 @@ class Retraining:
             workspace, target = self.workspace, self.params.target
             key, code = self.run_key(data["version"]), code_state(workspace.settings)
             preset = preset_of(self.params)
-            source = tracking.Source(
+            started_by = tracking.Source(
                 run_name=run_name(preset, data["name"], time.strftime("%Y-%m-%d %H:%M", time.gmtime())),
                 name="posa ablate" if self.experiment else "posa retrain",
                 on_server=bool(workspace.settings.prefect_api_url),
@@ -126,7 +126,7 @@ class Retraining:
                 about={"posa.target": target, "posa.preset": preset, "posa.data": data["name"]},
             )
             run = self._resources.enter_context(
-                tracking.open_run(workspace.mlflow_uri, self.experiment or target, key, source)
+                tracking.open_run(workspace.mlflow_uri, self.experiment or target, key, started_by)
             )
             run.log_params(self.params.model_dump(mode="json"))
             source = {"remote": workspace.dvc_remote, "repository": str(workspace.repository), "commit": data["commit"]}

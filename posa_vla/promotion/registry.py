@@ -142,7 +142,7 @@ def register(run: TrackedRun, model: str, bundle: Bundle, tags: Mapping[str, str
         run: The retraining's run, which the version points back to.
         model: Registered model of the target; made where it is missing.
         bundle: Verified here.
-        tags: Of the version; pages show them in this order, and the bundle's digest last.
+        tags: Of the version; lists of versions show them in this order, and the bundle's digest last.
 
     Returns:
         The version.

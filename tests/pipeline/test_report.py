@@ -25,7 +25,7 @@ from posa_vla.pipeline.report.facts import EpisodeShown
 from posa_vla.pipeline.report.gather import gather_facts
 from posa_vla.pipeline.report.page import make_page, write_report
 from posa_vla.pipeline.report.preset import preset_of
-from posa_vla.pipeline.report.words import Links, version_description
+from posa_vla.pipeline.report.words import Links, retraining_description
 from posa_vla.promotion.gate import decide
 from posa_vla.promotion.registry import RegisteredVersion
 from posa_vla.settings import Settings
@@ -138,7 +138,7 @@ def test_hostile_text_stays_text_and_nothing_is_loaded_from_elsewhere() -> None:
 
 
 def test_a_description_holds_no_markup_of_others() -> None:
-    text = version_description(facts(target="[x](http://evil.example)<b>", preset="*a*"), LINKS)
+    text = retraining_description(facts(target="[x](http://evil.example)<b>", preset="*a*"), LINKS)
     assert r"\[x\](http://evil.example)\<b\>" in text
     assert r"\*a\*" in text
     assert text.startswith("Promote. The candidate")
@@ -194,7 +194,6 @@ def test_the_worst_recorded_episodes_come_first_and_media_are_inside(tmp_path: P
     assert [e.row.scene_seed for e in found.episodes] == [103, 102, 105]
     assert (found.recorded, found.compared) == (6, (1, 1))
     assert all(e.video == b"film" and e.overlay == picture.getvalue() for e in found.episodes)
-    assert found.changes is None
 
 
 def test_parameters_are_told_by_the_preset_that_they_come_from() -> None:

@@ -18,7 +18,7 @@ def preset_of(params: Params) -> str:
     Parameters keep no name of a preset, for the values alone decide what is computed.
     """
     values = flat(params.model_dump(mode="json", include=set(_PARTS)))
-    base, nearest, differing = Params(target=params.target, targets=params.targets), "", dict(values)
+    base, nearest, differing = Params(target=params.target, targets=params.targets), "", values
     for name, path in shipped_presets().items():
         overlay = {part: value for part, value in read_yaml(path).items() if part in _PARTS}
         preset = flat(overlaid(base, overlay, f"preset {name}").model_dump(mode="json", include=set(_PARTS)))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from posa_vla.pipeline.report.facts import RetrainingFacts
 from posa_vla.pipeline.report.page import PICTURE, REPORT, write_report
-from posa_vla.pipeline.report.words import Links, model_description, run_description, version_description
+from posa_vla.pipeline.report.words import Links, model_description, retraining_description
 from posa_vla.promotion.registry import describe_model
 from posa_vla.tracking import TrackedRun
 
@@ -36,9 +36,7 @@ def publish_report(run: TrackedRun, facts: RetrainingFacts, folder: Path) -> Pat
     if picture.is_file():
         run.log_picture(picture.read_bytes(), "success")
     links = Links(run=run.page(), report=run.page(f"{ARTIFACTS}/{REPORT}"), videos=run.page("videos"))
-    run.describe(run_description(facts, links))
-    version = facts.candidate.model_version
-    describe_model(
-        run.client, facts.target, version, model_description(facts, links), version_description(facts, links)
-    )
+    about = retraining_description(facts, links)
+    run.describe(about)
+    describe_model(run.client, facts.target, facts.candidate.model_version, model_description(facts, links), about)
     return page

@@ -102,15 +102,10 @@ def _link_line(links: Links) -> str:
     return f"[Report]({links.report}) · [Run]({links.run}) · [Videos]({links.videos})"
 
 
-def version_description(facts: RetrainingFacts, links: Links) -> str:
-    """A model version's description in Markdown."""
+def retraining_description(facts: RetrainingFacts, links: Links) -> str:
+    """What is said of a run and of the model version that it registered, in Markdown."""
     lines = [_plain(verdict_sentence(facts)), "", _link_line(links), "", *_facts_list(facts), "", "What the gate said:"]
     return "\n".join([*lines, "", *(f"- {_plain(reason)}" for reason in facts.decision.reasons)]) + "\n"
-
-
-def run_description(facts: RetrainingFacts, links: Links) -> str:
-    """A run's description in Markdown; it begins with the verdict alone, which lists of runs show."""
-    return f"**{verdict_name(facts)}**\n\n" + version_description(facts, links)
 
 
 def model_description(facts: RetrainingFacts, links: Links) -> str:
