@@ -40,8 +40,10 @@ def simulated_robot(workspace: Workspace, params: Params, *, fixed: bool) -> Rob
         fixed: Whether the release says how it is run; else the robot is told what the evaluation ran with.
     """
     target, evaluate, channel, embodiment = params.chosen, params.evaluate, workspace.channel, params.chosen.embodiment
-    if Path(channel).is_relative_to(workspace.home):
-        channel = os.path.relpath(channel, robot_home(workspace, params.target))
+    if "://" not in channel:
+        place = Path(os.path.abspath(os.path.expanduser(channel)))
+        inside = place.is_relative_to(workspace.home)
+        channel = os.path.relpath(place, robot_home(workspace, params.target)) if inside else str(place)
     if embodiment not in shipped_embodiments():
         embodiment = os.path.abspath(embodiment)
     execution: dict[str, Any] = {
