@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from posa_vla.episodes.content import CAMERA_VECTORS, array_parts, batch_digest, episode_digest
+from posa_vla.episodes.content import CAMERA_VECTORS, batch_digest, episode_digest, vectors
 from posa_vla.episodes.embodiment import Embodiment
 from posa_vla.episodes.episode import Episode
 from posa_vla.episodes.lerobot import layout as layout
@@ -94,7 +94,7 @@ class _DataFiles:
 
 
 def _feature(part: str) -> str:
-    """The feature of a part of an episode, see `array_parts`."""
+    """The feature of a part of an episode, see `vectors`."""
     kind, _, name = part.partition(".")
     if kind in CAMERA_VECTORS:
         return f"{layout.CAMERA}{name}.{kind}"
@@ -103,8 +103,7 @@ def _feature(part: str) -> str:
 
 def _vectors(episode: Episode) -> dict[str, NDArray[Any]]:
     """Feature -> array with a row a frame; pictures and times are written otherwise."""
-    parts = array_parts(episode).items()
-    return {_feature(n): p for n, p in parts if n != "timestamps" and not n.startswith("images.")}
+    return {_feature(name): values for name, values in vectors(episode).items()}
 
 
 def _table(episode: Episode, schema: pa.Schema, number: int, start: int, task: int) -> pa.Table:
