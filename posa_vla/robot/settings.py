@@ -21,6 +21,7 @@ from posa_vla.schema import parse, read_yaml
 FILE = "robot.yaml"
 # Settings that name a file or a folder: a relative one is relative to the folder of the file that says it.
 _PLACES = ("home", "channel", "embodiment", "socket", "reports")
+_DRIVER = "simulated"
 _HEADING = """\
 # One robot's settings. `posa robot run --config FILE` reads this file; flags of the same names override it.
 # Relative paths are relative to this file's folder. No secret belongs here: keys of an S3 store come from the
@@ -46,7 +47,7 @@ class RobotSettings(RunSettings):
         description="What the robot is: a shipped embodiment's name, or a file; the trust says its digest too.",
     )
     driver: str = Field(
-        default="simulated", description="Robot driver, what moves the robot: simulated, dry-run, or a plugin's."
+        default=_DRIVER, description="Robot driver, what moves the robot: simulated, dry-run, or a plugin's."
     )
     options: dict[str, JsonValue] = Field(
         default_factory=dict,
@@ -130,7 +131,8 @@ def read_settings(config: Path | None, flags: Mapping[str, Any]) -> Given:
 
     Args:
         config: The file, if it was named.
-        flags: Setting -> value, of what was given alone. `options` are laid over those of the file one by one.
+        flags: Setting -> value, of what was given alone. `options` are laid over those of the file one by one. Those of
+            the file are its driver's: they are left out where another driver is given.
 
     Raises:
         BadInput: The file does not fit, a flag does not, or what a robot cannot do without is in neither.
@@ -148,6 +150,9 @@ def read_settings(config: Path | None, flags: Mapping[str, Any]) -> Given:
             )
         return Given(parse(RobotSettings, given, "flags"), None, {})
     values = _read_file(path)
+    own_driver = values.get("driver", _DRIVER)
+    if given.get("driver", own_driver) != own_driver:
+        values.pop("options", None)
     if "options" in given:
         given["options"] = {**values.get("options", {}), **given["options"]}
     settings = parse(RobotSettings, {**values, **given}, "flags")

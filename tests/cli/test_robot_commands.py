@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import re
 import shlex
+import signal
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +21,12 @@ from robot.agent.test_agent import load
 from typer.testing import CliRunner
 
 from posa_vla.cli.robot import app
-from posa_vla.errors import BadInput
+from posa_vla.errors import BadInput, PosaError
 from posa_vla.files import write_json
 from posa_vla.policy.execution import Execution
 from posa_vla.release.trust import write_trust
 from posa_vla.robot.settings import FILE, fields, read_settings
+from posa_vla.robot.station.client import ask
 
 
 def posa_robot(*arguments: str) -> Result:
@@ -100,6 +106,35 @@ def test_a_file_that_contradicts_the_release_or_the_trust_is_named_with_its_key(
         posa_robot("provision", "--trust", "../trust")
     with pytest.raises(BadInput, match="--socket is for a robot that goes on"):
         posa_robot("run", "--once", "--socket", "s")
+
+
+def test_run_without_a_flag_follows_the_channel_and_answers_on_the_file_s_socket(publisher: Channel) -> None:
+    flags = ["--channel", "../channel", "--target", TARGET, "--embodiment", "arm.yaml", "--driver", "dry-run"]
+    wrote = posa_robot("init", *flags, "--episodes", "0", "--interval", "0.05", "--socket", "s", "--name", "bench-1")
+    assert wrote.exit_code == 0, wrote.output
+    assert posa_robot("provision", "--trust", "../trust").exit_code == 0
+    answers: list[dict[str, Any]] = []
+
+    def ask_and_interrupt() -> None:
+        try:
+            deadline = time.monotonic() + 30
+            while not answers or answers[-1]["update"] is None:
+                assert time.monotonic() < deadline
+                with contextlib.suppress(PosaError):
+                    answers.append(ask(Path("s"), {"command": "status"}, timeout=10))
+            answers.append(ask(Path("s"), {"command": "episodes", "episodes": 1}, timeout=30))
+        finally:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    asker = threading.Thread(target=ask_and_interrupt)
+    asker.start()
+    done = CliRunner().invoke(app, ["run"])
+    asker.join()
+    assert f"settings: {FILE}" in done.stderr
+    status, episodes = answers[-2:]
+    assert (status["robot"], status["update"], status["episodes"]) == ("bench-1", "installed", 0)
+    assert [row["steps"] for row in episodes["rows"]] == [6]
+    assert not Path("s").exists()
 
 
 @pytest.mark.parametrize(

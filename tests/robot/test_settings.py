@@ -148,6 +148,13 @@ def test_flags_override_the_file_and_their_paths_are_seen_from_here(tmp_path: Pa
     assert not {"max_steps", "channel"} & set(known.said_in)
 
 
+def test_the_file_s_options_are_its_driver_s_and_not_another_one_s(tmp_path: Path) -> None:
+    path = written(tmp_path / FILE, options={"task": "pick", "objects": 2})
+    assert read_settings(path, {"driver": "simulated"}).settings.options == {"task": "pick", "objects": 2}
+    assert read_settings(path, {"driver": "dry-run"}).settings.options == {}
+    assert read_settings(path, {"driver": "dry-run", "options": {"task": "t"}}).settings.options == {"task": "t"}
+
+
 def test_a_home_under_the_user_s_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/home/ada")
     path = written(tmp_path / FILE, home="~/robot")
