@@ -12,15 +12,15 @@ import numpy as np
 import pytest
 from factories import make_embodiment
 from releases import TARGET, Channel, make_record_2, make_trust
-from robot.fakes import SIZE, FakePolicy, FakeRobot
 from robot.agent.test_agent import BundlePolicy, load, make_agent
+from robot.fakes import SIZE, FakePolicy, FakeRobot
 from untrained import arm_params, untrained_bundle
 
 from posa_vla.episodes.embodiment import load_embodiment
 from posa_vla.errors import BadInput, Refused
 from posa_vla.evaluation.local import evaluate
 from posa_vla.evidence.suite import Suite
-from posa_vla.evidence.summary import summary
+from posa_vla.evidence.summary import Summary
 from posa_vla.files import write_json
 from posa_vla.model.posa_policy import PosAPolicy, load_policy
 from posa_vla.objects.directory import DirectoryObjects
@@ -94,8 +94,8 @@ def test_a_release_judged_at_224_px_runs_at_224_px_on_a_robot_whose_settings_say
         np.testing.assert_array_equal(look.state, then.state)
     ran = running.session.episodes
     assert [(e.success, e.steps) for e in ran] == [(row.success, row.steps) for row in evidence.rows]
-    figures = summary(evidence)
-    low, high = figures["ci_low"], figures["ci_high"]
+    figures = Summary.of(evidence)
+    low, high = figures.ci_low, figures.ci_high
     assert low is not None
     assert high is not None
     assert low <= sum(bool(e.success) for e in ran) / len(ran) <= high
