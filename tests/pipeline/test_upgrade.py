@@ -77,7 +77,7 @@ def test_an_earlier_workspace_goes_on_to_a_release_that_its_robot_takes_and_back
     status = robot_status(home, trust_of(home)[1])
     assert all(slot["damage"] is None for slot in status["slots"].values())
     assert log.entries()[: len(entries)] == entries
-    assert {entry["release"] for entry in log.entries()} == {1, 2}
+    assert {entry.release for entry in log.entries()} == {1, 2}
     after = kept(workspace.home)
     changed = {name for name, data in before.items() if after.get(name) != data}
     assert changed <= {f"promotions/{TARGET}/log.jsonl", f"promotions/{TARGET}/trust/trust.json"}
