@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from posa_vla.evaluation.environments import open_environment
 from posa_vla.evaluation.pictures import enlarge, overlay
 from posa_vla.evaluation.rollout import Rollout, run_episode
 from posa_vla.evidence.suite import Suite
@@ -37,7 +38,7 @@ def solved_rollout(number: int) -> Rollout:
     verify_bundle(folder, digest)
     policy = load_policy(folder, digest)
     seeds = scene_seeds(digest, 20)
-    environment = Suite.of(params, seeds).open()
+    environment = open_environment(Suite.of(params, seeds))
     for seed in seeds:
         rollout = run_episode(policy, environment, seed, params.evaluate, record=True)
         number -= rollout.row.success

@@ -9,10 +9,9 @@ from prefect import flow, get_run_logger
 from prefect.artifacts import create_image_artifact, create_markdown_artifact
 
 from flows.form import NO_CHANGES, Changes, Preset, resolve
+from flows.server.flow_runs import name_run
 from posa_vla.console import also_to
-from posa_vla.evaluation.ablation.plan import (
-    load_plan,
-)
+from posa_vla.evaluation.ablation.plan import load_plan
 from posa_vla.pipeline.ablation import run_ablation
 from posa_vla.workspace import Workspace
 
@@ -37,9 +36,11 @@ def ablate(
     import base64
 
     with also_to(get_run_logger().info):
-        params = resolve(preset, target, changes, params_file)
-        result = run_ablation(Workspace.open(), params, load_plan(), full=full)
-    create_markdown_artifact(Path(result["table"]).read_text(), key="ablation")
-    picture = base64.b64encode(Path(result["plot"]).read_bytes()).decode()
+        params, plan = resolve(preset, target, changes, params_file), load_plan()
+        name_run(params, f"plan {plan.name}", "full" if full else "quick")
+        result = run_ablation(Workspace.open(), params, plan, full=full)
+    about = f"Plan {plan.name}: success and steps of each variant on the same unseen scenes"
+    create_markdown_artifact(Path(result.table).read_text(), key="ablation", description=about)
+    picture = base64.b64encode(Path(result.plot).read_bytes()).decode()
     create_image_artifact(f"data:image/png;base64,{picture}", key="ablation-plot", description="Success and steps")
-    return result
+    return result.model_dump(mode="json")

@@ -9,9 +9,9 @@ from prefect.artifacts import create_markdown_artifact
 from pydantic import Field
 
 from flows.form import NO_CHANGES, resolve
+from flows.server.flow_runs import call_run
 from posa_vla.console import also_to
 from posa_vla.pipeline.evaluation import run_evaluation
-from posa_vla.pipeline.summary import success_text
 from posa_vla.workspace import Workspace
 
 
@@ -33,13 +33,16 @@ def evaluate_sim(
         params_file: Parameter file on the machine that runs the flow.
     """
     params = resolve(None, target, NO_CHANGES, params_file)
+    model = "champion" if model_version is None else f"model version {model_version}"
+    call_run(f"{params.target}, {model}, {episodes} scenes, seed {seed}")
     with also_to(get_run_logger().info):
         result = run_evaluation(Workspace.open(), params, model_version, episodes, seed)
-    rows = "\n".join(f"| {name} | {value} |" for name, value in result["summary"].items())
+    call_run(f"{params.target}, model version {result.model_version}, {episodes} scenes, seed {seed}")
+    rows = "\n".join(f"| {name} | {value} |" for name, value in result.summary)
+    words = f"Model version {result.model_version}: {result.summary.in_words()}"
     create_markdown_artifact(
-        f"# Model version {result['model_version']}: {success_text(result['summary'])}\n\n"
-        "| figure | value |\n|---|---|\n"
-        f"{rows}\n\nEvidence `{result['evidence']}`\n",
+        f"# {words}\n\n| figure | value |\n|---|---|\n{rows}\n\nEvidence `{result.evidence}`\n",
         key="evaluate-sim",
+        description=words,
     )
-    return result
+    return result.model_dump(mode="json")

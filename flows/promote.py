@@ -9,6 +9,7 @@ from prefect.artifacts import create_markdown_artifact
 
 from flows.form import NO_CHANGES, Changes, Preset, resolve
 from flows.server.events import announce
+from flows.server.flow_runs import name_run
 from posa_vla.console import also_to
 from posa_vla.pipeline.promotion import run_promotion
 from posa_vla.workspace import Workspace
@@ -32,8 +33,14 @@ def promote(
         params_file: Parameter file on the machine that runs the flow.
     """
     with also_to(get_run_logger().info):
-        result = run_promotion(Workspace.open(), resolve(preset, target, changes, params_file), announce)
-    reasons = "\n".join(f"- {reason}" for reason in result["decision"]["reasons"])
-    released = result["pending"] or (f"release {result['release']}" if result["release"] else "nothing was released")
-    create_markdown_artifact(f"# {result['decision']['verdict']}\n\n{reasons}\n\n{released}\n", key="promote-verdict")
-    return result
+        params = resolve(preset, target, changes, params_file)
+        name_run(params)
+        result = run_promotion(Workspace.open(), params, announce)
+        name_run(params, result.data)
+    reasons = "\n".join(f"- {reason}" for reason in result.decision.reasons)
+    create_markdown_artifact(
+        f"# {result.decision.verdict}\n\n{reasons}\n\nReleased: {result.released()}\n",
+        key="promote-verdict",
+        description=f"Verdict on model version {result.model_version}: {result.decision.in_words()}",
+    )
+    return result.model_dump(mode="json")

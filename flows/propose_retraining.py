@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Annotated, Any
+from collections.abc import Iterable, Mapping
+from typing import Annotated
 
 from prefect import flow, get_run_logger
 from prefect.artifacts import create_markdown_artifact
@@ -27,8 +27,6 @@ from posa_vla.console import also_to, say
 from posa_vla.errors import BadInput
 from posa_vla.pipeline.proposal import StoreState, store_state
 from posa_vla.workspace import Workspace
-
-Output = dict[str, Any]
 
 NAME = "propose-retraining"
 RETRAIN = "retrain/default"
@@ -105,10 +103,10 @@ def _open_proposals() -> list[FlowRun]:
         )
 
 
-def _start_retraining(parameters: Output, key: str) -> FlowRun:
+def _start_retraining(parameters: Mapping[str, object], key: str) -> FlowRun:
     with get_client(sync_client=True) as client:
         deployment = client.read_deployment_by_name(RETRAIN)
-        return client.create_flow_run_from_deployment(deployment.id, parameters=parameters, idempotency_key=key)
+        return client.create_flow_run_from_deployment(deployment.id, parameters=dict(parameters), idempotency_key=key)
 
 
 @flow(name=NAME)
@@ -119,7 +117,7 @@ def propose_retraining(
     changes: Changes = NO_CHANGES,
     params_file: str = "params.yaml",
     expires_hours: Annotated[int, Field(gt=0)] = 72,
-) -> Output:
+) -> dict[str, str | int | None]:
     """Asks a person whether to retrain, where enough new episodes have come; nothing is retrained without an answer.
 
     The run waits, suspended, for somebody who resumes it in Prefect's page; it fails when nobody does in time.
@@ -161,6 +159,6 @@ def propose_retraining(
         return _end(state, f"approved by {answer.decided_by}: retraining {started.name!r}, {status}", str(started.id))
 
 
-def _end(state: StoreState, outcome: str, retraining: str | None = None) -> Output:
+def _end(state: StoreState, outcome: str, retraining: str | None = None) -> dict[str, str | int | None]:
     say(outcome)
     return {"new_episodes": state.new, "outcome": outcome, "retraining": retraining}

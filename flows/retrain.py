@@ -5,79 +5,93 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from prefect import flow, get_run_logger, task
-from prefect.cache_policies import NO_CACHE
+from prefect import flow, get_run_logger
 
 from flows.form import NO_CHANGES, Changes, Preset, resolve
 from flows.server.artifacts import show_data, show_retraining
 from flows.server.events import announce
+from flows.server.flow_runs import name_run
+from flows.server.tasks import step_task
 from posa_vla.console import also_to
-from posa_vla.pipeline.context import Retraining, open_retraining, timed
-from posa_vla.pipeline.steps import evaluate as evaluate_steps
-from posa_vla.pipeline.steps import release as promote_steps
-from posa_vla.pipeline.steps import robot as robot_steps
-from posa_vla.pipeline.steps import train as train_steps
-from posa_vla.pipeline.steps import version as data_steps
-from posa_vla.pipeline.summary import summarise
+from posa_vla.dataset.versions.record import DataVersion
+from posa_vla.pipeline.context import StepContext, open_context, timed
+from posa_vla.pipeline.records import (
+    Candidate,
+    Collected,
+    Decided,
+    Evaluated,
+    Registered,
+    Released,
+    RobotRun,
+    Trained,
+)
+from posa_vla.pipeline.steps import bundle as bundle_step
+from posa_vla.pipeline.steps import collect as collect_step
+from posa_vla.pipeline.steps import decide as decide_step
+from posa_vla.pipeline.steps import evaluate as evaluate_step
+from posa_vla.pipeline.steps import register as register_step
+from posa_vla.pipeline.steps import release as release_step
+from posa_vla.pipeline.steps import robot as robot_step
+from posa_vla.pipeline.steps import train as train_step
+from posa_vla.pipeline.steps import version as version_step
+from posa_vla.pipeline.summary import RetrainingSummary, summarise
 from posa_vla.workspace import Workspace
 
-Output = dict[str, Any]
 
-
-@task(cache_policy=NO_CACHE)
-def collect(retraining: Retraining) -> Output:
+@step_task
+def collect(context: StepContext) -> Collected:
     """Demonstrations of the scripted expert, into the episode store."""
-    return data_steps.collect_demonstrations(retraining)
+    return collect_step.collect(context)
 
 
-@task(cache_policy=NO_CACHE)
-def version(retraining: Retraining) -> Output:
+@step_task
+def version(context: StepContext) -> DataVersion:
     """The store as versioned training data; what was found of it is shown with the run."""
-    data = data_steps.version_data(retraining)
-    show_data(retraining.workspace, data)
+    data = version_step.version(context)
+    show_data(context.workspace, data)
     return data
 
 
-@task(cache_policy=NO_CACHE)
-def train(retraining: Retraining, data: Output) -> Output:
+@step_task
+def train(context: StepContext, data: DataVersion) -> Trained:
     """A candidate, trained under Ray."""
-    return train_steps.train_candidate(retraining, data)
+    return train_step.train(context, data)
 
 
-@task(cache_policy=NO_CACHE)
-def bundle(retraining: Retraining, trained: Output) -> Output:
+@step_task
+def bundle(context: StepContext, trained: Trained) -> Candidate:
     """The candidate as a bundle named by its content."""
-    return train_steps.seal_bundle(retraining, trained)
+    return bundle_step.bundle(context, trained)
 
 
-@task(cache_policy=NO_CACHE)
-def evaluate(retraining: Retraining, candidate: Output) -> Output:
+@step_task
+def evaluate(context: StepContext, candidate: Candidate) -> Evaluated:
     """Candidate and champion on the same unseen scenes."""
-    return evaluate_steps.evaluate_candidate(retraining, candidate)
+    return evaluate_step.evaluate(context, candidate)
 
 
-@task(cache_policy=NO_CACHE)
-def decide(retraining: Retraining, evaluated: Output) -> Output:
+@step_task
+def decide(context: StepContext, evaluated: Evaluated) -> Decided:
     """Promote, reject, or no decision."""
-    return evaluate_steps.decide_candidate(retraining, evaluated)
+    return decide_step.decide(context, evaluated)
 
 
-@task(cache_policy=NO_CACHE)
-def register(retraining: Retraining, data: Output, trained: Output, evaluated: Output, decided: Output) -> Output:
+@step_task
+def register(context: StepContext, decided: Decided) -> Registered:
     """A model version of the target's registered model, whatever the verdict."""
-    return promote_steps.register_candidate(retraining, data, trained, evaluated, decided)
+    return register_step.register(context, decided)
 
 
-@task(cache_policy=NO_CACHE)
-def release(retraining: Retraining, data: Output, evaluated: Output, decided: Output, registered: Output) -> Output:
+@step_task
+def release(context: StepContext, registered: Registered) -> Released:
     """A signed release on the channel; the champion is the new one."""
-    return promote_steps.release_candidate(retraining, data, evaluated, decided, registered)
+    return release_step.release(context, registered)
 
 
-@task(cache_policy=NO_CACHE)
-def robot(retraining: Retraining, released: Output) -> Output:
+@step_task
+def robot(context: StepContext, released: Released) -> RobotRun:
     """The simulated robot takes the release, verifies it, and runs it."""
-    return robot_steps.run_on_robot(retraining, released)
+    return robot_step.run_on_robot(context, released)
 
 
 @flow(name="retrain")
@@ -86,7 +100,7 @@ def retrain(
     target: str | None = None,
     changes: Changes = NO_CHANGES,
     params_file: str = "params.yaml",
-) -> Output:
+) -> dict[str, Any]:
     """Demonstrations, data version, training, evaluation, verdict, registration; after "promote" release and robot.
 
     Whatever was done for the same inputs is reused. "reject" and "no decision" are successful endings.
@@ -97,32 +111,32 @@ def retrain(
         changes: Single parameters that shall differ.
         params_file: Parameter file on the machine that runs the flow.
     """
-    start = time.monotonic()
     params = resolve(preset, target, changes, params_file)
     with (
         also_to(get_run_logger().info),
-        open_retraining(Workspace.open(), params, "a retraining", announce) as retraining,
+        open_context(Workspace.open(), params, "a retraining", announce) as context,
     ):
-        return {**_loop(retraining), "seconds": timed(start)}
+        return _loop(context).model_dump(mode="json")
 
 
-def _loop(retraining: Retraining) -> Output:
+def _loop(context: StepContext) -> RetrainingSummary:
     start = time.monotonic()
-    collect(retraining)
-    data = version(retraining)
-    trained = train(retraining, data)
-    candidate = bundle(retraining, trained)
-    evaluated = evaluate(retraining, candidate)
-    decided = decide(retraining, evaluated)
-    registered = register(retraining, data, trained, evaluated, decided)
-    released: Output | None = None
-    reported = robot_steps.robot_state(retraining.workspace, retraining.params.target)
-    if decided["verdict"] == "promote":
-        released = release(retraining, data, evaluated, decided, registered)
-        if released["release"] is not None:
-            reported = robot(retraining, released)
-    summary = summarise(
-        retraining.steps, data, trained, evaluated, decided, registered, released, reported, timed(start)
-    )
-    show_retraining(retraining.workspace, summary, registered["run_id"], evaluated["reports"])
+    name_run(context.params)
+    collected = collect(context)
+    data = version(context, wait_for=[collected])
+    name_run(context.params, data.record.name)
+    trained = train(context, data)
+    candidate = bundle(context, trained)
+    evaluated = evaluate(context, candidate)
+    decided = decide(context, evaluated)
+    registered = register(context, decided)
+    released: Released | None = None
+    reported = robot_step.robot_state(context.workspace, context.params.target)
+    if decided.record.verdict == "promote":
+        offered = release(context, registered)
+        released = offered.record
+        if released.release is not None:
+            reported = robot(context, offered).record.report
+    summary = summarise(context.steps, trained.record, registered.record, released, reported, timed(start))
+    show_retraining(context.workspace, summary, registered.record)
     return summary

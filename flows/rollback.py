@@ -9,6 +9,7 @@ from prefect.artifacts import create_markdown_artifact
 
 from flows.form import NO_CHANGES, resolve
 from flows.server.events import announce
+from flows.server.flow_runs import call_run
 from posa_vla.console import also_to
 from posa_vla.pipeline.rollback import roll_back
 from posa_vla.workspace import Workspace
@@ -27,7 +28,11 @@ def rollback(
         params_file: Parameter file on the machine that runs the flow.
     """
     with also_to(get_run_logger().info):
-        result = roll_back(Workspace.open(), resolve(None, target, NO_CHANGES, params_file), to, reason, announce)
-    text = result["pending"] or f"release {result['release']} is on the channel again"
-    create_markdown_artifact(f"# Rollback\n\n{text}\n\n- {reason}\n", key="rollback")
-    return result
+        params = resolve(None, target, NO_CHANGES, params_file)
+        call_run(f"{params.target}, back to {'the release before' if to is None else f'release {to}'}")
+        result = roll_back(Workspace.open(), params, to, reason, announce)
+    text = result.pending or f"release {result.release} is on the channel again"
+    create_markdown_artifact(
+        f"# Rollback\n\n{text}\n\n- {reason}\n", key="rollback", description=f"{params.target}: {text}"
+    )
+    return result.model_dump(mode="json")

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Any
 
 from flows.form import Changes, resolve
 from flows.server.prefect_server import prefect_server
 from posa_vla.evaluation.rollout import require_trainable
-from posa_vla.pipeline.context import open_retraining, timed
+from posa_vla.pipeline.context import open_context, timed
+from posa_vla.pipeline.summary import RetrainingSummary
+from posa_vla.schema import parse
 from posa_vla.workspace import Workspace
 
 
-def run_retraining(workspace: Workspace, preset: str | None, changes: Changes, params_file: Path) -> dict[str, Any]:
+def run_retraining(workspace: Workspace, preset: str | None, changes: Changes, params_file: Path) -> RetrainingSummary:
     """Runs the flow on a workspace that nobody else holds.
-
-    Returns:
-        The summary: see pipeline/summary.py.
 
     Raises:
         BadInput: Something that the work needs is missing.
@@ -27,7 +25,7 @@ def run_retraining(workspace: Workspace, preset: str | None, changes: Changes, p
     params = resolve(preset, None, changes, str(params_file))
     require_trainable(params)
     # What is missing is said at once, not after Prefect has started; the flow takes the same lock again.
-    with open_retraining(workspace, params, "posa retrain"), prefect_server(workspace.home) as server:
+    with open_context(workspace, params, "posa retrain"), prefect_server(workspace.home) as server:
         from flows.retrain import retrain
         from flows.server.flow_runs import await_recorded, close_dead_runs
 
@@ -36,5 +34,5 @@ def run_retraining(workspace: Workspace, preset: str | None, changes: Changes, p
             close_dead_runs(retrain.name)
         state = retrain(preset=preset, changes=changes, params_file=str(params_file), return_state=True)
         await_recorded(state.state_details.flow_run_id)
-        summary: dict[str, Any] = state.result()
-    return {**summary, "seconds": timed(start)}
+        summary = parse(RetrainingSummary, state.result(), "the flow's result")
+    return summary.model_copy(update={"seconds": timed(start)})

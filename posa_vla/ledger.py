@@ -1,36 +1,56 @@
-"""Finished steps by the hash of what went in."""
+"""Finished steps by the hash of what went in; each gives a record."""
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Generic, Literal, TypeVar
 
 from posa_vla.errors import BadInput
 from posa_vla.files import sha256_json, write_json
-from posa_vla.workspace import Finished, Workspace
+from posa_vla.schema import Closed, parse
+from posa_vla.workspace import Workspace
 
 Status = Literal["done", "reused"]
+Record = TypeVar("Record", bound=Closed)
+# JSON values whose hash a step is known by.
+Inputs = Mapping[str, object]
+NOTHING: Mapping[str, Closed] = {}
 
 
 @dataclass(frozen=True)
-class StepResult:
+class Finished:
+    """A step that the ledger holds.
+
+    Attributes:
+        name: Name of the step.
+        inputs: JSON values that its key is the hash of.
+        output: JSON values that it gave.
+    """
+
+    name: str
+    inputs: Inputs
+    output: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class StepResult(Generic[Record]):
     """What a step gave, and whether it was done now or earlier.
 
     Attributes:
         name: Name of the step.
         key: Content key of its inputs.
-        output: JSON value that the next steps are handed.
+        record: What the next step is handed.
         status: `done` in this run or `reused` from an earlier one.
         seconds: Time spent in this run.
     """
 
     name: str
     key: str
-    output: dict[str, Any]
+    record: Record
     status: Status
     seconds: float
 
@@ -45,18 +65,32 @@ class Ledger:
         return self._folder / name / f"{key}.json"
 
     @staticmethod
-    def key(name: str, inputs: dict[str, Any]) -> str:
+    def key(name: str, inputs: Inputs) -> str:
         """The content key of a step with these inputs."""
         return sha256_json({"step": name, "inputs": inputs})
 
-    def find(self, name: str, inputs: dict[str, Any]) -> dict[str, Any] | None:
-        """Output of a finished step, or None.
+    def find(
+        self, name: str, inputs: Inputs, record: type[Record], *, before: Mapping[str, Closed] = NOTHING
+    ) -> Record | None:
+        """The record of a finished step; None where there is none, or where it is another version's.
+
+        Args:
+            name: Name of the step.
+            inputs: JSON values that its key is the hash of.
+            record: What the step gives.
+            before: Fields of the record that hold what the step was handed.
 
         Raises:
             BadInput: Its file is damaged.
         """
         path = self._path(name, self.key(name, inputs))
-        return self._read(path).output if path.exists() else None
+        if not path.exists():
+            return None
+        output = self._read(path).output
+        try:
+            return parse(record, {**output, **before}, str(path))
+        except BadInput:  # whole, and of other fields: another version of posa-vla kept it
+            return None
 
     def entries(self, name: str = "*") -> Iterator[Finished]:
         """Finished steps, those of one name or all.
@@ -80,25 +114,32 @@ class Ledger:
     def step(
         self,
         name: str,
-        inputs: dict[str, Any],
-        work: Callable[[str], dict[str, Any]],
+        inputs: Inputs,
+        record: type[Record],
+        work: Callable[[str], Record],
         *,
-        sound: Callable[[dict[str, Any]], bool] = lambda output: True,
-    ) -> StepResult:
+        sound: Callable[[Record], bool] = lambda record: True,
+        before: Mapping[str, Closed] = NOTHING,
+    ) -> StepResult[Record]:
         """Does a step once for its inputs.
 
         Args:
             name: Name of the step.
             inputs: JSON values that decide the outcome; their hash is the step's key.
-            work: Given the key, does the work and returns its output (JSON values). It must itself continue where an
-                earlier, killed call stopped.
-            sound: Whether what an earlier output points at is still there; if not, the step is done again.
+            record: What the step gives; what was kept and does not parse as one counts as not done.
+            work: Given the key, does the work and returns the record. It must itself continue where an earlier, killed
+                call stopped.
+            sound: Whether what an earlier record points at is still there; if not, the step is done again.
+            before: Fields of the record that hold what the step was handed. They are neither kept nor part of the key,
+                and are put back when the record is read.
         """
         start = time.monotonic()
-        key, earlier = self.key(name, inputs), self.find(name, inputs)
+        key, earlier = self.key(name, inputs), self.find(name, inputs, record, before=before)
         if earlier is not None and sound(earlier):
             return StepResult(name, key, earlier, "reused", time.monotonic() - start)
-        output = work(key)
-        record = {"schema_version": 1, "step": name, "key": key, "inputs": inputs, "output": output}
-        write_json(self._path(name, key), record)
-        return StepResult(name, key, output, "done", time.monotonic() - start)
+        made = work(key)
+        output = made.model_dump(mode="json", exclude=set(before))
+        write_json(
+            self._path(name, key), {"schema_version": 1, "step": name, "key": key, "inputs": inputs, "output": output}
+        )
+        return StepResult(name, key, made, "done", time.monotonic() - start)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib.resources
+import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -349,3 +351,14 @@ def write_params(path: Path, params: Params) -> None:
     from posa_vla.files import write_text
 
     write_text(path, yaml.safe_dump(params.model_dump(mode="json"), sort_keys=False))
+
+
+def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """Nested parameters as dotted names with their values in JSON."""
+    out: dict[str, str] = {}
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            out.update(flat(value, f"{prefix}{name}."))
+        else:
+            out[prefix + name] = value if isinstance(value, str) else json.dumps(value)
+    return out

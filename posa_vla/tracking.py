@@ -31,8 +31,11 @@ from sqlalchemy.exc import SQLAlchemyError
 from posa_vla.artifact_places import artifact_place, database_file, follow_move
 from posa_vla.console import say
 from posa_vla.errors import PosaError
+from posa_vla.params import flat
 
 RUN_KEY = "posa.run_key"
+# All parameters of a run, among its artifacts.
+PARAMS_ARTIFACT = "params/params.json"
 # MLflow's columns for a parameter's value and a dataset's digest hold this many characters.
 _PARAM_LENGTH, _DIGEST_LENGTH = 6000, 36
 # Seconds between samples of processor, memory and disk.
@@ -113,17 +116,6 @@ def newest_page(uri: str, server: str) -> str:
     mine = f"tags.`{RUN_KEY}` LIKE '%'"
     runs = client.search_runs(ids, mine, max_results=1, order_by=["attributes.start_time DESC"]) if ids else []
     return page_address(str(runs[0].info.experiment_id), server=server) if runs else server
-
-
-def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    """Nested parameters as dotted names with their values in JSON."""
-    out: dict[str, str] = {}
-    for name, value in values.items():
-        if isinstance(value, Mapping):
-            out.update(flat(value, f"{prefix}{name}."))
-        else:
-            out[prefix + name] = value if isinstance(value, str) else json.dumps(value)
-    return out
 
 
 def connect(uri: str) -> mlflow.MlflowClient:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import IO, Literal
 
 from posa_vla.errors import Busy
 from posa_vla.objects.contract import Objects
@@ -215,18 +215,3 @@ class Workspace:
     def held(self) -> bool:
         """Whether another process or thread holds the workspace at this moment."""
         return self.holder() is not None
-
-
-@dataclass(frozen=True)
-class Finished:
-    """A step that the ledger holds.
-
-    Attributes:
-        name: Name of the step.
-        inputs: JSON values that its key is the hash of.
-        output: JSON values that it gave.
-    """
-
-    name: str
-    inputs: dict[str, Any]
-    output: dict[str, Any]

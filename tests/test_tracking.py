@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from posa_vla.errors import PosaError
-from posa_vla.tracking import RUN_KEY, Source, connect, flat, newest_page, open_run
+from posa_vla.params import flat
+from posa_vla.tracking import RUN_KEY, Source, connect, newest_page, open_run
 
 ROOT = Path(__file__).parents[1]
 SOURCE = Source("preset tiny on data-v1", "posa retrain", commit="c" * 40, dirty=False)

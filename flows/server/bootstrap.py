@@ -103,9 +103,9 @@ def ensure_bucket(name: str) -> str:
 
 def ensure_trust(workspace: Workspace, folder: Path) -> list[str]:
     """The publisher's keys, the channel's root, and for each target what its robots are handed out of band."""
-    from posa_vla.pipeline.context import Retraining
-    from posa_vla.pipeline.steps.release import target_trust
+    from posa_vla.episodes.embodiment import load_embodiment
     from posa_vla.promotion.champion import promotions
+    from posa_vla.promotion.drafting import target_trust
     from posa_vla.release.publisher import Publisher
     from posa_vla.release.trust import write_trust
 
@@ -114,7 +114,7 @@ def ensure_trust(workspace: Workspace, folder: Path) -> list[str]:
         publisher = Publisher(workspace.channel, workspace.keys)
         for target in params.targets:
             chosen = params.model_copy(update={"target": target})
-            trust = target_trust(Retraining(workspace, chosen), publisher)
+            trust = target_trust(chosen, load_embodiment(chosen.chosen.embodiment), publisher)
             write_trust(folder / target, publisher.root_bytes(), trust)
     return sorted(params.targets)
 

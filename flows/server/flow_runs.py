@@ -17,13 +17,35 @@ from prefect.client.schemas.filters import (
     FlowRunFilterStateType,
 )
 from prefect.client.schemas.objects import FlowRun, StateType
+from prefect.context import FlowRunContext
 from prefect.settings import get_current_settings
 from prefect.states import Crashed
 
 from posa_vla.errors import PosaError
+from posa_vla.params import Params
+from posa_vla.pipeline.report.preset import preset_of
 
 # A heartbeat that is late is not a dead run, nor are those that a server lost while it started anew.
 _MISSED_HEARTBEATS, _SHORTEST_SILENCE = 3, timedelta(seconds=180)
+
+
+def name_run(params: Params, *more: str) -> None:
+    """Names the flow run that this is called in for what it is, instead of Prefect's two random words.
+
+    Args:
+        params: Name the target, and the preset that they come from.
+        more: What is known besides, e.g. the data version's name.
+    """
+    call_run(", ".join([params.target, f"preset {preset_of(params)}", *more]))
+
+
+def call_run(name: str) -> None:
+    """Names the flow run that this is called in."""
+    context = FlowRunContext.get()
+    if context is None or context.flow_run is None:
+        return
+    with get_client(sync_client=True) as client:
+        client.update_flow_run(context.flow_run.id, name=name)
 
 
 def close_dead_runs(flow_name: str) -> int:

@@ -29,19 +29,24 @@ def ablate(
     from posa_vla.console import print_json, print_table, say
     from posa_vla.errors import BadInput
     from posa_vla.evaluation.ablation.plan import load_plan
-    from posa_vla.pipeline.ablation import run_ablation
+    from posa_vla.pipeline.ablation import run_ablation, run_tuning
     from posa_vla.workspace import Workspace
 
     if full and tune:
         raise BadInput("--tune only tries learning rates, --full runs everything: give one of them")
     params = read_params(params_file, preset, settings)
-    result = run_ablation(Workspace.open(), params, load_plan(plan), full=full, tuning=tune)
+    if tune:
+        tried = run_tuning(Workspace.open(), params, load_plan(plan))
+        if as_json:
+            print_json({"tuning": [row.model_dump(mode="json") for row in tried]})
+        else:
+            rows = [(f"{row.variant}, learning rate {row.learning_rate:g}", f"{row.success:.0%}") for row in tried]
+            print_table("posa ablate --tune", rows)
+        return
+    result = run_ablation(Workspace.open(), params, load_plan(plan), full=full)
     if as_json:
-        print_json({name: value for name, value in result.items() if name != "figures"})
-    elif tune:
-        tried = result["tuning"]
-        rows = [(f"{r['variant']}, learning rate {r['learning_rate']:g}", f"{r['success']:.0%}") for r in tried]
-        print_table("posa ablate --tune", rows)
-    else:
-        say(Path(result["table"]).read_text())
-        print_table("posa ablate", [(name, str(result[name])) for name in ("table", "plot", "results", "seconds")])
+        print_json(result.model_dump(mode="json", exclude={"figures"}))
+        return
+    say(Path(result.table).read_text())
+    rows = [("table", result.table), ("plot", result.plot), ("results", result.results)]
+    print_table("posa ablate", [*rows, ("seconds", str(result.seconds))])

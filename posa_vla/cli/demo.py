@@ -26,20 +26,19 @@ def reject(
     """Put an untrained candidate before the same gate: it is refused, and the robot keeps its champion."""
     from posa_vla.console import print_json, print_table
     from posa_vla.pipeline.rejection import run_reject
-    from posa_vla.pipeline.summary import success_text
     from posa_vla.workspace import Workspace
 
     result = run_reject(Workspace.open(), read_params(params_file, preset, settings), f"--preset {preset}")
     if as_json:
-        print_json(result)
+        print_json(result.model_dump(mode="json"))
         return
-    robot = result["robot"]["release"]
+    robot = result.robot.release
     print_table(
         "posa demo reject",
         [
-            ("candidate", f"untrained, bundle {result['bundle'][:12]}"),
-            ("success", success_text(result["evaluation"])),
-            ("verdict", "; ".join([result["decision"]["verdict"], *result["decision"]["reasons"]])),
+            ("candidate", f"untrained, bundle {result.bundle[:12]}"),
+            ("success", result.evaluation.in_words()),
+            ("verdict", result.decision.in_words()),
             ("robot", f"unchanged: release {robot}" if robot else "unchanged: runs nothing yet"),
         ],
     )

@@ -34,7 +34,7 @@ def sim(
     from posa_vla.evaluation.rollout import require_rendered
     from posa_vla.evidence.record import write_evidence
     from posa_vla.evidence.suite import Suite
-    from posa_vla.evidence.summary import summary
+    from posa_vla.evidence.summary import Summary
     from posa_vla.model.posa_policy import load_policy
     from posa_vla.seeds import scene_seeds
     from posa_vla.settings import Settings
@@ -60,7 +60,7 @@ def sim(
         with open_jobs(chosen) as jobs:
             evidence = evaluate_as_job(jobs, storage, bundle, suite, folder)
     write_evidence(out / "evidence.json", evidence)
-    figures = summary(evidence)
+    figures = Summary.of(evidence).model_dump(mode="json")
     if as_json:
         print_json({"bundle": bundle.digest, "evidence": evidence.digest, "evaluation": figures, "out": str(out)})
         return

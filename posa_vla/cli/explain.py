@@ -33,6 +33,6 @@ def explain(
         raise BadInput("whose attention? Give --policy FOLDER or --model-version N, one of them")
     result = explain_episode_of(Workspace.open(), params, episode, out, policy=policy, model_version=model_version)
     if as_json:
-        print_json(result)
+        print_json(result.model_dump(mode="json"))
     else:
-        print_table("posa explain", [(name, str(value)) for name, value in result.items()])
+        print_table("posa explain", [(name, str(value)) for name, value in result])

@@ -42,19 +42,17 @@ def promote(
         return
     result = run_promotion(workspace, params, announce)
     if as_json:
-        print_json(result)
+        print_json(result.model_dump(mode="json"))
     else:
-        decision = result["decision"]
-        released = result["pending"] or (f"release {result['release']}" if result["release"] else "nothing")
         print_table(
             "posa promote",
             [
-                ("verdict", "; ".join([decision["verdict"], *decision["reasons"]])),
-                ("model version", str(result["model_version"])),
-                ("released", released),
+                ("verdict", result.decision.in_words()),
+                ("model version", result.model_version),
+                ("released", result.released()),
             ],
         )
-    if result["decision"]["verdict"] != "promote":
+    if result.decision.verdict != "promote":
         raise typer.Exit(NOT_PROMOTED)
 
 

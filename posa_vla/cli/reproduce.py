@@ -28,7 +28,7 @@ def reproduce(
     params_file = enter_workspace(workspace_folder, params_file)
     model, _, number = version.rpartition("/")
     model = model or read_params(params_file, None, None).target
-    done = make_again(Workspace.open(), model, number, out, fetch_only=fetch_only)
+    done = make_again(Workspace.open(), model, number, out, fetch_only=fetch_only).document()
     if as_json:
         print_json(done)
     else:

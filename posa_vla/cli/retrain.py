@@ -27,6 +27,6 @@ def retrain(
     require_params(params_file)
     summary = run_retraining(Workspace.open(), preset, Changes(settings=settings or []), params_file)
     if as_json:
-        print_json(summary)
+        print_json(summary.model_dump(mode="json"))
     else:
         print_table("posa retrain", table_rows(summary))

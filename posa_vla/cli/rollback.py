@@ -31,13 +31,13 @@ def rollback(
 
     result = roll_back(Workspace.open(), read_params(params_file, preset, settings), to, reason, announce)
     if as_json:
-        print_json(result)
+        print_json(result.model_dump(mode="json"))
         return
     print_table(
         "posa rollback",
         [
-            ("released", result["pending"] or f"release {result['release']} again"),
-            ("bundle", result["bundle"]),
-            ("model version", str(result["model_version"])),
+            ("released", result.pending or f"release {result.release} again"),
+            ("bundle", result.bundle),
+            ("model version", result.model_version),
         ],
     )

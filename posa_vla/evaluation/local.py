@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 from posa_vla.console import progress
+from posa_vla.evaluation.environments import open_environment
 from posa_vla.evaluation.rollout import Environment, run_episode
 from posa_vla.evaluation.rows import Rows, gather
 from posa_vla.evidence.record import Evidence
@@ -20,7 +20,7 @@ def evaluate(
     suite: Suite,
     out: Path,
     *,
-    make: Callable[[Suite], Environment] = Suite.open,
+    make: Callable[[Suite], Environment] = open_environment,
 ) -> Evidence:
     """Runs a policy on every scene in this process; continues where a killed call stopped.
 
@@ -32,7 +32,7 @@ def evaluate(
     """
     from posa_vla.evaluation.pictures import keep_rollout
 
-    suite = replace(suite, flow_steps=policy.flow_steps)
+    suite = suite.model_copy(update={"flow_steps": policy.flow_steps})
     seeds, params = suite.seeds, suite.params
     objects, folder = open_objects(str(out.parent)), out.name
     kept = Rows(objects, folder, policy.digest, suite)

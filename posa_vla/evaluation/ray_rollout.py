@@ -7,6 +7,7 @@ from typing import Any
 
 import ray
 
+from posa_vla.evaluation.environments import open_environment
 from posa_vla.evaluation.job import RolloutJob
 from posa_vla.evaluation.rollout import run_episode
 from posa_vla.evaluation.rows import Rows, gather
@@ -28,14 +29,14 @@ class RolloutWorker:
 
         self._job = job
         self._objects = open_objects(job.storage)
-        self._environment = job.suite.open()
+        self._environment = open_environment(job.suite)
         self._policy = load_policy(_bundle(self._objects, job.digest), job.digest, threads=1)
 
     def run(self, seed: int, record: bool) -> EpisodeRow:
         """Runs one scene; keeps a video of it where asked."""
         from posa_vla.evaluation.pictures import keep_rollout
 
-        rollout = run_episode(self._policy, self._environment, seed, self._job.params, record)
+        rollout = run_episode(self._policy, self._environment, seed, self._job.suite.params, record)
         if record:
             keep_rollout(self._objects, self._job.folder, rollout)
         return rollout.row

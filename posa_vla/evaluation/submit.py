@@ -47,12 +47,7 @@ def evaluate_as_job(
         storage=objects.location,
         digest=bundle.digest,
         folder=folder,
-        embodiment=suite.embodiment,
-        task=suite.task,
-        seeds=list(suite.seeds),
-        params=suite.params,
-        image_size=suite.image_size,
-        flow_steps=config.params.flow_steps,
+        suite=suite.model_copy(update={"flow_steps": config.params.flow_steps}),
     )
     kept = Rows(objects, folder, bundle.digest, job.suite)
     put_tree(objects, bundle.folder, f"bundles/{bundle.digest}")

@@ -9,6 +9,7 @@ from pydantic import Field
 
 from posa_vla.files import read_json, sha256_json, write_json
 from posa_vla.schema import Closed, parse
+from posa_vla.workspace import Workspace
 
 
 class EpisodeRow(Closed):
@@ -58,6 +59,11 @@ class Evidence(Closed):
     def complete(self) -> bool:
         """Whether every planned episode has a valid outcome."""
         return len(self.rows) == self.planned and all(row.return_code == "ok" for row in self.rows)
+
+
+def evidence_path(workspace: Workspace, digest: str) -> Path:
+    """Where an evidence record lies, by its digest."""
+    return workspace.evidence / f"{digest}.json"
 
 
 def write_evidence(path: Path, evidence: Evidence) -> None:

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from posa_vla.files import sha256_json
 from posa_vla.params import EvaluateParams, Params
 from posa_vla.policy.execution import Execution, execution_of
+from posa_vla.schema import Closed
 
 
-@dataclass(frozen=True)
-class Suite:
+class Suite(Closed):
     """The conditions of an evaluation; policies that ran the same suite can be compared pair by pair.
 
     Attributes:
@@ -27,7 +26,7 @@ class Suite:
 
     embodiment: str
     task: str
-    seeds: Sequence[int]
+    seeds: list[int]
     params: EvaluateParams
     image_size: int
     flow_steps: int | None = None
@@ -41,7 +40,13 @@ class Suite:
     def of(params: Params, seeds: Sequence[int]) -> Suite:
         """The conditions that parameters state: the cameras are those that demonstrations are collected with."""
         target = params.chosen
-        return Suite(target.embodiment, target.task, seeds, params.evaluate, params.collect.image_size)
+        return Suite(
+            embodiment=target.embodiment,
+            task=target.task,
+            seeds=list(seeds),
+            params=params.evaluate,
+            image_size=params.collect.image_size,
+        )
 
     def describe(self) -> dict[str, Any]:
         """JSON values that fix the conditions."""
@@ -54,22 +59,5 @@ class Suite:
             "perturb": self.params.perturb.model_dump(mode="json"),
             "held_out": list(self.params.held_out),
             "targets": list(self.params.targets),
-            "seeds": sha256_json(list(self.seeds)),
+            "seeds": sha256_json(self.seeds),
         }
-
-    def open(self) -> Any:
-        """The environment of these conditions."""
-        from posa_vla.sim.environment import make_environment
-        from posa_vla.sim.gl import require_gl
-        from posa_vla.sim.tasks import make_kinds
-
-        require_gl()
-        return make_environment(
-            self.embodiment,
-            self.task,
-            image_size=self.image_size,
-            objects=self.params.objects,
-            max_steps=self.params.max_steps,
-            perturb=self.params.perturb,
-            kinds=make_kinds(self.params.held_out, self.params.targets, self.params.objects),
-        )

@@ -1,4 +1,4 @@
-"""One retraining: its workspace and parameters, and what its steps share (Ray, the MLflow run), started when needed."""
+"""What steps share: workspace, parameters, ledger, jobs of Ray, the MLflow run; what costs is started when needed."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import shutil
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from posa_vla.code_digest import code_digest
+from posa_vla.dataset.versions.record import DataVersion
 from posa_vla.episodes.embodiment import Embodiment, embodiment_file, load_embodiment
 from posa_vla.errors import BadInput
 from posa_vla.files import canonical_json, require_free_space, sha256_file, sha256_json
-from posa_vla.ledger import Ledger, StepResult
+from posa_vla.ledger import Ledger, Record, StepResult
 from posa_vla.params import Params, TargetParams
 from posa_vla.pipeline.announcements import Announce, silent
 from posa_vla.processes import environment
@@ -25,17 +25,16 @@ if TYPE_CHECKING:
     from posa_vla.ray_jobs import Jobs
     from posa_vla.tracking import TrackedRun
 
-# All parameters of a run, among its artifacts.
-PARAMS_ARTIFACT = "params/params.json"
 # Room for checkpoints, bundles, MLflow and Ray's session; and on how many places the images lie (parts, store, cache,
 # remote, clone, prepared data), with head room.
 _BYTES_FIXED = 1_500_000_000
 _COPIES_OF_DATA = 8
 
 
-@dataclass
-class Retraining:
-    """What the steps of one retraining share.
+class StepContext:
+    """What the steps of one retraining, or of another procedure, share.
+
+    No dataclass: Prefect looks into those among a task's arguments, and takes what it finds for results of other tasks.
 
     Attributes:
         workspace: Where everything is written.
@@ -46,15 +45,21 @@ class Retraining:
         announce: Told of what people wait for.
     """
 
-    workspace: Workspace
-    params: Params
-    steps: list[StepResult] = field(default_factory=list)
-    experiment: str = ""
-    host: Retraining | None = None
-    announce: Announce = silent
-    _resources: ExitStack = field(default_factory=ExitStack)
-    _tracked: TrackedRun | None = None
-    _jobs: Jobs | None = None
+    def __init__(
+        self,
+        workspace: Workspace,
+        params: Params,
+        *,
+        experiment: str = "",
+        host: StepContext | None = None,
+        announce: Announce = silent,
+    ) -> None:
+        self.workspace, self.params = workspace, params
+        self.experiment, self.host, self.announce = experiment, host, announce
+        self.steps: list[StepResult[Any]] = []
+        self._resources = ExitStack()
+        self._tracked: TrackedRun | None = None
+        self._jobs: Jobs | None = None
 
     @property
     def target(self) -> TargetParams:
@@ -79,10 +84,10 @@ class Retraining:
         """Finished steps."""
         return Ledger(self.workspace)
 
-    def keep(self, result: StepResult) -> dict[str, Any]:
-        """Notes a step's result; returns its output."""
+    def keep(self, result: StepResult[Record]) -> Record:
+        """Notes a step's result; returns its record."""
         self.steps.append(result)
-        return result.output
+        return result.record
 
     def run_key(self, data_version: str) -> str:
         """Key of the one MLflow run of this retraining: what is trained, on what, by which code."""
@@ -95,7 +100,7 @@ class Retraining:
         )
 
     def jobs(self) -> Jobs:
-        """Jobs of the Ray cluster; a local one is started at the first call and ends with the retraining."""
+        """Jobs of the Ray cluster; a local one is started at the first call and ends with the context."""
         if self.host is not None:
             return self.host.jobs()
         if self._jobs is None:
@@ -104,36 +109,32 @@ class Retraining:
             self._jobs = self._resources.enter_context(open_jobs(self.workspace.settings))
         return self._jobs
 
-    def tracked(self, data: dict[str, Any]) -> TrackedRun:
-        """The MLflow run of this retraining: found or created at the first call, ended with the retraining.
-
-        Args:
-            data: Output of `version_data`.
-        """
+    def tracked(self, data: DataVersion) -> TrackedRun:
+        """The MLflow run of a retraining on this data: found or created at the first call, ended with the context."""
         if self._tracked is None:
             from posa_vla import tracking
             from posa_vla.pipeline.report.preset import preset_of, run_name
 
             workspace, target = self.workspace, self.params.target
-            key, code = self.run_key(data["version"]), code_state(workspace.settings)
+            key, code = self.run_key(data.version), code_state(workspace.settings)
             preset = preset_of(self.params)
             started_by = tracking.Source(
-                run_name=run_name(preset, data["name"], time.strftime("%Y-%m-%d %H:%M", time.gmtime())),
+                run_name=run_name(preset, data.name, time.strftime("%Y-%m-%d %H:%M", time.gmtime())),
                 name="posa ablate" if self.experiment else "posa retrain",
                 on_server=bool(workspace.settings.prefect_api_url),
                 commit=code.commit,
                 dirty=code.dirty,
-                about={"posa.target": target, "posa.preset": preset, "posa.data": data["name"]},
+                about={"posa.target": target, "posa.preset": preset, "posa.data": data.name},
             )
             run = self._resources.enter_context(
                 tracking.open_run(workspace.mlflow_uri, self.experiment or target, key, started_by)
             )
             run.log_params(self.params.model_dump(mode="json"))
-            source = {"remote": workspace.dvc_remote, "repository": str(workspace.repository), "commit": data["commit"]}
-            size = {"episodes": data["episodes"], "frames": data["frames"]}
-            run.log_data(f"{target}-episodes", data["version"], source, size)
-            run.log_once(canonical_json(self.params.model_dump(mode="json")), PARAMS_ARTIFACT)
-            reports = workspace.reports / data["version"]
+            source = {"remote": workspace.dvc_remote, "repository": str(workspace.repository), "commit": data.commit}
+            size = {"episodes": data.episodes, "frames": data.frames}
+            run.log_data(f"{target}-episodes", data.version, source, size)
+            run.log_once(canonical_json(self.params.model_dump(mode="json")), tracking.PARAMS_ARTIFACT)
+            reports = workspace.reports / data.version
             for report in sorted(reports.glob("report.*")) if reports.is_dir() else ():
                 run.log_once(report.read_bytes(), f"data/{report.name}")
             self._tracked = run
@@ -173,20 +174,20 @@ class Retraining:
 
 
 @contextmanager
-def open_retraining(
+def open_context(
     workspace: Workspace, params: Params, purpose: str, announce: Announce = silent
-) -> Iterator[Retraining]:
+) -> Iterator[StepContext]:
     """Checks what is needed, holds the workspace, and ends what the steps started.
 
     Raises:
-        BadInput: See `Retraining.check`.
+        BadInput: See `StepContext.check`.
         Busy: Another run holds the workspace.
     """
-    retraining = Retraining(workspace, params, announce=announce)
-    retraining.check()
+    context = StepContext(workspace, params, announce=announce)
+    context.check()
     threads = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}
-    with workspace.lock(purpose), environment(threads), retraining.resources():
-        yield retraining
+    with workspace.lock(purpose), environment(threads), context.resources():
+        yield context
 
 
 def timed(start: float) -> float:

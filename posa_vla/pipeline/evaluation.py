@@ -2,16 +2,44 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from posa_vla.code_digest import code_digest
 from posa_vla.errors import BadInput
+from posa_vla.evidence.record import evidence_path, read_evidence
+from posa_vla.evidence.summary import Summary
 from posa_vla.files import sha256_json
 from posa_vla.params import Params
-from posa_vla.pipeline.context import Retraining, open_retraining
-from posa_vla.pipeline.steps.evaluate import EVALUATION_CODE, evidence_path, run_policy
+from posa_vla.pipeline.context import StepContext, open_context
+from posa_vla.pipeline.steps.evaluate import EVALUATION_CODE, run_policy
 from posa_vla.promotion.champion import promotion_log
+from posa_vla.schema import Closed
+from posa_vla.seeds import scene_seeds
 from posa_vla.workspace import Workspace
+
+
+class RolledOut(Closed):
+    """Rollouts of a policy.
+
+    Attributes:
+        evidence: Digest of their record.
+    """
+
+    evidence: str
+
+
+class ModelEvaluation(Closed):
+    """What `evaluate_model` found.
+
+    Attributes:
+        model_version: Of the target's registered model.
+        bundle: Its digest.
+        evidence: Digest of the record.
+        summary: Its figures.
+    """
+
+    model_version: str
+    bundle: str
+    evidence: str
+    summary: Summary
 
 
 def bundle_of(workspace: Workspace, target: str, model_version: int | None) -> tuple[str, str]:
@@ -31,51 +59,48 @@ def bundle_of(workspace: Workspace, target: str, model_version: int | None) -> t
     return version, entries[version]
 
 
-def evaluate_model(retraining: Retraining, model_version: int | None, episodes: int, seed: int) -> dict[str, Any]:
+def evaluate_model(context: StepContext, model_version: int | None, episodes: int, seed: int) -> ModelEvaluation:
     """Runs a model version in simulation; the same call again is answered from its record.
 
     Args:
-        retraining: Workspace and parameters.
+        context: Workspace and parameters.
         model_version: Of the target; its champion if None.
         episodes: Scenes.
         seed: Another one picks other scenes than those that the gate has judged it on.
-
-    Returns:
-        `model_version`, `bundle`, `evidence` (digest), `summary`.
     """
-    from posa_vla.evidence.record import read_evidence
-    from posa_vla.evidence.summary import summary
-    from posa_vla.seeds import scene_seeds
-
-    workspace, target = retraining.workspace, retraining.params.target
+    workspace, target = context.workspace, context.params.target
     version, bundle = bundle_of(workspace, target, model_version)
-    evaluate = retraining.params.evaluate.model_copy(update={"episodes": episodes})
+    evaluate = context.params.evaluate.model_copy(update={"episodes": episodes})
     inputs = {
         "bundle": bundle,
-        "embodiment": retraining.embodiment_key(),
-        "task": retraining.target.task,
+        "embodiment": context.embodiment_key(),
+        "task": context.target.task,
         "evaluate": evaluate.model_dump(mode="json"),
-        "image_size": retraining.params.collect.image_size,
+        "image_size": context.params.collect.image_size,
         "seed": seed,
         "code": code_digest(EVALUATION_CODE),
     }
 
-    def work(key: str) -> dict[str, Any]:
+    def work(key: str) -> RolledOut:
         seeds = scene_seeds(bundle if seed == 0 else sha256_json([bundle, seed]), episodes)
-        return {"evidence": run_policy(retraining, bundle, seeds, f"evaluations/{key}/{bundle}").digest}
+        return RolledOut(evidence=run_policy(context, bundle, seeds, f"evaluations/{key}/{bundle}").digest)
 
-    done = retraining.keep(
-        retraining.ledger.step(
-            "evaluate-sim", inputs, work, sound=lambda out: evidence_path(workspace, out["evidence"]).is_file()
+    done = context.keep(
+        context.ledger.step(
+            "evaluate-sim",
+            inputs,
+            RolledOut,
+            work,
+            sound=lambda made: evidence_path(workspace, made.evidence).is_file(),
         )
     )
-    figures = summary(read_evidence(evidence_path(workspace, done["evidence"])))
-    return {"model_version": version, "bundle": bundle, **done, "summary": figures}
+    figures = Summary.of(read_evidence(evidence_path(workspace, done.evidence)))
+    return ModelEvaluation(model_version=version, bundle=bundle, evidence=done.evidence, summary=figures)
 
 
 def run_evaluation(
     workspace: Workspace, params: Params, model_version: int | None, episodes: int, seed: int
-) -> dict[str, Any]:
+) -> ModelEvaluation:
     """`evaluate_model` on a workspace that nobody else holds."""
-    with open_retraining(workspace, params, "an evaluation") as retraining:
-        return evaluate_model(retraining, model_version, episodes, seed)
+    with open_context(workspace, params, "an evaluation") as context:
+        return evaluate_model(context, model_version, episodes, seed)

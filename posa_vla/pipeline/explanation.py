@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from posa_vla.episodes.store.episode_store import EpisodeStore
 from posa_vla.errors import BadInput
@@ -12,10 +11,26 @@ from posa_vla.evaluation.pictures import sheet, video
 from posa_vla.files import write_bytes
 from posa_vla.model.posa_policy import load_policy
 from posa_vla.params import Params
-from posa_vla.pipeline.context import PARAMS_ARTIFACT
 from posa_vla.release.bundle import MANIFEST, verify_bundle
 from posa_vla.release.bundle_store import bundle_at_hand
+from posa_vla.schema import Closed
 from posa_vla.workspace import Workspace
+
+
+class Explained(Closed):
+    """The document of `posa explain --json`.
+
+    Attributes:
+        episode: Its digest.
+        video: File of both anchor channels and the action head's attention, frame by frame.
+        sheet: File of some frames of it.
+        run_id: MLflow run that they were put into; None without a registered model.
+    """
+
+    episode: str
+    video: str
+    sheet: str
+    run_id: str | None
 
 
 def explain_episode_of(
@@ -26,7 +41,7 @@ def explain_episode_of(
     *,
     policy: Path | None = None,
     model_version: str | None = None,
-) -> dict[str, Any]:
+) -> Explained:
     """Writes the video and the sheet of an episode; of a registered model they are put into its MLflow run too.
 
     Args:
@@ -37,9 +52,6 @@ def explain_episode_of(
         policy: Folder of a policy, or of a bundle.
         model_version: Of the target's registered model, instead.
 
-    Returns:
-        `episode`, `video`, `sheet`, `run_id` (null without a registered model).
-
     Raises:
         BadInput: No such episode, policy or version, or they do not fit each other.
     """
@@ -48,7 +60,7 @@ def explain_episode_of(
     if model_version is not None:
         from posa_vla.promotion.registry import registered_version
 
-        registered = registered_version(workspace.mlflow_uri, params.target, model_version, PARAMS_ARTIFACT)
+        registered = registered_version(workspace.mlflow_uri, params.target, model_version)
         run_id, digest = registered.run_id, registered.bundle
         folder = bundle_at_hand(workspace, digest)
     elif policy is not None:
@@ -75,4 +87,4 @@ def explain_episode_of(
         for file, data in files.items():
             run.log_once(data, f"explained/{file}")
     paths = {Path(file).suffix: str((out / file).resolve()) for file in files}
-    return {"episode": record.extra.digest, "video": paths[".mp4"], "sheet": paths[".png"], "run_id": run_id}
+    return Explained(episode=record.extra.digest, video=paths[".mp4"], sheet=paths[".png"], run_id=run_id)

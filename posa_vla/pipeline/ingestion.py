@@ -16,6 +16,7 @@ from posa_vla.dataset.shards.prepare import nothing_to_learn
 from posa_vla.dataset.validation.findings import Finding, remedy_of, severity_of
 from posa_vla.dataset.validation.report import ValidationReport
 from posa_vla.dataset.validation.validate import validate
+from posa_vla.dataset.versions.record import DataVersion
 from posa_vla.episodes.calibration import load_calibration
 from posa_vla.episodes.embodiment import Embodiment, embodiment_file, load_embodiment
 from posa_vla.episodes.episode import Source
@@ -95,21 +96,21 @@ def ingest_dataset(
             cache=workspace.validated,
         )
         judged = _judged(store, done, report, params.validation)
-        version: dict[str, Any] | None = None
+        version: DataVersion | None = None
         reason = "no episode of this dataset may be learnt from"
         if judged["accepted"]:
             reason = nothing_to_learn(workspace.store, report, reader.embodiment, params.prepare)
         if not reason:
-            version = version_store(workspace, params, reader.embodiment).output
+            version = version_store(workspace, params, reader.embodiment).record
         else:
             say(f"{reason}: the episodes are in the store, and no data version was made")
     return {
         **judged,
         "new": done.new,
         "superseded": done.superseded,
-        "data_version": version and version["version"],
-        "name": version and version["name"],
-        "folder": version and str(workspace.home / version["folder"]),
+        "data_version": version and version.version,
+        "name": version and version.name,
+        "folder": version and str(workspace.home / version.folder),
         "embodiment": reader.embodiment.id,
         "declaration": str(declaration),
         "batches": done.batches,

@@ -3,21 +3,42 @@
 from __future__ import annotations
 
 import time
-from typing import Any
 
 from posa_vla.errors import BadInput
+from posa_vla.evidence.summary import Summary
 from posa_vla.params import Params
-from posa_vla.pipeline.context import open_retraining, timed
-from posa_vla.pipeline.steps.bundle import _untrained_bundle
-from posa_vla.pipeline.steps.decide import decide_candidate
-from posa_vla.pipeline.steps.evaluate import evaluate_candidate
+from posa_vla.pipeline.context import open_context, timed
+from posa_vla.pipeline.records import RobotReport
+from posa_vla.pipeline.steps.bundle import bundle_untrained
+from posa_vla.pipeline.steps.decide import decide
+from posa_vla.pipeline.steps.evaluate import evaluate
 from posa_vla.pipeline.steps.robot import robot_state
 from posa_vla.pipeline.steps.version import find_data
+from posa_vla.pipeline.summary import Ruling
 from posa_vla.promotion.champion import champion_bundle
+from posa_vla.schema import Closed
 from posa_vla.workspace import Workspace
 
 
-def run_reject(workspace: Workspace, params: Params, options: str) -> dict[str, Any]:
+class RejectionOutcome(Closed):
+    """The document of `posa demo reject --json`.
+
+    Attributes:
+        bundle: Digest of the untrained candidate.
+        evaluation: Its figures.
+        decision: The verdict on it.
+        robot: What the simulated robot runs, unchanged.
+        seconds: That it took.
+    """
+
+    bundle: str
+    evaluation: Summary
+    decision: Ruling
+    robot: RobotReport
+    seconds: float
+
+
+def run_reject(workspace: Workspace, params: Params, options: str) -> RejectionOutcome:
     """Judges an untrained candidate against the champion; nothing is registered or released.
 
     Args:
@@ -25,24 +46,20 @@ def run_reject(workspace: Workspace, params: Params, options: str) -> dict[str, 
         params: Of that retraining.
         options: How the retraining is called, for the message.
 
-    Returns:
-        `bundle`, `evaluation`, `decision`, `robot`, `seconds`.
-
     Raises:
         BadInput: The workspace has no champion, or no data of these parameters.
     """
     start = time.monotonic()
-    with open_retraining(workspace, params, "posa demo reject") as retraining:
-        data = find_data(retraining)
+    with open_context(workspace, params, "posa demo reject") as context:
+        data = find_data(context)
         if data is None or champion_bundle(workspace, params.target) is None:
             raise BadInput(f"workspace {workspace.home} has no champion to defend: run `posa retrain {options}` first")
-        candidate = _untrained_bundle(retraining, data)
-        evaluated = evaluate_candidate(retraining, candidate)
-        decided = decide_candidate(retraining, evaluated)
-        return {
-            "bundle": candidate["digest"],
-            "evaluation": evaluated["summary"],
-            "decision": {"verdict": decided["verdict"], "reasons": decided["reasons"]},
-            "robot": robot_state(workspace, params.target),
-            "seconds": timed(start),
-        }
+        candidate = bundle_untrained(context, data)
+        decided = decide(context, evaluate(context, candidate))
+        return RejectionOutcome(
+            bundle=candidate.digest,
+            evaluation=decided.evaluated.summary,
+            decision=Ruling.of(decided),
+            robot=robot_state(workspace, params.target),
+            seconds=timed(start),
+        )

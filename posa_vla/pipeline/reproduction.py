@@ -8,19 +8,65 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+
+from pydantic import Field
 
 from posa_vla.code_root import CODE_ROOT
 from posa_vla.console import say
 from posa_vla.errors import BadInput, PosaError
 from posa_vla.files import scratch_folder, write_bytes
-from posa_vla.pipeline.context import PARAMS_ARTIFACT
 from posa_vla.release.bundle_store import bundle_at_hand
 from posa_vla.release.code_state import code_state
+from posa_vla.schema import Closed
 from posa_vla.workspace import Workspace
 
 
-def reproduce(workspace: Workspace, model: str, version: str, out: Path, *, fetch_only: bool = False) -> dict[str, Any]:
+class Difference(Closed):
+    """How far new weights are from the original ones.
+
+    Attributes:
+        identical: Whether they are the same, bit by bit; the rest is None then.
+        largest_difference: Largest absolute difference of a weight; `tensor` is the one that it is in.
+        relative_difference: Norm of all differences over the norm of all weights.
+    """
+
+    identical: bool
+    largest_difference: float | None = None
+    tensor: str | None = Field(default=None, serialization_alias="in")
+    relative_difference: float | None = None
+
+
+class Reproduction(Closed):
+    """A model that was made again.
+
+    Attributes:
+        model: Registered model; `version` of it.
+        data_version: Name of its data version.
+        data: Folder of the prepared data.
+        params: File.
+        commit: Of its code.
+        policy: Folder of the new policy; None where nothing was trained.
+        difference: Of its weights from the original ones, likewise.
+    """
+
+    model: str
+    version: str
+    data_version: str
+    data: str
+    params: str
+    commit: str
+    policy: str | None = None
+    difference: Difference | None = None
+
+    def document(self) -> dict[str, str | bool | float]:
+        """The document of `posa reproduce --json`: what is not known is left out."""
+        found = self.model_dump(mode="json", exclude={"difference"}, exclude_none=True)
+        if self.difference is None:
+            return found
+        return {**found, **self.difference.model_dump(mode="json", exclude_none=True, by_alias=True)}
+
+
+def reproduce(workspace: Workspace, model: str, version: str, out: Path, *, fetch_only: bool = False) -> Reproduction:
     """Fetches what a registered model was made of, trains it again, and compares the weights.
 
     The code is the model's own: where this checkout is at another commit, or has been changed, a work tree of the
@@ -34,10 +80,6 @@ def reproduce(workspace: Workspace, model: str, version: str, out: Path, *, fetc
         out: New folder: `params.yaml`, then the training. One that an earlier, killed call left is gone on with.
         fetch_only: Stops before the training.
 
-    Returns:
-        `data_version`, `data` (folder), `params` (file), `commit`, and after the training `policy` (folder),
-        `identical`, and otherwise `largest_difference` and `relative_difference` of the weights.
-
     Raises:
         BadInput: There is no such model version, `out` holds something else, or the model was registered without what
             is needed.
@@ -49,7 +91,7 @@ def reproduce(workspace: Workspace, model: str, version: str, out: Path, *, fetc
     place = out / "params.yaml"
     if out.exists() and not out.is_dir():
         raise BadInput(f"{out} is a file, expected a new folder")
-    registered = registered_version(workspace.mlflow_uri, model, version, PARAMS_ARTIFACT)
+    registered = registered_version(workspace.mlflow_uri, model, version)
     if registered.params is None or not registered.data_version:
         raise BadInput(
             f"version {version} of {model} was registered without its parameters or its data version: only its MLflow "
@@ -61,21 +103,22 @@ def reproduce(workspace: Workspace, model: str, version: str, out: Path, *, fetc
     with _code_of(workspace, registered.commit) as code:
         data_version, data = prepared_data(workspace, registered.data_version, code)
         write_bytes(place, registered.params)
-        fetched = {
-            "model": model,
-            "version": version,
-            "data_version": data_version.name,
-            "data": str(data),
-            "params": str(place),
-            "commit": registered.commit,
-        }
+        fetched = Reproduction(
+            model=model,
+            version=version,
+            data_version=data_version.name,
+            data=str(data),
+            params=str(place),
+            commit=registered.commit,
+        )
         if registered.dirty:
             say(f"the model was made with changes on top of {registered.commit[:12]} that no commit holds")
         if fetch_only:
             return fetched
         _run_training(code or CODE_ROOT, data, place, out / "training")
     policy = _policy_below(out / "training")
-    return {**fetched, "policy": str(policy), **_compare(workspace, registered.bundle, policy)}
+    difference = _compare(workspace, registered.bundle, policy)
+    return fetched.model_copy(update={"policy": str(policy), "difference": difference})
 
 
 @contextmanager
@@ -122,7 +165,7 @@ def _policy_below(out: Path) -> Path:
     return found[-1].parent
 
 
-def _compare(workspace: Workspace, bundle: str, policy: Path) -> dict[str, Any]:
+def _compare(workspace: Workspace, bundle: str, policy: Path) -> Difference:
     """How far the new weights are from the bundle's."""
     import torch
     from safetensors.torch import load_file
@@ -132,14 +175,14 @@ def _compare(workspace: Workspace, bundle: str, policy: Path) -> dict[str, Any]:
     if first.keys() != second.keys() or any(first[n].shape != second[n].shape for n in first):
         raise PosaError("the new model has other weights by name or shape: other code, or other parameters")
     if all(torch.equal(first[name], second[name]) for name in first):
-        return {"identical": True}
+        return Difference(identical=True)
     differences = {name: float((first[name] - second[name]).abs().max()) for name in first}
     norm = sum(float(w.double().pow(2).sum()) for w in first.values()) ** 0.5
     distance = sum(float((first[n].double() - second[n].double()).pow(2).sum()) for n in first) ** 0.5
     worst = max(differences, key=lambda name: differences[name])
-    return {
-        "identical": False,
-        "largest_difference": differences[worst],
-        "in": worst,
-        "relative_difference": distance / max(norm, 1e-12),
-    }
+    return Difference(
+        identical=False,
+        largest_difference=differences[worst],
+        tensor=worst,
+        relative_difference=distance / max(norm, 1e-12),
+    )

@@ -7,10 +7,10 @@ import time
 from collections.abc import Iterable, Iterator
 
 from posa_vla.dataset.versions.remote_owners import claim
-from posa_vla.ledger import Ledger
 from posa_vla.objects.contract import REMOVED, Objects
 from posa_vla.params import RetentionParams
 from posa_vla.pipeline.retention_data import Item, Store, judged_data, remove_data
+from posa_vla.pipeline.steps.bundle import sealed_trainings
 from posa_vla.promotion.champion import promotions
 from posa_vla.promotion.log import PromotionLog
 from posa_vla.training.storage import forget_training
@@ -56,7 +56,7 @@ def clean_up(
 
 def _judged(workspace: Workspace, retention: RetentionParams) -> Iterator[Item]:
     bundles = needed_bundles(workspace)
-    sealed = dict(_sealed(workspace))
+    sealed = dict(sealed_trainings(workspace))
     stores: list[Objects] = [workspace.storage]
     if workspace.storage.place("bundles") != workspace.bundles:
         stores.append(_local(workspace))
@@ -115,11 +115,6 @@ def needed_bundles(workspace: Workspace) -> dict[str, str]:
         record = read_record(path.read_bytes())
         needed[record.bundle_digest] = f"release {record.release} of {record.target}, out or waiting for approval"
     return needed
-
-
-def _sealed(workspace: Workspace) -> Iterator[tuple[str, str]]:
-    for step in Ledger(workspace).entries("bundle"):
-        yield str(step.inputs["training"]), str(step.output["digest"])
 
 
 def _remove(workspace: Workspace, item: Item) -> None:

@@ -2,26 +2,35 @@
 
 from __future__ import annotations
 
-import time
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
+from posa_vla.episodes.embodiment import load_embodiment
 from posa_vla.errors import BadInput
-from posa_vla.evidence.record import read_evidence
 from posa_vla.files import write_bytes
 from posa_vla.params import Params
 from posa_vla.pipeline.announcements import Announce, ApprovalNeeded, silent
-from posa_vla.pipeline.context import Retraining
-from posa_vla.pipeline.steps.evaluate import evidence_path
-from posa_vla.pipeline.steps.release import judged, target_trust
-from posa_vla.promotion.champion import next_sequence, promotion_log, promotions, records_folder, settle, signed_records
+from posa_vla.promotion.champion import promotion_log, promotions, records_folder, settle
+from posa_vla.promotion.drafting import draft_rollback, target_trust
 from posa_vla.promotion.entries import Promotion, Release, Rollback
+from posa_vla.schema import Closed
 from posa_vla.workspace import Workspace
 
-if TYPE_CHECKING:
-    from posa_vla.release.publisher import Publisher
-    from posa_vla.release.record import ReleaseRecord
+
+class RollbackOutcome(Closed):
+    """The document of `posa rollback --json`.
+
+    Attributes:
+        bundle: Digest of the policy that shall run again.
+        model_version: Of the target's registered model.
+        release: Its number; None while approvals are missing.
+        pending: What is missing, in words, or None.
+    """
+
+    bundle: str
+    model_version: str
+    release: int | None
+    pending: str | None
 
 
 def _chosen(workspace: Workspace, target: str, to: int | None) -> tuple[Release, Promotion]:
@@ -45,7 +54,7 @@ def _chosen(workspace: Workspace, target: str, to: int | None) -> tuple[Release,
 
 def roll_back(
     workspace: Workspace, params: Params, to: int | None, reason: str, announce: Announce = silent
-) -> dict[str, Any]:
+) -> RollbackOutcome:
     """Publishes an earlier release again; a retraining that is under way does not hinder it.
 
     Robots take the record although its number is lower than what they run, because it is signed as a rollback. A target
@@ -58,10 +67,6 @@ def roll_back(
         reason: Goes into the promotion log.
         announce: Told where approvals are missing.
 
-    Returns:
-        `release`, null while approvals are missing; `pending`, what is missing, in words, or null; `bundle`,
-        `model_version`.
-
     Raises:
         BadInput: No such release, or no reason.
     """
@@ -69,34 +74,34 @@ def roll_back(
     from posa_vla.promotion.releasing import release
     from posa_vla.release.bundle import Bundle
     from posa_vla.release.publisher import Publisher
-    from posa_vla.release.record import ReleaseRecord, approvals, record_digest, sign_record, verify
+    from posa_vla.release.record import approvals, record_digest, sign_record, verify
 
     if not reason.strip():
         raise BadInput("a rollback needs a reason: it stands in the promotion log")
-    retraining, target = Retraining(workspace, params), params.target
+    target, embodiment = params.target, load_embodiment(params.chosen.embodiment)
     with promotions(workspace, "a rollback"):
         settle(workspace, target)
         champion, wanted = _chosen(workspace, target, to)
         publisher = Publisher(workspace.channel, workspace.keys)
-        trust = target_trust(retraining, publisher)
+        trust = target_trust(params, embodiment, publisher)
         folder = records_folder(workspace, target)
         # Named by what it replaces, so that a killed call goes on with its own record.
         path = folder / "rollbacks" / f"{champion.record[:16]}-to-{wanted.release}.dsse.json"
         if not path.exists():
             envelope = _envelope(folder, wanted)
             earlier = verify(envelope, trust, require_approvals=False)
-            now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-            changes = {"rollback": True, "created": now, **_added(retraining, earlier, publisher)}
-            record = ReleaseRecord(**{**dict(earlier), **changes})
-            write_bytes(path, sign_record(record, publisher.record_signer))
+            drafted = draft_rollback(workspace, params, earlier, publisher)
+            write_bytes(path, sign_record(drafted, publisher.record_signer))
         envelope = path.read_bytes()
         record = verify(envelope, trust, require_approvals=False)
-        output = {"bundle": record.bundle_digest, "model_version": record.model_version}
+        output = RollbackOutcome(
+            bundle=record.bundle_digest, model_version=record.model_version, release=None, pending=None
+        )
         missing = trust.approvals - approvals(envelope, trust)
         if missing > 0:
             pending = f"the rollback to release {record.release} waits for {missing} approvals: posa approve {path}"
             announce(ApprovalNeeded(target, pending))
-            return {**output, "release": None, "pending": pending}
+            return output.model_copy(update={"pending": pending})
         bundle = Bundle(record.bundle_digest, workspace.bundles / record.bundle_digest)
         entry = Rollback(
             key=record_digest(envelope),
@@ -109,24 +114,7 @@ def roll_back(
         )
         set_alias = partial(set_champion, workspace.mlflow_uri, target)
         release(promotion_log(workspace, target), publisher, envelope, bundle, entry, set_alias)
-        return {**output, "release": record.release, "pending": None}
-
-
-def _added(retraining: Retraining, earlier: ReleaseRecord, publisher: Publisher) -> dict[str, Any]:
-    """What a record of version 2 has besides: the way in which the earlier release was judged, and a new sequence."""
-    if retraining.target.record == 1:
-        return {"schema_version": 1, **dict.fromkeys(("execution", "image_size", "sequence", "log_head"))}
-    workspace, target = retraining.workspace, retraining.params.target
-    way: dict[str, Any] = {"execution": earlier.execution, "image_size": earlier.image_size}
-    if earlier.execution is None:
-        path = evidence_path(workspace, earlier.evidence[0])
-        way = judged(read_evidence(path), workspace.bundles / earlier.bundle_digest)
-    return {
-        "schema_version": 2,
-        **way,
-        "sequence": next_sequence(signed_records(workspace, target, publisher.current(target))),
-        "log_head": promotion_log(workspace, target).head(),
-    }
+        return output.model_copy(update={"release": record.release})
 
 
 def _envelope(folder: Path, entry: Promotion) -> bytes:

@@ -4,77 +4,176 @@ from __future__ import annotations
 
 from typing import Any
 
-from posa_vla.ledger import StepResult
+from posa_vla.dataset.versions.record import DataVersion
+from posa_vla.evidence.summary import Summary
+from posa_vla.ledger import Status, StepResult
+from posa_vla.pipeline.records import (
+    Candidate,
+    Collected,
+    Decided,
+    Evaluated,
+    Registered,
+    Released,
+    RobotReport,
+    RobotRun,
+    Trained,
+)
+from posa_vla.promotion.gate import Verdict
+from posa_vla.schema import Closed
+
+Arrow = Collected | DataVersion | Trained | Candidate | Evaluated | Decided | Registered | Released | RobotRun
+# First characters of a digest that stand for it where a person reads.
+_SHORT = 12
+
+
+class StepDone(Closed):
+    """One step of a retraining.
+
+    Attributes:
+        name: Of the step.
+        status: `done` in this run or `reused` from an earlier one.
+        seconds: Time spent in this run.
+    """
+
+    name: str
+    status: Status
+    seconds: float
+
+
+class Ruling(Closed):
+    """The gate's verdict.
+
+    Attributes:
+        verdict: See `posa_vla.promotion.gate.Decision`.
+        reasons: The verdict in words, with the numbers.
+    """
+
+    verdict: Verdict
+    reasons: list[str]
+
+    @staticmethod
+    def of(decided: Decided) -> Ruling:
+        """What a retraining's gate said."""
+        return Ruling(verdict=decided.verdict, reasons=decided.reasons)
+
+    def in_words(self) -> str:
+        """Verdict and reasons in a line."""
+        return "; ".join([self.verdict, *self.reasons])
+
+
+class RetrainingSummary(Closed):
+    """The document of `posa retrain --json`.
+
+    Attributes:
+        steps: In their order.
+        seconds: Of the whole run.
+        data_version: Content hash of the training data.
+        training_seconds: Of the training, whenever it was done.
+        evaluation: The candidate's figures.
+        decision: The verdict on it.
+        model_version: Of the target's registered model.
+        release: Its number; None where nothing was released.
+        pending: What is missing for a release, in words, or None.
+        robot: What the simulated robot runs; without a release unchanged, with no episodes.
+    """
+
+    steps: list[StepDone]
+    seconds: float
+    data_version: str
+    training_seconds: float
+    evaluation: Summary
+    decision: Ruling
+    model_version: str
+    release: int | None
+    pending: str | None
+    robot: RobotReport
 
 
 def summarise(
-    steps: list[StepResult],
-    data: dict[str, Any],
-    trained: dict[str, Any],
-    evaluated: dict[str, Any],
-    decided: dict[str, Any],
-    registered: dict[str, Any],
-    released: dict[str, Any] | None,
-    reported: dict[str, Any],
+    steps: list[StepResult[Any]],
+    trained: Trained,
+    registered: Registered,
+    released: Released | None,
+    robot: RobotReport,
     seconds: float,
-) -> dict[str, Any]:
-    """The document of `posa retrain --json`.
-
-    `release` is null where nothing was released; `robot` then names what it runs, unchanged, with no episodes.
-    """
-    return {
-        "steps": [{"name": s.name, "status": s.status, "seconds": round(s.seconds, 1)} for s in steps],
-        "seconds": seconds,
-        "data_version": data["version"],
-        "training_seconds": trained["seconds"],
-        "evaluation": evaluated["summary"],
-        "decision": {"verdict": decided["verdict"], "reasons": decided["reasons"]},
-        "model_version": registered["model_version"],
-        "release": released["release"] if released else None,
-        "pending": released["pending"] if released else None,
-        "robot": reported,
-    }
+) -> RetrainingSummary:
+    """What a retraining did; `robot` is what the simulated robot runs by now."""
+    evaluated = registered.decided.evaluated
+    return RetrainingSummary(
+        steps=[StepDone(name=step.name, status=step.status, seconds=round(step.seconds, 1)) for step in steps],
+        seconds=seconds,
+        data_version=trained.data.version,
+        training_seconds=trained.seconds,
+        evaluation=evaluated.summary,
+        decision=Ruling.of(registered.decided),
+        model_version=registered.model_version,
+        release=released.release if released else None,
+        pending=released.pending if released else None,
+        robot=robot,
+    )
 
 
-def step_rows(summary: dict[str, Any]) -> list[dict[str, Any]]:
+def made(record: Arrow) -> str:
+    """What a step gave, in a few words."""
+    match record:
+        case Collected():
+            return f"batch {record.batch[:_SHORT]}"
+        case DataVersion():
+            return f"{record.name}, {record.episodes} episodes"
+        case Trained():
+            return f"policy trained in {record.seconds:.0f} s"
+        case Candidate():
+            return f"bundle {record.digest[:_SHORT]}"
+        case Evaluated():
+            rate, scenes = record.summary.success_rate, record.summary.episodes
+            return f"{scenes} valid episodes" if rate is None else f"{100 * rate:.0f} % of {scenes} scenes"
+        case Decided():
+            return record.verdict
+        case Registered():
+            return f"model version {record.model_version}"
+        case Released():
+            if record.release is not None:
+                return f"release {record.release}"
+            return "stays withdrawn" if record.record is None else "waits for approval"
+        case RobotRun():
+            return _robot_words(record.report)
+
+
+def _robot_words(robot: RobotReport) -> str:
+    runs = f"release {robot.release}" if robot.release is not None else "nothing yet"
+    return f"runs {runs}: {robot.successes} of {robot.episodes} episodes succeeded"
+
+
+def step_rows(summary: RetrainingSummary) -> list[dict[str, str | float]]:
     """Rows of the table of steps."""
-    return [{"step": s["name"], "status": s["status"], "seconds": s["seconds"]} for s in summary["steps"]]
+    return [{"step": s.name, "status": s.status, "seconds": s.seconds} for s in summary.steps]
 
 
-def success_text(evaluation: dict[str, Any]) -> str:
-    """Success rate with its interval, in words."""
-    if evaluation["success_rate"] is None:
-        return f"unknown: {evaluation['episodes']} valid episodes"
-    rate, low, high = (100 * evaluation[name] for name in ("success_rate", "ci_low", "ci_high"))
-    return f"{rate:.0f} % of {evaluation['episodes']} unseen scenes (95 % interval {low:.0f} to {high:.0f} %)"
+def verdict_markdown(summary: RetrainingSummary, report: str) -> str:
+    """The verdict for Prefect's page; `report` is where the retraining's own page lies."""
+    reasons = "\n".join(f"- {reason}" for reason in summary.decision.reasons)
+    rows = [*table_rows(summary), ("report", f"`{report}`")]
+    lines = [f"- {name}: {value}" for name, value in rows if name not in {"verdict", "look"}]
+    return f"# {summary.decision.verdict}\n\n{reasons}\n\n" + "\n".join(lines) + "\n"
 
 
-def verdict_markdown(summary: dict[str, Any]) -> str:
-    """The verdict for Prefect's page."""
-    reasons = "\n".join(f"- {reason}" for reason in summary["decision"]["reasons"])
-    lines = [f"- {name}: {value}" for name, value in table_rows(summary) if name not in {"verdict", "look"}]
-    return f"# {summary['decision']['verdict']}\n\n{reasons}\n\n" + "\n".join(lines) + "\n"
+def _robot_text(summary: RetrainingSummary) -> str:
+    if summary.release is not None:
+        return _robot_words(summary.robot)
+    runs = f"release {summary.robot.release}" if summary.robot.release is not None else "nothing yet"
+    return f"unchanged, runs {runs}; {summary.pending or 'nothing was released'}"
 
 
-def _robot_text(summary: dict[str, Any]) -> str:
-    robot = summary["robot"]
-    runs = f"release {robot['release']}" if robot["release"] is not None else "nothing yet"
-    if summary["release"] is not None:
-        return f"runs {runs}: {robot['successes']} of {robot['episodes']} episodes succeeded"
-    return f"unchanged, runs {runs}; {summary['pending'] or 'nothing was released'}"
-
-
-def table_rows(summary: dict[str, Any]) -> list[tuple[str, str]]:
+def table_rows(summary: RetrainingSummary) -> list[tuple[str, str]]:
     """The short table at the end of `posa retrain`."""
-    reused = sum(step["status"] == "reused" for step in summary["steps"])
-    verdict = summary["decision"]
+    reused = sum(step.status == "reused" for step in summary.steps)
     return [
-        ("data version", str(summary["data_version"])),
-        ("training", f"{summary['training_seconds']:.0f} s"),
-        ("success", success_text(summary["evaluation"])),
-        ("verdict", "; ".join([verdict["verdict"], *verdict["reasons"]])),
-        ("model version", str(summary["model_version"])),
+        ("data version", summary.data_version),
+        ("training", f"{summary.training_seconds:.0f} s"),
+        ("success", summary.evaluation.in_words()),
+        ("verdict", summary.decision.in_words()),
+        ("model version", summary.model_version),
         ("robot", _robot_text(summary)),
-        ("steps", f"{len(summary['steps'])}, {reused} of them reused, {summary['seconds']:.0f} s in all"),
+        ("steps", f"{len(summary.steps)}, {reused} of them reused, {summary.seconds:.0f} s in all"),
         ("look", "posa ui"),
     ]

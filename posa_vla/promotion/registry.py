@@ -23,7 +23,7 @@ from posa_vla.code_root import PACKAGE
 from posa_vla.errors import BadInput, PosaError
 from posa_vla.model.posa_policy import load_policy
 from posa_vla.release.bundle import Bundle, verify_bundle
-from posa_vla.tracking import TrackedRun, connect
+from posa_vla.tracking import PARAMS_ARTIFACT, TrackedRun, connect
 
 CHAMPION = "champion"
 BUNDLE = "posa.bundle"
@@ -101,7 +101,7 @@ class RegisteredVersion:
     run_id: str
 
 
-def registered_version(uri: str, model: str, version: str, params_artifact: str) -> RegisteredVersion:
+def registered_version(uri: str, model: str, version: str) -> RegisteredVersion:
     """Looks a model version up.
 
     Raises:
@@ -111,11 +111,11 @@ def registered_version(uri: str, model: str, version: str, params_artifact: str)
     client = connect(uri)
     try:
         found = client.get_model_version(model, version)
-        folder = params_artifact.rpartition("/")[0]
+        folder = PARAMS_ARTIFACT.rpartition("/")[0]
         params, run = None, str(found.run_id)
-        if any(item.path == params_artifact for item in client.list_artifacts(run, folder)):
+        if any(item.path == PARAMS_ARTIFACT for item in client.list_artifacts(run, folder)):
             with tempfile.TemporaryDirectory() as scratch:
-                params = Path(client.download_artifacts(run, params_artifact, scratch)).read_bytes()
+                params = Path(client.download_artifacts(run, PARAMS_ARTIFACT, scratch)).read_bytes()
     except MlflowException as error:
         if error.error_code in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}:
             raise BadInput(f"model {model!r} has no version {version!r} in {uri}") from None

@@ -27,6 +27,8 @@ ROOT = Path(__file__).parents[2]
 AUTH = f"admin:{secrets.token_hex(12)}"
 BUCKETS = ("storage", "data", "channel", "posa-results", "mlflow")
 
+STEPS = ["collect", "version", "train", "bundle", "evaluate", "decide", "register", "release", "robot"]
+
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400)]
 
 
@@ -122,6 +124,23 @@ class Servers:
         wanted = {"flow_runs": {"id": {"any_": [run]}}}
         return {found["key"]: found["data"] for found in self.prefect("artifacts/filter", wanted)}
 
+    def chain(self, run: str) -> list[str]:
+        """A run's tasks as its page draws them, each of which hangs on the one before it and on no other."""
+        nodes = {node[0]: node[1] for node in self.prefect(f"flow_runs/{run}/graph-v2")["nodes"]}
+        # Prefect names a parent as often as that parent itself had arguments; the page draws one line.
+        parents = {name: {parent["id"] for parent in node["parents"]} for name, node in nodes.items()}
+        assert all(len(found) <= 1 for found in parents.values()), parents
+        order = [name for name, found in parents.items() if not found]
+        assert len(order) == 1, "all tasks hang together"
+        while following := [name for name, found in parents.items() if found == {order[-1]}]:
+            order += following
+        return [nodes[name]["label"].rpartition("-")[0] for name in order]
+
+    def task_words(self, run: str) -> dict[str, str]:
+        """What each task of a run shows in its row."""
+        found = self.prefect("task_runs/filter", {"flow_runs": {"id": {"any_": [run]}}})
+        return {task["name"].rpartition("-")[0]: task["state_name"] for task in found}
+
     def objects(self, bucket: str) -> list[str]:
         s3 = boto3.client(
             "s3",
@@ -193,6 +212,7 @@ def test_a_retraining_by_its_deployment_is_on_every_server(servers: Servers) -> 
     assert "promote" in shown["retrain-verdict"]
     assert shown["retrain-attention"].startswith("data:image/png;base64,")
     assert servers.environment["POSA_MLFLOW_TRACKING_URI"] in shown["retrain-mlflow"]
+    assert "/artifacts/report/report.html" in shown["retrain-report"]
 
     query = "mlflow/registered-models/alias?name=sim-pick&alias=champion"
     url = f"{servers.environment['POSA_MLFLOW_TRACKING_URI']}/api/2.0/{query}"
@@ -211,6 +231,12 @@ def test_a_retraining_by_its_deployment_is_on_every_server(servers: Servers) -> 
 
     again = servers.run("retrain/default", 120, preset="tiny", changes={"training_steps": 20})
     assert {row["status"] for row in json.loads(servers.artifacts(again)["retrain-steps"])} == {"reused"}
+
+    assert servers.chain(run) == STEPS
+    assert servers.prefect(f"flow_runs/{run}")["name"] == "sim-pick, preset tiny, train.steps 20, data-v1"
+    made, reused = servers.task_words(run), servers.task_words(again)
+    assert (made["version"], made["release"]) == ("data-v1, 8 episodes", "release 1")
+    assert reused == {name: f"{words}, reused" for name, words in made.items()}
 
 
 def test_a_robot_takes_the_release_from_s3(servers: Servers) -> None:

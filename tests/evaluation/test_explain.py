@@ -42,12 +42,12 @@ def test_every_frame_is_in_the_video_with_both_attentions_below(workspace: Works
     bundle = untrained_bundle(tmp_path / "policy", params)
     batch = EpisodeStore(workspace.store).batches()[0]
     done = explain_episode_of(workspace, params, f"{batch[:8]}/0", tmp_path / "out", policy=bundle.folder)
-    assert done["run_id"] is None
-    with av.open(done["video"]) as container:
+    assert done.run_id is None
+    with av.open(done.video) as container:
         frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
     assert len(frames) == 20
     assert frames[0].shape == (3 * 256 + 24, 2 * 256, 3), "as seen, anchors, action head"
-    assert Image.open(done["sheet"]).height == 3 * 256 + 24
+    assert Image.open(done.sheet).height == 3 * 256 + 24
 
 
 @pytest.mark.parametrize(

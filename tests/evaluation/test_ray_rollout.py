@@ -58,12 +58,7 @@ def job_of(bundle: Bundle, objects: Objects, seeds: list[int]) -> RolloutJob:
         storage=objects.location,
         digest=bundle.digest,
         folder="evaluation",
-        embodiment="sim_arm6",
-        task="pick",
-        seeds=seeds,
-        params=PARAMS.evaluate,
-        image_size=PARAMS.collect.image_size,
-        flow_steps=PARAMS.model.flow_steps,
+        suite=Suite.of(PARAMS, seeds).model_copy(update={"flow_steps": PARAMS.model.flow_steps}),
     )
 
 

@@ -14,7 +14,7 @@ from posa_vla.evaluation.local import evaluate
 from posa_vla.evaluation.pictures import overlay
 from posa_vla.evaluation.rollout import run_episode
 from posa_vla.evidence.suite import Suite
-from posa_vla.evidence.summary import summary
+from posa_vla.evidence.summary import Summary
 from posa_vla.params import EvaluateParams
 from posa_vla.policy.execution import Execution
 from posa_vla.policy.policy import ActionChunk, Observation
@@ -82,9 +82,13 @@ class Scripted:
         return ActionChunk(actions, "base", maps)
 
 
+def suite_of(seeds: Sequence[int], params: EvaluateParams) -> Suite:
+    return Suite(embodiment="arm", task="pick", seeds=list(seeds), params=params, image_size=16)
+
+
 def run(policy: Scripted, out: Path, environment: Line | None = None, seeds: Sequence[int] = range(6)) -> Any:
     made = environment or Line()
-    return evaluate(policy, Suite("arm", "pick", seeds, PARAMS, 16), out, make=lambda suite: made)
+    return evaluate(policy, suite_of(seeds, PARAMS), out, make=lambda suite: made)
 
 
 def test_an_episode_counts_steps_and_metres() -> None:
@@ -104,17 +108,17 @@ def test_an_action_that_is_no_number_is_no_outcome(tmp_path: Path) -> None:
     assert (row.success, row.return_code) == (False, "nan-action")
     evidence = run(Scripted(float("nan")), tmp_path)
     assert not evidence.complete()
-    assert summary(evidence)["success_rate"] is None
+    assert Summary.of(evidence).success_rate is None
 
 
 def test_evidence_holds_every_planned_episode_in_order(tmp_path: Path) -> None:
     evidence = run(Scripted(), tmp_path)
     assert evidence.complete()
     assert [row.scene_seed for row in evidence.rows] == list(range(6))
-    figures = summary(evidence)
-    assert figures["success_rate"] == 0.5
-    assert figures["ci_low"] < 0.5 < figures["ci_high"]
-    assert figures["mean_steps"] == 6
+    figures = Summary.of(evidence)
+    assert figures.success_rate == 0.5
+    assert figures.ci_low < 0.5 < figures.ci_high
+    assert figures.mean_steps == 6
     assert len(list((tmp_path / "videos").glob("*.mp4"))) == PARAMS.videos
     assert len(list((tmp_path / "overlays").glob("*.png"))) == PARAMS.videos
 
@@ -175,15 +179,15 @@ def test_a_video_can_be_read_back(tmp_path: Path) -> None:
 
 
 def test_the_suite_says_what_fixes_the_conditions() -> None:
-    suite = Suite("sim_arm6", "pick", [1, 2], PARAMS, 64)
-    assert suite.describe() != Suite("sim_arm6", "pick", [1, 3], PARAMS, 64).describe()
+    suite = suite_of([1, 2], PARAMS)
+    assert suite.describe() != suite_of([1, 3], PARAMS).describe()
     assert suite.describe()["max_steps"] == PARAMS.max_steps
 
 
 def test_evidence_says_how_the_policy_was_run_and_it_was_run_so(tmp_path: Path) -> None:
     def told(policy: Scripted, **changes: Any) -> Execution:
         params = PARAMS.model_copy(update={**changes, "videos": 0})
-        suite = Suite("arm", "pick", [2], params, 16)
+        suite = suite_of([2], params)
         said = evaluate(policy, suite, tmp_path, make=lambda suite: Line()).suite
         return parse(Execution, {name: said[name] for name in Execution.model_fields}, "suite")
 

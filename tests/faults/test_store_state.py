@@ -14,6 +14,7 @@ from lerobot_datasets import make_v21
 
 from posa_vla.dataset.versions.checkout import checkout
 from posa_vla.dataset.versions.history import list_versions
+from posa_vla.dataset.versions.record import DataVersion
 from posa_vla.dataset.versions.store_state import read_state, write_state
 from posa_vla.dataset.versions.verify import verify
 from posa_vla.episodes.lerobot.reader import DatasetReader
@@ -37,10 +38,10 @@ def batch_of(workspace: Workspace, name: str, other: str) -> Path:
     return workspace.store / "batches" / (versions[name] - versions[other]).pop()
 
 
-def version(workspace: Workspace) -> dict[str, object]:
+def version(workspace: Workspace) -> DataVersion:
     store = EpisodeStore(workspace.store)
     embodiment = DatasetReader(store.folder(store.batches()[0])).embodiment
-    return version_store(workspace, data_params(), embodiment).output
+    return version_store(workspace, data_params(), embodiment).record
 
 
 def flip(path: Path) -> None:
@@ -60,7 +61,7 @@ def test_a_batch_that_has_gone_is_missed_and_comes_back(workspace: Workspace) ->
         version(workspace)  # what is left is data-v1, and would be trained on
     checkout(workspace, "data-v2")
     assert verify(workspace)["ok"]
-    assert version(workspace)["name"] == "data-v2"
+    assert version(workspace).name == "data-v2"
 
 
 def test_after_a_checkout_that_version_is_verified_and_trained_on(workspace: Workspace) -> None:
@@ -68,7 +69,7 @@ def test_after_a_checkout_that_version_is_verified_and_trained_on(workspace: Wor
     checkout(workspace, "data-v1")
     report = verify(workspace)
     assert (report["ok"], report["name"]) == (True, "data-v1")
-    assert version(workspace)["name"] == "data-v1"
+    assert version(workspace).name == "data-v1"
 
 
 def test_another_version_is_sound_although_its_prepared_data_were_cleaned_up(workspace: Workspace) -> None:
@@ -128,7 +129,7 @@ def test_a_batch_with_a_file_too_few_or_too_many_is_not_versioned(workspace: Wor
 
 def test_a_damaged_shard_is_not_trained_on_and_is_made_again(workspace: Workspace) -> None:
     before = version(workspace)
-    shard = workspace.home / str(before["folder"]) / "train.safetensors"
+    shard = workspace.home / before.folder / "train.safetensors"
     whole = shard.read_bytes()
     flip(shard)
     assert version(workspace) == before

@@ -17,7 +17,7 @@ from untrained import arm_params, real_arm
 from posa_vla.errors import BadInput, PosaError
 from posa_vla.params import Params
 from posa_vla.pipeline.announcements import Announcement, ApprovalNeeded
-from posa_vla.pipeline.context import open_retraining
+from posa_vla.pipeline.context import open_context
 from posa_vla.pipeline.rollback import roll_back
 from posa_vla.promotion.champion import champion_bundle, records_folder
 from posa_vla.release.keys import create_key, public_hex
@@ -55,15 +55,15 @@ def test_people_are_told_of_a_release_while_it_waits_and_not_when_it_is_out(tmp_
     told = Told()
     key, workspace = create_key(tmp_path / "approver.pem"), make_workspace(tmp_path)
     params = approved_by(tmp_path, key)
-    with open_retraining(workspace, params, "test", told) as retraining:
-        made = candidate(retraining, params, tmp_path / "policy")
+    with open_context(workspace, params, "test", told) as context:
+        made = candidate(context, params, tmp_path / "policy")
         made.promote(solved=5)
         assert told == [], "a refused candidate waits for nobody"
         _, waiting = made.promote()
         assert waiting is not None
-        assert told == [ApprovalNeeded("t", waiting["pending"])]
+        assert told == [ApprovalNeeded("t", waiting.pending)]
         made.promote()
-        assert told == [ApprovalNeeded("t", waiting["pending"])] * 2, "each run that finds it waiting says so"
+        assert told == [ApprovalNeeded("t", waiting.pending)] * 2, "each run that finds it waiting says so"
         told.clear()
 
         (record,) = records_folder(workspace, "t").glob("*.dsse.json")
@@ -78,9 +78,9 @@ def test_people_are_told_of_a_rollback_while_it_waits_and_not_when_it_is_out(tmp
     told = Told()
     key, workspace = create_key(tmp_path / "approver.pem"), make_workspace(tmp_path)
     params, made = approved_by(tmp_path, key), []
-    with open_retraining(workspace, params, "test", told) as retraining:
+    with open_context(workspace, params, "test", told) as context:
         for seed in (0, 1):
-            made.append(candidate(retraining, params, tmp_path / f"policy-{seed}", seed))
+            made.append(candidate(context, params, tmp_path / f"policy-{seed}", seed))
             champion = champion_bundle(workspace, "t")
             made[-1].promote(champion=champion)
             for record in records_folder(workspace, "t").glob("*.dsse.json"):
@@ -90,15 +90,15 @@ def test_people_are_told_of_a_rollback_while_it_waits_and_not_when_it_is_out(tmp
     told.clear()
 
     waiting = roll_back(workspace, params, None, "drops cubes", told)
-    assert waiting["release"] is None
-    assert told == [ApprovalNeeded("t", waiting["pending"])]
+    assert waiting.release is None
+    assert told == [ApprovalNeeded("t", waiting.pending)]
     (record,) = (records_folder(workspace, "t") / "rollbacks").iterdir()
-    assert str(record) in waiting["pending"]
+    assert str(record) in waiting.pending
     assert champion_bundle(workspace, "t") == made[1].bundle.digest
     told.clear()
 
     approve(record, key)
-    assert roll_back(workspace, params, None, "drops cubes", told)["release"] == 1
+    assert roll_back(workspace, params, None, "drops cubes", told).release == 1
     assert champion_bundle(workspace, "t") == made[0].bundle.digest
     assert told == []
 
@@ -119,13 +119,13 @@ def test_a_robot_that_exists_waits_for_an_approver(tmp_path: Path) -> None:
     create_key(stranger)
     target = {"embodiment": arm, "task": "pick", "approvals": 1, "approvers": {"ada": made_key["public"]}}
     params = arm_params(arm, targets={"t": target})
-    with open_retraining(workspace, params, "test") as retraining:
-        made = candidate(retraining, params, tmp_path / "policy")
+    with open_context(workspace, params, "test") as context:
+        made = candidate(context, params, tmp_path / "policy")
         _, released = made.promote()
         assert released is not None
-        assert released["release"] is None
+        assert released.release is None
         record = next(records_folder(workspace, "t").iterdir())
-        assert str(record) in released["pending"]
+        assert str(record) in released.pending
         assert champion_bundle(workspace, "t") is None
         assert Publisher(workspace.channel, workspace.keys).current("t") is None
 
@@ -141,17 +141,17 @@ def test_a_robot_that_exists_waits_for_an_approver(tmp_path: Path) -> None:
         assert made.bundle.digest in errors
         _, released = made.promote()
         assert released is not None
-        assert (released["release"], released["pending"]) == (1, None)
+        assert (released.release, released.pending) == (1, None)
         assert champion_bundle(workspace, "t") == made.bundle.digest
 
 
 def test_a_robot_that_exists_cannot_be_released_to_without_approvals(tmp_path: Path) -> None:
     arm, workspace = str(real_arm(tmp_path)), make_workspace(tmp_path)
-    with pytest.raises(BadInput, match="at least one approval"), open_retraining(workspace, arm_params(arm), "test"):
+    with pytest.raises(BadInput, match="at least one approval"), open_context(workspace, arm_params(arm), "test"):
         pass
     target = {"embodiment": arm, "task": "pick", "approvals": 2, "approvers": {"ada": "0" * 64}}
     params = arm_params(arm, targets={"t": target})
-    with pytest.raises(BadInput, match="names 1 approvers"), open_retraining(workspace, params, "test"):
+    with pytest.raises(BadInput, match="names 1 approvers"), open_context(workspace, params, "test"):
         pass
 
 
@@ -160,7 +160,7 @@ def test_who_publishes_does_not_approve(tmp_path: Path) -> None:
     own = public_hex(Publisher(workspace.channel, workspace.keys).record_signer)
     target = {"embodiment": arm, "task": "pick", "approvals": 1, "approvers": {"me": own}}
     params = arm_params(arm, targets={"t": target})
-    with open_retraining(workspace, params, "test") as retraining:
-        made = candidate(retraining, params, tmp_path / "policy")
+    with open_context(workspace, params, "test") as context:
+        made = candidate(context, params, tmp_path / "policy")
         with pytest.raises(PosaError, match="nobody approves what they publish"):
             made.promote()

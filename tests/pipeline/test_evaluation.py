@@ -9,7 +9,7 @@ from candidates import candidate, make_workspace, two_releases
 from untrained import arm_params
 
 from posa_vla.errors import BadInput
-from posa_vla.pipeline.context import open_retraining
+from posa_vla.pipeline.context import open_context
 from posa_vla.pipeline.evaluation import bundle_of, run_evaluation
 from posa_vla.pipeline.rollback import roll_back
 from posa_vla.promotion.champion import promotion_log
@@ -34,8 +34,8 @@ def test_a_target_without_a_champion_asks_for_a_version(tmp_path: Path) -> None:
         bundle_of(workspace, "t", None)
     with pytest.raises(BadInput, match="no model version 1: it has none"):
         bundle_of(workspace, "t", 1)
-    with open_retraining(workspace, params, "test") as retraining:
-        made = candidate(retraining, params, tmp_path / "policy")
+    with open_context(workspace, params, "test") as context:
+        made = candidate(context, params, tmp_path / "policy")
         made.promote(solved=5)
     with pytest.raises(BadInput, match="no champion yet"):
         bundle_of(workspace, "t", None)
@@ -46,9 +46,9 @@ def test_an_evaluation_is_done_once_and_decides_nothing(tmp_path: Path) -> None:
     workspace, params, (_, second) = two_releases(tmp_path)
     log = promotion_log(workspace, "t").entries()
     done = run_evaluation(workspace, params, None, episodes=2, seed=1)
-    assert (done["model_version"], done["bundle"]) == ("2", second.bundle.digest)
-    assert done["summary"]["episodes"] == 2
-    assert (workspace.evidence / f"{done['evidence']}.json").is_file()
+    assert (done.model_version, done.bundle) == ("2", second.bundle.digest)
+    assert done.summary.episodes == 2
+    assert (workspace.evidence / f"{done.evidence}.json").is_file()
     without_ray = Workspace.open(Settings(home=workspace.home, ray_address="no-cluster"))
     assert run_evaluation(without_ray, params, 2, episodes=2, seed=1) == done
     with pytest.raises(BadInput, match="POSA_RAY_ADDRESS"):

@@ -15,7 +15,7 @@ from untrained import arm_params
 from posa_vla.errors import BadInput, PosaError
 from posa_vla.files import canonical_json
 from posa_vla.params import Params, overlaid
-from posa_vla.pipeline.context import open_retraining
+from posa_vla.pipeline.context import open_context
 from posa_vla.pipeline.reconciliation import reconcile_workspace
 from posa_vla.pipeline.rollback import roll_back
 from posa_vla.pipeline.steps.release import refresh_channel
@@ -31,10 +31,10 @@ from posa_vla.workspace import Workspace
 
 def test_the_verdict_decides_what_is_released(tmp_path: Path) -> None:
     params, workspace = arm_params(), make_workspace(tmp_path)
-    with open_retraining(workspace, params, "test") as retraining:
-        made = candidate(retraining, params, tmp_path / "policy")
+    with open_context(workspace, params, "test") as context:
+        made = candidate(context, params, tmp_path / "policy")
         decided, released = made.promote(solved=5)
-        assert (decided["verdict"], released) == ("reject", None)
+        assert (decided.verdict, released) == ("reject", None)
         assert champion_bundle(workspace, "t") is None
         assert [e.kind for e in promotion_log(workspace, "t").entries()] == ["reject"]
         client = connect(workspace.mlflow_uri)
@@ -45,9 +45,9 @@ def test_the_verdict_decides_what_is_released(tmp_path: Path) -> None:
         assert not Path(workspace.channel).exists()
 
         decided, released = made.promote(solved=30)
-        assert decided["verdict"] == "promote"
+        assert decided.verdict == "promote"
         assert released is not None
-        assert (released["release"], released["pending"]) == (1, None)
+        assert (released.release, released.pending) == (1, None)
         assert champion_bundle(workspace, "t") == made.bundle.digest
         assert str(client.get_model_version_by_alias("t", CHAMPION).version) == "1"
         assert len(client.search_model_versions("name = 't'")) == 1
@@ -84,8 +84,8 @@ def test_a_retraining_leaves_a_report_and_words_on_the_pages_of_run_version_and_
 @pytest.mark.fault
 def test_a_release_that_was_cut_off_keeps_its_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     params, workspace = arm_params(), make_workspace(tmp_path)
-    with open_retraining(workspace, params, "test") as retraining:
-        made = candidate(retraining, params, tmp_path / "policy")
+    with open_context(workspace, params, "test") as context:
+        made = candidate(context, params, tmp_path / "policy")
         for owner, name in ((Publisher, "publish"), (type(promotion_log(workspace, "t")), "append")):
             with monkeypatch.context() as patch:
                 patch.setattr(owner, name, _cut)
@@ -93,7 +93,7 @@ def test_a_release_that_was_cut_off_keeps_its_number(tmp_path: Path, monkeypatch
                     made.promote()
         _, released = made.promote()
         assert released is not None
-        assert released["release"] == 1
+        assert released.release == 1
         assert len(list(records_folder(workspace, "t").iterdir())) == 1
         assert len(promotion_log(workspace, "t").entries()) == 1
 
@@ -104,8 +104,8 @@ def _cut(*_: Any, **__: Any) -> None:
 
 def test_a_new_champion_since_the_evaluation_stops_the_release(tmp_path: Path) -> None:
     params, workspace = arm_params(), make_workspace(tmp_path)
-    with open_retraining(workspace, params, "test") as retraining:
-        made = candidate(retraining, params, tmp_path / "policy")
+    with open_context(workspace, params, "test") as context:
+        made = candidate(context, params, tmp_path / "policy")
         promotion_log(workspace, "t").append(promotion("b" * 64))
         with pytest.raises(PosaError, match="another champion"):
             made.promote()
@@ -116,8 +116,8 @@ def test_a_release_that_was_killed_after_the_log_reaches_the_channel(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     params, workspace = arm_params(), make_workspace(tmp_path)
-    with open_retraining(workspace, params, "test") as retraining:
-        made = candidate(retraining, params, tmp_path / "policy")
+    with open_context(workspace, params, "test") as context:
+        made = candidate(context, params, tmp_path / "policy")
         with monkeypatch.context() as patch:
             patch.setattr(Publisher, "publish", _cut)
             with pytest.raises(ConnectionError):
@@ -133,8 +133,8 @@ def test_a_release_that_was_killed_after_the_log_reaches_the_channel(
 @pytest.mark.parametrize("damage", ["cut", "another bundle"])
 def test_a_log_whose_end_was_cut_or_changed_is_noticed(tmp_path: Path, damage: str) -> None:
     params, workspace = arm_params(), make_workspace(tmp_path)
-    with open_retraining(workspace, params, "test") as retraining:
-        candidate(retraining, params, tmp_path / "policy").promote()
+    with open_context(workspace, params, "test") as context:
+        candidate(context, params, tmp_path / "policy").promote()
     log = workspace.promotions / "t" / "log.jsonl"
     if damage == "cut":
         log.write_bytes(b"")
@@ -161,7 +161,7 @@ def test_a_rollback_puts_the_release_before_back_and_keeps_the_other_away(tmp_pa
     assert shown(workspace) == (2, False, second.bundle.digest)
 
     result = roll_back(workspace, params, None, "drops cubes")
-    assert (result["release"], result["model_version"]) == (1, "1")
+    assert (result.release, result.model_version) == (1, "1")
     assert shown(workspace) == (1, True, first.bundle.digest)
     assert champion_bundle(workspace, "t") == first.bundle.digest
     assert champion_version(workspace.mlflow_uri, "t") == "1"
@@ -169,16 +169,16 @@ def test_a_rollback_puts_the_release_before_back_and_keeps_the_other_away(tmp_pa
         roll_back(workspace, params, None, "again")
 
     assert withdrawn(workspace, "t", second.bundle.digest) == "drops cubes"
-    with open_retraining(workspace, params, "test") as retraining:
-        second.retraining = retraining
+    with open_context(workspace, params, "test") as context:
+        second.context = context
         decided, released = second.promote(champion=first.bundle.digest)
-    assert decided["verdict"] == "promote"
+    assert decided.verdict == "promote"
     assert released is not None
-    assert released["release"] is None
-    assert "drops cubes" in released["pending"]
+    assert released.release is None
+    assert "drops cubes" in released.pending
     assert shown(workspace) == (1, True, first.bundle.digest)
 
-    assert roll_back(workspace, params, 2, "it was the gripper")["release"] == 2
+    assert roll_back(workspace, params, 2, "it was the gripper").release == 2
     assert shown(workspace) == (2, True, second.bundle.digest)
     assert withdrawn(workspace, "t", second.bundle.digest) is None
     kinds = [entry.kind for entry in promotion_log(workspace, "t").entries()]
@@ -238,17 +238,17 @@ def test_a_release_says_how_its_evidence_was_made_where_the_target_asks_for_it(t
     way = {"episodes": 4, "objects": 1, "max_steps": 6, "videos": 1, "execute": 2, "committed": 1, "start_noise": 0.5}
     params, workspace = arm_params(evaluate=way), make_workspace(tmp_path)
     assert params.chosen.record == 1
-    with open_retraining(workspace, params, "test") as retraining:
-        candidate(retraining, params, tmp_path / "old").promote()
+    with open_context(workspace, params, "test") as context:
+        candidate(context, params, tmp_path / "old").promote()
     old = shown_record(workspace)
     assert (old.schema_version, old.execution, old.sequence) == (1, None, None)
     head = promotion_log(workspace, "t").head()
 
-    with open_retraining(workspace, record_2(params), "test") as retraining:
-        _, released = candidate(retraining, params, tmp_path / "new", 1).promote(champion=old.bundle_digest)
+    with open_context(workspace, record_2(params), "test") as context:
+        _, released = candidate(context, params, tmp_path / "new", 1).promote(champion=old.bundle_digest)
     assert released is not None
     record = shown_record(workspace)
-    assert (record.schema_version, released["record_version"], record.release) == (2, 2, 2)
+    assert (record.schema_version, released.record_version, record.release) == (2, 2, 2)
     assert record.execution == Execution(execute=2, committed=1, start_noise=0.5, max_steps=6, flow_steps=2)
     assert (record.image_size, record.sequence, record.log_head) == (32, 2, head)
 
@@ -277,17 +277,17 @@ def test_a_release_that_waited_while_the_champion_went_and_came_back_is_still_ta
     params = record_2(params)
     approver = CryptoSigner.generate_ed25519()
     asks = overlaid(params, {"targets": {"t": {"approvals": 1, "approvers": {"a": public_hex(approver)}}}}, "test")
-    with open_retraining(workspace, asks, "test") as retraining:
-        third = candidate(retraining, params, tmp_path / "third", 2)
+    with open_context(workspace, asks, "test") as context:
+        third = candidate(context, params, tmp_path / "third", 2)
         _, waits = third.promote(champion=second.bundle.digest)
     assert waits is not None
-    assert waits["release"] is None
+    assert waits.release is None
     roll_back(workspace, params, 1, "drops cubes")
     roll_back(workspace, params, 2, "so does the other")
     before = shown_record(workspace)
     assert before.sequence == 5
-    with open_retraining(workspace, params, "test") as retraining:
-        third.retraining = retraining
+    with open_context(workspace, params, "test") as context:
+        third.context = context
         _, released = third.promote(champion=second.bundle.digest)
     assert released is not None
     record = shown_record(workspace)

@@ -10,14 +10,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from candidates import TRAINED
 from PIL import Image
 from report_facts import CHANGES, evidence, facts
 from untrained import arm_params
 
 from posa_vla.errors import BadInput
 from posa_vla.evidence.intervals import clopper_pearson
-from posa_vla.evidence.record import EpisodeRow
+from posa_vla.evidence.record import EpisodeRow, Evidence, evidence_path, write_evidence
+from posa_vla.evidence.summary import Summary
 from posa_vla.params import GateParams, load_params
+from posa_vla.pipeline.records import Candidate, Evaluated
 from posa_vla.pipeline.report import gather
 from posa_vla.pipeline.report import page as report_page
 from posa_vla.pipeline.report.commits import commits_between
@@ -26,6 +29,8 @@ from posa_vla.pipeline.report.gather import gather_facts
 from posa_vla.pipeline.report.page import make_page, write_report
 from posa_vla.pipeline.report.preset import preset_of
 from posa_vla.pipeline.report.words import Links, retraining_description
+from posa_vla.promotion.champion import promotion_log
+from posa_vla.promotion.entries import Promotion
 from posa_vla.promotion.gate import decide
 from posa_vla.promotion.registry import RegisteredVersion
 from posa_vla.settings import Settings
@@ -104,20 +109,42 @@ def test_what_is_not_known_of_the_champion_is_said() -> None:
     assert all(reason in text for reason in unknown.values())
 
 
+def compared(workspace: Workspace, ours: Evidence, theirs: Evidence) -> Evaluated:
+    """Both evidence records, kept where a retraining keeps them."""
+    for kept in (ours, theirs):
+        write_evidence(evidence_path(workspace, kept.digest), kept)
+    return Evaluated(
+        candidate=Candidate(source=TRAINED, digest=ours.policy_digest),
+        evidence=ours.digest,
+        champion=theirs.policy_digest,
+        champion_evidence=theirs.digest,
+        summary=Summary.of(ours),
+        reports="evaluations/e",
+    )
+
+
+def champion(bundle: str, version: str) -> Promotion:
+    return Promotion(
+        key="k", bundle=bundle, release=1, record="r", decision="d", model_version=version, reasons=["it passed"]
+    )
+
+
 def test_a_champion_that_the_registry_has_lost_is_said_and_stops_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def lost(uri: str, model: str, version: str, _: str) -> RegisteredVersion:
+    def lost(uri: str, model: str, version: str) -> RegisteredVersion:
         raise BadInput(f"model {model!r} has no version {version!r}")
 
     monkeypatch.setattr(gather, "registered_version", lost)
     workspace, ours, theirs = Workspace.open(Settings(home=tmp_path)), evidence("a", {1}), evidence("b", {1})
-    for version, reason in ((None, "does not name its model version"), ("7", "has no version")):
-        found = gather_facts(
-            *(workspace, arm_params(), decide("t", GateParams(), ours, theirs), ours, theirs, facts().candidate),
-            *(version, "evaluations/none", "params/params.json"),
-            itself=False,
-        )
+    for entry, reason in (
+        (None, "does not name its model version"),
+        (champion(theirs.policy_digest, "7"), "has no version"),
+    ):
+        if entry is not None:
+            promotion_log(workspace, "t").append(entry)
+        decision = decide("t", GateParams(), ours, theirs)
+        found = gather_facts(workspace, arm_params(), decision, compared(workspace, ours, theirs), facts().candidate)
         page = make_page(found)
         assert titles(page)[2] == "Since the champion"
         assert reason in page
@@ -186,11 +213,8 @@ def test_the_worst_recorded_episodes_come_first_and_media_are_inside(tmp_path: P
         name = f"{'solved' if i in {0, 1, 4} else 'failed'}-{100 + i}"
         workspace.storage.put(f"evaluations/e/videos/{name}.mp4", b"film")
         workspace.storage.put(f"evaluations/e/overlays/{name}.png", picture.getvalue())
-    found = gather_facts(
-        *(workspace, arm_params(), decide("t", GateParams(), ours, theirs), ours, theirs, facts().candidate),
-        *(None, "evaluations/e", "params/params.json"),
-        itself=False,
-    )
+    decision = decide("t", GateParams(), ours, theirs)
+    found = gather_facts(workspace, arm_params(), decision, compared(workspace, ours, theirs), facts().candidate)
     assert [e.row.scene_seed for e in found.episodes] == [103, 102, 105]
     assert (found.recorded, found.compared) == (6, (1, 1))
     assert all(e.video == b"film" and e.overlay == picture.getvalue() for e in found.episodes)

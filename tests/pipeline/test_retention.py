@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from candidates import TRAINED
 from releases import make_bundle, make_record, promotion
 from s3_server import s3_server
 from securesystemslib.signer import CryptoSigner
@@ -20,6 +21,7 @@ from posa_vla.files import write_bytes
 from posa_vla.ledger import Ledger
 from posa_vla.objects.trees import has_tree, put_tree
 from posa_vla.params import Params, RetentionParams, load_params
+from posa_vla.pipeline.records import Candidate
 from posa_vla.pipeline.retention import clean_up
 from posa_vla.promotion.log import PromotionLog
 from posa_vla.promotion.registry import BUNDLE
@@ -60,7 +62,9 @@ def add_run(workspace: Workspace, tmp_path: Path, seed: int) -> str:
     shutil.copytree(made.folder, bundle)
     put_tree(workspace.storage, bundle, f"bundles/{made.digest}")
     add_training(workspace, bundle, f"key-{seed}")
-    Ledger(workspace).step("bundle", {"training": f"key-{seed}"}, lambda key: {"digest": made.digest})
+    sealed = Candidate(source=TRAINED, digest=made.digest)
+    inputs = {"training": f"key-{seed}"}
+    Ledger(workspace).step("bundle", inputs, Candidate, lambda key: sealed, before={"source": TRAINED})
     workspace.storage.put(f"evaluations/of-{seed}/{made.digest}/videos/0.mp4", b"video")
     return made.digest
 

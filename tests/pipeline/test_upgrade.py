@@ -14,7 +14,7 @@ from untrained import arm_params
 
 from posa_vla.cli import robot as robot_commands
 from posa_vla.cli.doctor.command import LOOKS
-from posa_vla.pipeline.context import open_retraining
+from posa_vla.pipeline.context import open_context
 from posa_vla.pipeline.rollback import roll_back
 from posa_vla.pipeline.steps.robot import robot_home, run_on_robot
 from posa_vla.promotion.champion import champion_bundle, promotion_log, settle
@@ -62,13 +62,13 @@ def test_an_earlier_workspace_goes_on_to_a_release_that_its_robot_takes_and_back
 
     target = {"embodiment": "sim_arm6", "task": "pick", "approvals": 0, "record": record}
     params = arm_params(target=TARGET, targets={TARGET: target}, robot={"episodes": 1})
-    with open_retraining(workspace, params, "test") as retraining:
-        made = candidate(retraining, params, tmp_path / "policy")
+    with open_context(workspace, params, "test") as context:
+        made = candidate(context, params, tmp_path / "policy")
         _, released = made.promote(champion=first)
         assert released is not None
-        assert released["release"] == 2
-        report = run_on_robot(retraining, released)
-    assert (report["release"], report["episodes"]) == (2, 1)
+        assert released.release == 2
+        report = run_on_robot(context, released).report
+    assert (report.release, report.episodes) == (2, 1)
 
     held = slots.state
     assert sorted(slot.release for slot in held.slots.values()) == [1, 2]
@@ -77,7 +77,7 @@ def test_an_earlier_workspace_goes_on_to_a_release_that_its_robot_takes_and_back
     status = robot_status(home, trust_of(home)[1])
     assert all(slot["damage"] is None for slot in status["slots"].values())
     assert log.entries()[: len(entries)] == entries
-    assert {entry["release"] for entry in log.entries()} == {1, 2}
+    assert {entry.release for entry in log.entries()} == {1, 2}
     after = kept(workspace.home)
     changed = {name for name, data in before.items() if after.get(name) != data}
     assert changed <= {f"promotions/{TARGET}/log.jsonl", f"promotions/{TARGET}/trust/trust.json"}
@@ -87,7 +87,7 @@ def test_an_earlier_workspace_goes_on_to_a_release_that_its_robot_takes_and_back
     assert sorted(version.tags["posa.bundle"] for version in versions) == sorted([str(first), made.bundle.digest])
 
     rolled = roll_back(workspace, params, None, "the second one was worse")
-    assert (rolled["release"], rolled["bundle"]) == (1, first)
+    assert (rolled.release, rolled.bundle) == (1, first)
     root, trust = trust_of(home)
     update = Agent(home, ChannelClient(workspace.channel, tuf_state(home), root), trust).update()
     assert (update.status, update.release) == ("installed", 1), update.reason

@@ -124,7 +124,7 @@ class Stack:
             found = self.prefect("task_runs/filter", {"flow_runs": {"id": {"any_": [run]}}})
         except OSError:
             return {}
-        return {task["name"].rpartition("-")[0]: task["state_name"] for task in found}
+        return {task["name"].rpartition("-")[0]: task["state_type"].capitalize() for task in found}
 
     def table(self, run: str, key: str) -> list[dict[str, Any]]:
         """Rows of a table that a run has left as an artifact."""

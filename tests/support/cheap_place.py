@@ -14,7 +14,7 @@ from manifests import write_manifest
 from posa_vla.episodes.store.episode_store import EpisodeStore
 from posa_vla.params import load_params
 from posa_vla.pipeline.announcements import Announce, silent
-from posa_vla.pipeline.context import Retraining
+from posa_vla.pipeline.context import StepContext
 from posa_vla.pipeline.proposal import StoreState, store_state
 from posa_vla.settings import Settings
 from posa_vla.workspace import Workspace
@@ -34,8 +34,8 @@ class Place:
     announce: Announce = silent
 
     @property
-    def retraining(self) -> Retraining:
-        return Retraining(self.workspace, load_params(Path(self.params_file), None, []), announce=self.announce)
+    def context(self) -> StepContext:
+        return StepContext(self.workspace, load_params(Path(self.params_file), None, []), announce=self.announce)
 
     def append(self, count: int, *, seed: int, success: bool = True) -> str:
         rng = np.random.default_rng(seed)
@@ -56,7 +56,7 @@ class Place:
         return path
 
     def state(self) -> StoreState:
-        return store_state(self.workspace, self.retraining.params)
+        return store_state(self.workspace, self.context.params)
 
 
 def make_place(folder: Path) -> Place:

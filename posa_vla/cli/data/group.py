@@ -62,21 +62,21 @@ def collect(
     from flows.server.events import announce
     from posa_vla.console import print_json, print_table
     from posa_vla.episodes.store.quarantine import by_prefix
-    from posa_vla.pipeline.context import open_retraining
-    from posa_vla.pipeline.steps.collect import collect_demonstrations
+    from posa_vla.pipeline.context import open_context
+    from posa_vla.pipeline.steps.collect import collect as collect_demonstrations
     from posa_vla.release.bundle import verify_bundle
     from posa_vla.sim.collect import Learner
     from posa_vla.workspace import Workspace
 
     params = read_params(enter_workspace(workspace_folder, params_file), preset, settings)
     workspace = Workspace.open()
-    with _from_there(workspace_folder), open_retraining(workspace, params, "posa data collect", announce) as retraining:
+    with _from_there(workspace_folder), open_context(workspace, params, "posa data collect", announce) as context:
         learner = None
         if policy:
             digest = by_prefix(policy, (p.name for p in workspace.bundles.glob("*") if p.is_dir()), "bundle")
             verify_bundle(workspace.bundles / digest, digest)
             learner = Learner(workspace.bundles / digest, digest)
-        batch = collect_demonstrations(retraining, learner)["batch"]
+        batch = collect_demonstrations(context, learner).batch
     if as_json:
         print_json({"batch": batch, "episodes": params.collect.episodes, "store": str(workspace.store)})
     else:
@@ -235,14 +235,14 @@ def version(
 ) -> None:
     """Version the store: validate and prepare it under DVC, push the episodes, commit the history."""
     from posa_vla.console import print_json, print_table
-    from posa_vla.pipeline.context import open_retraining
-    from posa_vla.pipeline.steps.version import version_data
+    from posa_vla.pipeline.context import open_context
+    from posa_vla.pipeline.steps.version import version as version_data
     from posa_vla.workspace import Workspace
 
     params = read_params(enter_workspace(workspace_folder, params_file), preset, settings)
     workspace = Workspace.open()
-    with _from_there(workspace_folder), open_retraining(workspace, params, "posa data version") as retraining:
-        values = version_data(retraining)
+    with _from_there(workspace_folder), open_context(workspace, params, "posa data version") as context:
+        values = version_data(context).model_dump(mode="json")
     if as_json:
         print_json(values)
     else:

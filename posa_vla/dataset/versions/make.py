@@ -164,11 +164,10 @@ def version_data(workspace: Workspace, params: Params, embodiment: Embodiment) -
     return DataVersion(
         version=version,
         name=named,
-        folder=workspace.data / version,
+        folder=(workspace.data / version).relative_to(workspace.home).as_posix(),
         episodes=sum(split.episodes for split in record.splits.values()),
         frames=sum(split.frames for split in record.splits.values()),
         commit=commit,
-        report=report,
         prepared=sha256_json(record.prepared_files),
     )
 

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
 
 from posa_vla.dataset.shards.manifest import SplitCount
-from posa_vla.dataset.validation.report import ValidationReport
 from posa_vla.dataset.versions.clone import Clone
 from posa_vla.schema import Closed, parse_json
 
@@ -50,28 +47,25 @@ class VersionRecord(Closed):
     kept: list[str] = Field(default_factory=list)
 
 
-@dataclass(frozen=True)
-class DataVersion:
-    """A version of the training data.
+class DataVersion(Closed):
+    """A version of the training data, as the steps of a retraining are handed it.
 
     Attributes:
         version: Hex SHA-256 over the episodes and what was prepared from them.
         name: Its human name, `data-v<number>`.
-        folder: The prepared data (manifest.json, normalisation.json, shards), read-only.
+        folder: The prepared data (manifest.json, normalisation.json, shards), read-only; relative to the workspace.
         episodes: Episodes in all splits.
         frames: Frames in all splits.
         commit: Commit of the workspace repository, on branch `data/<version>`.
-        report: What validation found.
         prepared: Digest of the prepared data's files.
     """
 
     version: str
     name: str
-    folder: Path
+    folder: str
     episodes: int
     frames: int
     commit: str
-    report: ValidationReport
     prepared: str
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from posa_vla.console import progress
+from posa_vla.evaluation.environments import open_environment
 from posa_vla.evaluation.rollout import path_length
 from posa_vla.evidence.suite import Suite
 from posa_vla.params import Params
@@ -15,7 +16,7 @@ def expert_runs(params: Params, seeds: Sequence[int]) -> dict[int, tuple[int, fl
     from posa_vla.sim.demonstration import demonstrate
 
     suite = Suite.of(params, seeds)
-    environment, runs = suite.open(), {}
+    environment, runs = open_environment(suite), {}
     with progress("expert", len(seeds), unit="scenes") as advance:
         for seed in seeds:
             episode = demonstrate(environment, seed, 0.0)

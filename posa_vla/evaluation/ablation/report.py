@@ -14,6 +14,7 @@ from posa_vla.evaluation.ablation.plan import AblationPlan, Cell, cells, conditi
 from posa_vla.evidence.record import EpisodeRow
 from posa_vla.files import write_bytes, write_json, write_text
 from posa_vla.params import Params
+from posa_vla.schema import Closed
 
 # Variant, demonstrations and condition.
 Place = tuple[str, int, str]
@@ -179,13 +180,28 @@ def plot(summary: Mapping[str, Any], path: Path) -> None:
     write_bytes(path, file.getvalue())
 
 
-def write_report(results: Results, folder: Path) -> dict[str, Any]:
-    """Writes `results.json`, `table.md` and `plot.png`.
+class AblationReport(Closed):
+    """What an ablation found, and the files that tell it.
 
-    Returns:
-        Their paths (`results`, `table`, `plot`); `variants` and `comparisons` (see `group_figures`, `compare_groups`);
-        `not_run`, what the full plan has besides; `figures`, numbers by name for MLflow.
+    Attributes:
+        results: Path of `results.json`; `table` of `table.md`, `plot` of `plot.png`.
+        variants: See `group_figures`.
+        comparisons: See `compare_groups`.
+        not_run: What the full plan has besides, in words.
+        figures: Numbers by name, for MLflow.
     """
+
+    results: str
+    table: str
+    plot: str
+    variants: list[dict[str, Any]]
+    comparisons: list[dict[str, Any]]
+    not_run: list[str]
+    figures: dict[str, float]
+
+
+def write_report(results: Results, folder: Path) -> AblationReport:
+    """Writes `results.json`, `table.md` and `plot.png`."""
     folder = folder / ("full" if results.full else "quick")
     summary = _summary(results)
     write_json(folder / "results.json", summary)
@@ -196,12 +212,12 @@ def write_report(results: Results, folder: Path) -> dict[str, Any]:
         for name in ("success", "steps"):
             if row[name]["value"] is not None:
                 figures[f"{row['variant']}/{row['demonstrations']}/{row['condition']}/{name}"] = row[name]["value"]
-    return {
-        "results": str(folder / "results.json"),
-        "table": str(folder / "table.md"),
-        "plot": str(folder / "plot.png"),
-        "variants": summary["variants"],
-        "comparisons": summary["comparisons"],
-        "not_run": summary["not_run"],
-        "figures": figures,
-    }
+    return AblationReport(
+        results=str(folder / "results.json"),
+        table=str(folder / "table.md"),
+        plot=str(folder / "plot.png"),
+        variants=summary["variants"],
+        comparisons=summary["comparisons"],
+        not_run=summary["not_run"],
+        figures=figures,
+    )

@@ -10,15 +10,16 @@ from posa_vla.dataset.versions.diff import diff_versions
 from posa_vla.dataset.versions.history import list_versions
 from posa_vla.episodes.embodiment import load_embodiment
 from posa_vla.errors import BadInput, PosaError
-from posa_vla.evidence.record import EpisodeRow, Evidence
-from posa_vla.evidence.summary import summary
-from posa_vla.params import Params
+from posa_vla.evidence.record import EpisodeRow, Evidence, evidence_path, read_evidence
+from posa_vla.evidence.summary import Summary
+from posa_vla.params import Params, flat
+from posa_vla.pipeline.records import Evaluated
 from posa_vla.pipeline.report.commits import commits_between
 from posa_vla.pipeline.report.facts import Changes, DataChanges, EpisodeShown, Measured, Origin, RetrainingFacts
 from posa_vla.pipeline.report.preset import preset_of
+from posa_vla.promotion.champion import promotion_log
 from posa_vla.promotion.gate import Decision
 from posa_vla.promotion.registry import RegisteredVersion, registered_version
-from posa_vla.tracking import flat
 from posa_vla.workspace import Workspace
 
 # Videos and overlays that the page holds, and the bytes of them all; what is left out stays in the MLflow run.
@@ -27,16 +28,16 @@ _SHOWN, _MEDIA_BYTES = 3, 24_000_000
 
 def measured(evidence: Evidence) -> Measured:
     """Success, with its interval, and means of an evidence record."""
-    figures = summary(evidence)
+    figures = Summary.of(evidence)
     return Measured(
         solved=sum(row.success for row in evidence.rows if row.return_code == "ok"),
-        valid=figures["episodes"],
+        valid=figures.episodes,
         planned=evidence.planned,
-        rate=figures["success_rate"],
-        low=figures["ci_low"],
-        high=figures["ci_high"],
-        mean_steps=figures["mean_steps"],
-        mean_path_length=figures["mean_path_length"],
+        rate=figures.success_rate,
+        low=figures.ci_low,
+        high=figures.ci_high,
+        mean_steps=figures.mean_steps,
+        mean_path_length=figures.mean_path_length,
     )
 
 
@@ -143,17 +144,7 @@ def _champion(registered: RegisteredVersion, version: str, data_name: str) -> Or
 
 
 def gather_facts(
-    workspace: Workspace,
-    params: Params,
-    decision: Decision,
-    candidate: Evidence,
-    champion: Evidence | None,
-    origin: Origin,
-    champion_version: str | None,
-    reports: str,
-    params_artifact: str,
-    *,
-    itself: bool,
+    workspace: Workspace, params: Params, decision: Decision, evaluated: Evaluated, origin: Origin
 ) -> RetrainingFacts:
     """Gathers the facts of a retraining whose candidate is registered.
 
@@ -161,30 +152,30 @@ def gather_facts(
         workspace: Where it worked.
         params: Its parameters.
         decision: What the gate made of the evidence.
-        candidate: Evidence of the candidate; `champion` of the champion on the same scenes.
-        champion: None without a champion to compare with.
+        evaluated: Candidate and champion on the same scenes.
         origin: What the candidate was made of.
-        champion_version: The champion's version of the registered model; None where there is none, or it is not known.
-        reports: Folder of the candidate's videos and overlays in the storage.
-        params_artifact: Where a run of a retraining keeps its parameters among its artifacts.
-        itself: Whether the candidate is the champion already.
 
     Raises:
         PosaError: MLflow or the storage is away.
     """
     embodiment = load_embodiment(params.chosen.embodiment)
+    candidate, champion = read_evidence(evidence_path(workspace, evaluated.evidence)), None
+    if evaluated.champion_evidence is not None:
+        champion = read_evidence(evidence_path(workspace, evaluated.champion_evidence))
+    now = promotion_log(workspace, params.target).champion()
     rival, changes = None, None
-    if champion_version is not None:
+    if now is not None and now.bundle == evaluated.champion:
+        version = now.model_version
         try:
-            registered = registered_version(workspace.mlflow_uri, params.target, champion_version, params_artifact)
+            registered = registered_version(workspace.mlflow_uri, params.target, version)
         except BadInput as error:  # somebody deleted it: the retraining is none the worse for it
             changes = _nothing_known(str(error))
         else:
-            rival = _champion(registered, champion_version, _data_name(workspace, registered.data_version))
+            rival = _champion(registered, version, _data_name(workspace, registered.data_version))
             changes = _changes(workspace, params, origin, rival, registered.params)
     elif champion is not None:
         changes = _nothing_known("the promotion log does not name its model version")
-    episodes, recorded = _episodes(workspace, reports, candidate, champion)
+    episodes, recorded = _episodes(workspace, evaluated.reports, candidate, champion)
     return RetrainingFacts(
         target=params.target,
         embodiment=embodiment.id,
@@ -196,7 +187,7 @@ def gather_facts(
         success=measured(candidate),
         champion=rival,
         champion_success=None if champion is None else measured(champion),
-        itself=itself,
+        itself=now is not None and now.bundle == origin.bundle,
         compared=_compared(candidate, champion),
         episodes=episodes,
         recorded=recorded,

@@ -18,6 +18,8 @@ from posa_vla.pipeline.report.verdict import verdict
 from posa_vla.pipeline.report.words import verdict_name
 
 REPORT, PICTURE = "report.html", "success.png"
+# Folder of the report among a run's artifacts.
+ARTIFACTS = "report"
 # What the page has, from top to bottom. A section of a subject of its own is one function more.
 SECTIONS: tuple[Callable[[RetrainingFacts], Section | None], ...] = (
     verdict,

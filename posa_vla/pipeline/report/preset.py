@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from posa_vla.params import Params, overlaid, shipped_presets
+from posa_vla.params import Params, flat, overlaid, shipped_presets
 from posa_vla.schema import read_yaml
-from posa_vla.tracking import flat
 
 # Parts of the parameters that a preset decides; a target and its gate are no part of it.
 _PARTS = ("collect", "prepare", "model", "train", "evaluate")

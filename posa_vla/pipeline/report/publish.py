@@ -5,13 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from posa_vla.pipeline.report.facts import RetrainingFacts
-from posa_vla.pipeline.report.page import PICTURE, REPORT, write_report
+from posa_vla.pipeline.report.page import ARTIFACTS, PICTURE, REPORT, write_report
 from posa_vla.pipeline.report.words import Links, model_description, retraining_description
 from posa_vla.promotion.registry import describe_model
 from posa_vla.tracking import TrackedRun
-
-# Folder of the report among a run's artifacts.
-ARTIFACTS = "report"
 
 
 def publish_report(run: TrackedRun, facts: RetrainingFacts, folder: Path) -> Path:

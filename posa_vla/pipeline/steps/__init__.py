@@ -1,1 +1,1 @@
-"""One step of the loop a file; each takes the context and a record, and returns a record."""
+"""The steps of the loop, one file each: `step(context, record)` does it once, and gives the next record."""

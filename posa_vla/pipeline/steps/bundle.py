@@ -1,57 +1,71 @@
-"""Seal a trained policy as a bundle that is named by its content."""
+"""Seal a policy, trained or not, as a bundle that is named by its content."""
 
 from __future__ import annotations
 
-from typing import Any
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
 
 from posa_vla.code_digest import code_digest
+from posa_vla.dataset.versions.record import DataVersion
+from posa_vla.ledger import Ledger
 from posa_vla.objects.trees import get_tree
-from posa_vla.pipeline.context import Retraining
+from posa_vla.pipeline.context import StepContext
+from posa_vla.pipeline.records import Candidate, Trained
 from posa_vla.training.storage import policy_path
+from posa_vla.workspace import Workspace
 
 
-def _untrained_bundle(retraining: Retraining, data: dict[str, Any]) -> dict[str, Any]:
-    import tempfile
-    from pathlib import Path
+def bundle(context: StepContext, trained: Trained) -> Candidate:
+    """Seals a trained policy's files."""
+    from posa_vla.release.bundle import build_bundle
 
+    workspace = context.workspace
+
+    def work(key: str) -> Candidate:
+        files = get_tree(workspace.storage, policy_path(trained.key), workspace.cache)
+        return Candidate(source=trained, digest=build_bundle(files, workspace.bundles).digest)
+
+    inputs = {"training": trained.key, "code": code_digest("posa_vla.release.bundle")}
+    result = context.ledger.step(
+        "bundle", inputs, Candidate, work, sound=lambda made: _is_there(workspace, made), before={"source": trained}
+    )
+    return context.keep(result)
+
+
+def bundle_untrained(context: StepContext, data: DataVersion) -> Candidate:
+    """Seals a policy as it is before its first training step."""
     from posa_vla.model.posa_policy import initial_policy_files
     from posa_vla.release.bundle import build_bundle
 
-    workspace, params = retraining.workspace, retraining.params
+    workspace, params = context.workspace, context.params
 
-    def work(key: str) -> dict[str, Any]:
+    def work(key: str) -> Candidate:
         with tempfile.TemporaryDirectory() as name:
-            initial_policy_files(workspace.home / data["folder"], params, Path(name), params.train.seed)
-            return {"digest": build_bundle(Path(name), workspace.bundles).digest}
+            initial_policy_files(workspace.home / data.folder, params, Path(name), params.train.seed)
+            return Candidate(source=data, digest=build_bundle(Path(name), workspace.bundles).digest)
 
     inputs = {
-        "data_version": data["version"],
+        "data_version": data.version,
         "params": params.model_dump(mode="json", include={"model", "prepare"}),
         "seed": params.train.seed,
         "code": code_digest("posa_vla.model", "posa_vla.release.bundle"),
     }
-    result = retraining.ledger.step(
-        "untrained", inputs, work, sound=lambda output: (workspace.bundles / output["digest"]).is_dir()
+    result = context.ledger.step(
+        "untrained", inputs, Candidate, work, sound=lambda made: _is_there(workspace, made), before={"source": data}
     )
-    return retraining.keep(result)
+    return context.keep(result)
 
 
-def seal_bundle(retraining: Retraining, trained: dict[str, Any]) -> dict[str, Any]:
-    """Seals the policy's files as a bundle that is named by its content.
+def _is_there(workspace: Workspace, candidate: Candidate) -> bool:
+    return (workspace.bundles / candidate.digest).is_dir()
 
-    Returns:
-        `digest` of the bundle.
+
+def sealed_trainings(workspace: Workspace) -> Iterator[tuple[str, str]]:
+    """Key of every training that was sealed, and the digest of its bundle.
+
+    Raises:
+        BadInput: The ledger's file of one is damaged.
     """
-    from posa_vla.release.bundle import build_bundle
-
-    workspace = retraining.workspace
-
-    def work(key: str) -> dict[str, Any]:
-        files = get_tree(workspace.storage, policy_path(trained["key"]), workspace.cache)
-        return {"digest": build_bundle(files, workspace.bundles).digest}
-
-    inputs = {"training": trained["key"], "code": code_digest("posa_vla.release.bundle")}
-    result = retraining.ledger.step(
-        "bundle", inputs, work, sound=lambda output: (workspace.bundles / output["digest"]).is_dir()
-    )
-    return retraining.keep(result)
+    for step in Ledger(workspace).entries("bundle"):
+        yield str(step.inputs["training"]), str(step.output["digest"])

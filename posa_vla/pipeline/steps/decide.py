@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from posa_vla.code_digest import code_digest
-from posa_vla.evidence.record import read_evidence
-from posa_vla.files import write_json
-from posa_vla.pipeline.context import Retraining
-from posa_vla.pipeline.steps.evaluate import evidence_path
+from posa_vla.evidence.record import evidence_path, read_evidence
+from posa_vla.files import read_json, write_json
+from posa_vla.pipeline.context import StepContext
+from posa_vla.pipeline.records import Decided, Evaluated
+from posa_vla.promotion import gate
+from posa_vla.schema import parse
 from posa_vla.workspace import Workspace
 
 
@@ -18,32 +19,42 @@ def decision_path(workspace: Workspace, digest: str) -> Path:
     return workspace.promotions / "decisions" / f"{digest}.json"
 
 
-def decide_candidate(retraining: Retraining, evaluated: dict[str, Any]) -> dict[str, Any]:
-    """Puts the evidence before the target's gate.
+def read_decision(workspace: Workspace, digest: str) -> gate.Decision:
+    """A decision record.
 
-    Returns:
-        `decision` (digest), `verdict`, `reasons`.
+    Raises:
+        BadInput: It is missing or damaged.
     """
-    from posa_vla.promotion.gate import decide
+    path = decision_path(workspace, digest)
+    return parse(gate.Decision, read_json(path), str(path))
 
-    workspace, target, gate = retraining.workspace, retraining.params.target, retraining.target.gate
 
-    def work(key: str) -> dict[str, Any]:
-        candidate = read_evidence(evidence_path(workspace, evaluated["evidence"]))
-        rival = evaluated["champion_evidence"]
+def decide(context: StepContext, evaluated: Evaluated) -> Decided:
+    """Puts the evidence before the target's gate, and keeps the decision's record."""
+    workspace, target, rules = context.workspace, context.params.target, context.target.gate
+
+    def work(key: str) -> Decided:
+        candidate, rival = read_evidence(evidence_path(workspace, evaluated.evidence)), evaluated.champion_evidence
         champion = None if rival is None else read_evidence(evidence_path(workspace, rival))
-        decision = decide(target, gate, candidate, champion)
+        decision = gate.decide(target, rules, candidate, champion)
         write_json(decision_path(workspace, decision.digest), decision.model_dump(mode="json"))
-        return {"decision": decision.digest, "verdict": decision.verdict, "reasons": list(decision.reasons)}
+        return Decided(
+            evaluated=evaluated, decision=decision.digest, verdict=decision.verdict, reasons=decision.reasons
+        )
 
     inputs = {
         "target": target,
-        "gate": gate.model_dump(mode="json"),
-        "evidence": evaluated["evidence"],
-        "champion_evidence": evaluated["champion_evidence"],
+        "gate": rules.model_dump(mode="json"),
+        "evidence": evaluated.evidence,
+        "champion_evidence": evaluated.champion_evidence,
         "code": code_digest("posa_vla.promotion.gate"),
     }
-    result = retraining.ledger.step(
-        "decide", inputs, work, sound=lambda output: decision_path(workspace, output["decision"]).is_file()
+    result = context.ledger.step(
+        "decide",
+        inputs,
+        Decided,
+        work,
+        sound=lambda decided: decision_path(workspace, decided.decision).is_file(),
+        before={"evaluated": evaluated},
     )
-    return retraining.keep(result)
+    return context.keep(result)

@@ -2,103 +2,115 @@
 
 from __future__ import annotations
 
-from typing import Any
+from pathlib import Path
 
-from posa_vla.evidence.record import read_evidence
-from posa_vla.pipeline.context import Retraining
-from posa_vla.pipeline.steps.decide import decision_path
-from posa_vla.pipeline.steps.evaluate import evidence_path
-from posa_vla.pipeline.steps.release import _report
-from posa_vla.pipeline.summary import success_text
-from posa_vla.promotion.champion import (
-    promotion_log,
-    promotions,
-)
+from posa_vla.evidence.record import evidence_path, read_evidence
+from posa_vla.pipeline.context import StepContext
+from posa_vla.pipeline.records import Decided, Registered, Trained
+from posa_vla.pipeline.steps.decide import decision_path, read_decision
+from posa_vla.promotion.champion import promotion_log, promotions
 from posa_vla.promotion.entries import Verdict
 from posa_vla.release.code_state import code_state
 from posa_vla.training.storage import all_metrics
 
 
-def register_candidate(
-    retraining: Retraining,
-    data: dict[str, Any],
-    trained: dict[str, Any],
-    evaluated: dict[str, Any],
-    decided: dict[str, Any],
-) -> dict[str, Any]:
+def register(context: StepContext, decided: Decided) -> Registered:
     """Puts the candidate on record: evidence, videos and verdict in the MLflow run, a version of the target's model.
 
     A verdict other than "promote" is written into the promotion log here; a promotion when it is released.
-
-    Returns:
-        `model_version`, `run_id`, `report` (the page, relative to the workspace).
     """
-    workspace, target, bundle = retraining.workspace, retraining.params.target, evaluated["bundle"]
+    workspace, target, evaluated = context.workspace, context.params.target, decided.evaluated
+    bundle, data, source = evaluated.candidate.digest, evaluated.candidate.data, evaluated.candidate.source
 
-    def work(key: str) -> dict[str, Any]:
+    def work(key: str) -> Registered:
         from posa_vla.pipeline.report.preset import preset_of
-        from posa_vla.promotion.registry import register
+        from posa_vla.promotion import registry
         from posa_vla.release.bundle import Bundle
 
-        run, code = retraining.tracked(data), code_state(workspace.settings)
-        for step, metrics in all_metrics(workspace.storage, trained["key"]):
+        run, code = context.tracked(data), code_state(workspace.settings)
+        for step, metrics in all_metrics(workspace.storage, source.key) if isinstance(source, Trained) else ():
             run.log_metrics(step, metrics)
-        _log_evidence(retraining, data, evaluated, decided)
+        _log_evidence(context, decided)
         tags = {
-            "posa.verdict": decided["verdict"],
-            "posa.success": success_text(evaluated["summary"]),
-            "posa.data": data["name"],
-            "posa.preset": preset_of(retraining.params),
-            "posa.decision": decided["decision"],
-            "posa.evidence": evaluated["evidence"],
-            "posa.data_version": data["version"],
+            "posa.verdict": decided.verdict,
+            "posa.success": evaluated.summary.in_words(),
+            "posa.data": data.name,
+            "posa.preset": preset_of(context.params),
+            "posa.decision": decided.decision,
+            "posa.evidence": evaluated.evidence,
+            "posa.data_version": data.version,
             "posa.commit": code.commit or "unknown",
             "posa.dirty": "unknown" if code.dirty is None else str(code.dirty).lower(),
         }
-        version = register(run, target, Bundle(bundle, workspace.bundles / bundle), tags)
-        run.set_tags({"posa.bundle": bundle, "posa.model_version": version, "posa.verdict": decided["verdict"]})
-        if decided["verdict"] != "promote":
+        version = registry.register(run, target, Bundle(bundle, workspace.bundles / bundle), tags)
+        run.set_tags({"posa.bundle": bundle, "posa.model_version": version, "posa.verdict": decided.verdict})
+        if decided.verdict != "promote":
             entry = Verdict(
-                key=f"{decided['decision']}:{bundle}",
-                kind=decided["verdict"],
+                key=f"{decided.decision}:{bundle}",
+                kind=decided.verdict,
                 bundle=bundle,
                 model_version=version,
-                decision=decided["decision"],
-                reasons=decided["reasons"],
+                decision=decided.decision,
+                reasons=decided.reasons,
             )
             with promotions(workspace, "a registration"):
                 promotion_log(workspace, target).append(entry)
         # After the verdict is on record: nothing that happens to the report can change it.
-        report = _report(retraining, data, evaluated, decided, version, workspace.home / "retrainings" / key)
-        return {"model_version": version, "run_id": run.run_id, "report": report}
+        report = _report(context, decided, version, workspace.home / "retrainings" / key)
+        return Registered(decided=decided, model_version=version, run_id=run.run_id, report=report)
 
     inputs = {
         "bundle": bundle,
-        "decision": decided["decision"],
-        "run": retraining.run_key(data["version"]),
+        "decision": decided.decision,
+        "run": context.run_key(data.version),
         "mlflow": workspace.named(workspace.mlflow_uri),
     }
-    result = retraining.ledger.step(
-        "register", inputs, work, sound=lambda output: (workspace.home / output["report"]).is_file()
+    result = context.ledger.step(
+        "register",
+        inputs,
+        Registered,
+        work,
+        sound=lambda registered: (workspace.home / registered.report).is_file(),
+        before={"decided": decided},
     )
-    return retraining.keep(result)
+    return context.keep(result)
 
 
-def _log_evidence(
-    retraining: Retraining, data: dict[str, Any], evaluated: dict[str, Any], decided: dict[str, Any]
-) -> None:
-    workspace, run = retraining.workspace, retraining.tracked(data)
-    for name, digest in (("candidate", evaluated["evidence"]), ("champion", evaluated["champion_evidence"])):
+def _log_evidence(context: StepContext, decided: Decided) -> None:
+    evaluated = decided.evaluated
+    workspace, run = context.workspace, context.tracked(evaluated.candidate.data)
+    for name, digest in (("candidate", evaluated.evidence), ("champion", evaluated.champion_evidence)):
         if digest is not None:
             rows = [row.model_dump(mode="json") for row in read_evidence(evidence_path(workspace, digest)).rows]
             run.log_table(
                 f"evidence-{name}-{digest[:12]}", {column: [row[column] for row in rows] for column in rows[0]}
             )
             run.log_text(evidence_path(workspace, digest).read_text(), f"records/evidence-{name}.json")
-    run.log_text(decision_path(workspace, decided["decision"]).read_text(), "records/decision.json")
+    run.log_text(decision_path(workspace, decided.decision).read_text(), "records/decision.json")
     # The one figure that runs are compared by; interval and champion are in the picture beside it, and in the records.
-    rate = evaluated["summary"]["success_rate"]
+    rate = evaluated.summary.success_rate
     run.log_figures({} if rate is None else {"evaluation/success_rate": rate})
     for name in ("videos", "overlays"):
-        for path in workspace.storage.list(f"{evaluated['reports']}/{name}/"):
+        for path in workspace.storage.list(f"{evaluated.reports}/{name}/"):
             run.log_bytes(workspace.storage.get(path) or b"", f"{name}/{path.rpartition('/')[2]}")
+
+
+def _report(context: StepContext, decided: Decided, version: str, folder: Path) -> str:
+    """Writes the retraining's page and shows it in MLflow; returns its path below the workspace."""
+    from posa_vla.pipeline.report.facts import Origin
+    from posa_vla.pipeline.report.gather import gather_facts
+    from posa_vla.pipeline.report.publish import publish_report
+
+    workspace, evaluated, data = context.workspace, decided.evaluated, decided.evaluated.candidate.data
+    run, code = context.tracked(data), code_state(workspace.settings)
+    origin = Origin(
+        model_version=version,
+        run_id=run.run_id,
+        bundle=evaluated.candidate.digest,
+        data_version=data.version,
+        data_name=data.name,
+        commit=code.commit or "unknown",
+        dirty=bool(code.dirty),
+    )
+    facts = gather_facts(workspace, context.params, read_decision(workspace, decided.decision), evaluated, origin)
+    return publish_report(run, facts, folder).relative_to(workspace.home).as_posix()

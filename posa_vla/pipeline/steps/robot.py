@@ -13,7 +13,8 @@ from posa_vla.code_digest import code_digest
 from posa_vla.episodes.embodiment import shipped_embodiments
 from posa_vla.errors import PosaError
 from posa_vla.params import Params
-from posa_vla.pipeline.context import Retraining
+from posa_vla.pipeline.context import StepContext
+from posa_vla.pipeline.records import Released, RobotReport, RobotRun
 from posa_vla.robot.agent.slots import Slots
 from posa_vla.robot.settings import FILE, RobotSettings, write_file
 from posa_vla.workspace import Workspace
@@ -24,10 +25,10 @@ def robot_home(workspace: Workspace, target: str) -> Path:
     return workspace.robots / target
 
 
-def robot_state(workspace: Workspace, target: str) -> dict[str, Any]:
-    """What the simulated robot runs without having been asked to take anything: `release`, null for nothing."""
+def robot_state(workspace: Workspace, target: str) -> RobotReport:
+    """What the simulated robot runs without having been asked to take anything."""
     running = Slots(robot_home(workspace, target)).running
-    return {"release": None if running is None else running.release, "episodes": 0, "successes": 0}
+    return RobotReport(release=None if running is None else running.release, episodes=0, successes=0)
 
 
 def simulated_robot(workspace: Workspace, params: Params, *, fixed: bool) -> RobotSettings:
@@ -82,34 +83,41 @@ def _posa(workspace: Workspace, arguments: list[str]) -> dict[str, Any]:
     return document
 
 
-def run_on_robot(retraining: Retraining, released: dict[str, Any]) -> dict[str, Any]:
+def run_on_robot(context: StepContext, released: Released) -> RobotRun:
     """The robot's agent verifies the release, installs it, and runs episodes from the installed bundle.
 
-    Returns:
-        `release`, `episodes`, `successes`.
+    Raises:
+        PosaError: Nothing was released, or a command of the robot failed.
     """
-    workspace, params = retraining.workspace, retraining.params
+    workspace, params = context.workspace, context.params
     home = robot_home(workspace, params.target)
 
-    def work(key: str) -> dict[str, Any]:
-        trust = workspace.home / released["trust"]
-        settings = simulated_robot(workspace, params, fixed=released["record_version"] > 1)
+    def work(key: str) -> RobotRun:
+        if released.trust is None:
+            raise PosaError(f"nothing was released for robots to take: {released.pending}")
+        settings = simulated_robot(workspace, params, fixed=released.record_version != 1)
         write_file(home / FILE, settings, "posa retrain writes it anew for each release, and changes in it are lost.")
         robot = ["--config", str(home / FILE)]
-        _posa(workspace, ["robot", "provision", *robot, "--trust", str(trust)])
+        _posa(workspace, ["robot", "provision", *robot, "--trust", str(workspace.home / released.trust)])
         report = _posa(workspace, ["robot", "run", *robot, "--once"])
-        return {**{name: report[name] for name in ("episodes", "successes")}, "release": report["release"]["number"]}
+        return RobotRun(
+            released=released,
+            report=RobotReport(
+                release=report["release"]["number"], episodes=report["episodes"], successes=report["successes"]
+            ),
+        )
 
     inputs = {
-        "record": released["record"],
+        "record": released.record,
         "home": workspace.named(str(home)),
         "channel": workspace.named(workspace.channel),
         "robot": params.robot.model_dump(mode="json"),
         "code": code_digest("posa_vla.robot"),
     }
 
-    def sound(output: dict[str, Any]) -> bool:
+    def sound(run: RobotRun) -> bool:
         running = Slots(home).running
-        return running is not None and running.record_digest == released["record"]
+        return running is not None and running.record_digest == released.record
 
-    return retraining.keep(retraining.ledger.step("robot", inputs, work, sound=sound))
+    result = context.ledger.step("robot", inputs, RobotRun, work, sound=sound, before={"released": released})
+    return context.keep(result)

@@ -1,21 +1,23 @@
-"""Train a candidate on a data version, and seal it as a bundle."""
+"""Train a candidate on a data version."""
 
 from __future__ import annotations
 
 import time
-from typing import Any
 
 from posa_vla.code_digest import code_digest
+from posa_vla.dataset.versions.record import DataVersion
+from posa_vla.ledger import Inputs
 from posa_vla.objects.trees import has_tree
 from posa_vla.params import Params
-from posa_vla.pipeline.context import Retraining, timed
+from posa_vla.pipeline.context import StepContext, timed
+from posa_vla.pipeline.records import Trained
 from posa_vla.training.storage import policy_path
 
 # The code that decides what a training gives.
 TRAINING_CODE = "posa_vla.training"
 
 
-def training_inputs(data_version: str, params: Params) -> dict[str, Any]:
+def training_inputs(data_version: str, params: Params) -> Inputs:
     """What a training's outcome depends on."""
     return {
         "data_version": data_version,
@@ -24,48 +26,43 @@ def training_inputs(data_version: str, params: Params) -> dict[str, Any]:
     }
 
 
-def train_candidate(retraining: Retraining, data: dict[str, Any]) -> dict[str, Any]:
-    """Trains under Ray, with live curves in MLflow; continues from its last checkpoint after a crash.
+def train(context: StepContext, data: DataVersion) -> Trained:
+    """Trains under Ray, with live curves in MLflow; continues from its last checkpoint after a crash."""
+    workspace, params = context.workspace, context.params
 
-    Args:
-        retraining: The retraining.
-        data: Output of `version_data`.
-
-    Returns:
-        `key` of the training; `seconds` that it took.
-    """
-    workspace, params = retraining.workspace, retraining.params
-
-    def work(key: str) -> dict[str, Any]:
+    def work(key: str) -> Trained:
         start = time.monotonic()
         from posa_vla.training.submit import train_as_job
 
         train_as_job(
-            retraining.jobs(),
+            context.jobs(),
             workspace.storage,
-            workspace.home / data["folder"],
-            data["version"],
+            workspace.home / data.folder,
+            data.version,
             params,
             key,
             workspace.cache,
-            retraining.tracked(data).log_metrics,
+            context.tracked(data).log_metrics,
         )
-        return {"seconds": timed(start), "key": key}
+        return Trained(data=data, key=key, seconds=timed(start))
 
-    result = retraining.ledger.step(
+    result = context.ledger.step(
         "train",
-        training_inputs(data["version"], params),
+        training_inputs(data.version, params),
+        Trained,
         work,
-        sound=lambda output: _is_there(retraining, output),
+        sound=lambda trained: _is_there(context, trained),
+        before={"data": data},
     )
-    return retraining.keep(result)
+    return context.keep(result)
 
 
-def _is_there(retraining: Retraining, output: dict[str, Any]) -> bool:
-    return has_tree(retraining.workspace.storage, policy_path(output["key"]))
+def _is_there(context: StepContext, trained: Trained) -> bool:
+    return has_tree(context.workspace.storage, policy_path(trained.key))
 
 
-def find_trained(retraining: Retraining, data: dict[str, Any]) -> dict[str, Any] | None:
-    """The finished training of these parameters on a data version; see `train_candidate`."""
-    output = retraining.ledger.find("train", training_inputs(data["version"], retraining.params))
-    return output if output is not None and _is_there(retraining, output) else None
+def find_trained(context: StepContext, data: DataVersion) -> Trained | None:
+    """The finished training of these parameters on a data version; see `train`."""
+    inputs = training_inputs(data.version, context.params)
+    trained = context.ledger.find("train", inputs, Trained, before={"data": data})
+    return trained if trained is not None and _is_there(context, trained) else None

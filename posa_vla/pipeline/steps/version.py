@@ -1,21 +1,20 @@
-"""Collect demonstrations into the episode store, and version the store as training data."""
+"""Version the episode store as training data."""
 
 from __future__ import annotations
 
-from typing import Any
-
+from posa_vla.dataset.versions.record import DataVersion
 from posa_vla.episodes.embodiment import Embodiment
 from posa_vla.files import sha256_tree
-from posa_vla.ledger import Ledger, StepResult
+from posa_vla.ledger import Inputs, Ledger, StepResult
 from posa_vla.params import Params
-from posa_vla.pipeline.context import Retraining
+from posa_vla.pipeline.context import StepContext
 from posa_vla.workspace import Workspace
 
 # How long a run waits for another one that changes the store or its history (s).
 DATA_WAIT = 3600.0
 
 
-def _version_inputs(workspace: Workspace, params: Params, embodiment: Embodiment) -> dict[str, Any]:
+def _version_inputs(workspace: Workspace, params: Params, embodiment: Embodiment) -> Inputs:
     from posa_vla.dataset.code import data_code
     from posa_vla.episodes.store.episode_store import EpisodeStore
 
@@ -28,35 +27,28 @@ def _version_inputs(workspace: Workspace, params: Params, embodiment: Embodiment
     }
 
 
-def _is_there(workspace: Workspace, output: dict[str, Any]) -> bool:
+def _is_there(workspace: Workspace, data: DataVersion) -> bool:
     """Whether the prepared data are what they were: nothing is trained on bytes that have changed."""
-    folder = workspace.home / str(output["folder"])
-    if not (folder / "manifest.json").is_file():
-        return False
-    # Outputs of before it was recorded name no digest.
-    return "prepared" not in output or sha256_tree(folder) == output["prepared"]
+    folder = workspace.home / data.folder
+    return (folder / "manifest.json").is_file() and sha256_tree(folder) == data.prepared
 
 
-def find_data(retraining: Retraining) -> dict[str, Any] | None:
-    """The data version of the store as it is, where it has been made; see `version_data`."""
-    inputs = _version_inputs(retraining.workspace, retraining.params, retraining.embodiment)
-    output = retraining.ledger.find("version", inputs)
-    return output if output is not None and _is_there(retraining.workspace, output) else None
+def find_data(context: StepContext) -> DataVersion | None:
+    """The data version of the store as it is, where it has been made; see `version`."""
+    inputs = _version_inputs(context.workspace, context.params, context.embodiment)
+    data = context.ledger.find("version", inputs, DataVersion)
+    return data if data is not None and _is_there(context.workspace, data) else None
 
 
-def version_data(retraining: Retraining) -> dict[str, Any]:
+def version(context: StepContext) -> DataVersion:
     """Versions the whole store for a retraining; see `version_store`."""
-    return retraining.keep(version_store(retraining.workspace, retraining.params, retraining.embodiment))
+    return context.keep(version_store(context.workspace, context.params, context.embodiment))
 
 
-def version_store(workspace: Workspace, params: Params, embodiment: Embodiment) -> StepResult:
+def version_store(workspace: Workspace, params: Params, embodiment: Embodiment) -> StepResult[DataVersion]:
     """Versions the whole store: DVC validates and prepares it, keeps the bytes and pushes them; git keeps the history.
 
     Another run that changes the store or its history is waited for.
-
-    Returns:
-        The step; its output has `version`, `name`, `folder` (relative to the workspace), `episodes`, `frames`,
-        `commit`.
 
     Raises:
         BadInput: The store has lost a batch, or a checkout was cut off.
@@ -65,25 +57,18 @@ def version_store(workspace: Workspace, params: Params, embodiment: Embodiment) 
     from posa_vla.dataset.versions.store_state import require_whole, write_state
     from posa_vla.episodes.store.episode_store import EpisodeStore
 
-    def work(key: str) -> dict[str, Any]:
-        from posa_vla.dataset.versions import make as versioning
+    def work(key: str) -> DataVersion:
+        from posa_vla.dataset.versions.make import version_data
 
-        data = versioning.version_data(workspace, params, embodiment)
-        return {
-            "version": data.version,
-            "name": data.name,
-            "folder": data.folder.relative_to(workspace.home).as_posix(),
-            "episodes": data.episodes,
-            "frames": data.frames,
-            "commit": data.commit,
-            "prepared": data.prepared,
-        }
+        return version_data(workspace, params, embodiment)
 
     with workspace.lock("a data version", "data.lock", wait=DATA_WAIT):
         require_whole(workspace)
         inputs = _version_inputs(workspace, params, embodiment)
-        result = Ledger(workspace).step("version", inputs, work, sound=lambda output: _is_there(workspace, output))
-        if result.status == "reused" and "name" in result.output:
-            output = result.output
-            write_state(workspace, output["name"], output["version"], EpisodeStore(workspace.store).batches())
+        result = Ledger(workspace).step(
+            "version", inputs, DataVersion, work, sound=lambda data: _is_there(workspace, data)
+        )
+        if result.status == "reused":
+            data = result.record
+            write_state(workspace, data.name, data.version, EpisodeStore(workspace.store).batches())
         return result

@@ -15,6 +15,7 @@ from factories import make_embodiment, make_episode
 
 from posa_vla.code_root import CODE_ROOT, PACKAGE
 from posa_vla.dataset.shards.loader import PackedDataset
+from posa_vla.dataset.validation.report import read_report
 from posa_vla.dataset.versions.clone import open_clone
 from posa_vla.dataset.versions.make import version_data
 from posa_vla.dataset.versions.record import DataVersion
@@ -102,8 +103,10 @@ def test_a_version_is_made_although_the_first_attempt_was_killed(versioned):
     workspace, _, data = versioned
     assert list(workspace.clones.iterdir()) == []
     assert [p.name for p in workspace.data.iterdir()] == [data.version]
-    assert len(PackedDataset(data.folder, "train", 2)) + len(PackedDataset(data.folder, "validation", 2)) == data.frames
-    assert (data.episodes, data.frames, data.report.quarantined) == (4, 48, [])
+    packed = [PackedDataset(workspace.home / data.folder, split, 2) for split in ("train", "validation")]
+    assert sum(len(dataset) for dataset in packed) == data.frames
+    assert (data.episodes, data.frames) == (4, 48)
+    assert read_report(workspace.reports / data.version / "report.json").quarantined == []
 
 
 @pytest.mark.slow
@@ -129,7 +132,7 @@ def test_episodes_are_on_the_disk_once_beside_their_remote_copy(versioned):
 @pytest.mark.slow
 def test_the_same_store_again_is_the_same_version_and_no_new_commit(versioned, monkeypatch):
     workspace, params, data = versioned
-    before = sha256_tree(data.folder)
+    before = sha256_tree(workspace.home / data.folder)
     # What a user has configured for git must not matter; this much would stop DVC.
     home = workspace.home.parent / "user"
     home.mkdir()
@@ -139,7 +142,7 @@ def test_the_same_store_again_is_the_same_version_and_no_new_commit(versioned, m
     monkeypatch.setenv("GIT_DIR", "/nowhere")
     again = version_data(workspace, params, make_embodiment())
     assert (again.version, again.commit) == (data.version, data.commit)
-    assert sha256_tree(again.folder) == before
+    assert sha256_tree(workspace.home / again.folder) == before
     monkeypatch.delenv("GIT_DIR")
     assert run(workspace.repository, "git", "rev-list", "--count", "--all").strip() == "1"
 
@@ -151,7 +154,7 @@ def test_a_person_can_pull_and_reproduce_by_hand(versioned, tmp_path):
     run(tmp_path, "git", "clone", "--quiet", str(workspace.repository), str(checkout))
     run(checkout, sys.executable, "-m", "dvc", "pull", "--quiet")
     run(checkout, sys.executable, "-m", "dvc", "repro")
-    assert sha256_tree(checkout / "data/prepared") == sha256_tree(data.folder)
+    assert sha256_tree(checkout / "data/prepared") == sha256_tree(workspace.home / data.folder)
     assert run(checkout, "git", "status", "--porcelain") == ""
 
 

@@ -112,10 +112,7 @@ def test_the_quick_run_comes_first_and_the_full_one_has_everything() -> None:
 
 def test_conditions_are_part_of_what_an_evaluation_says_of_itself() -> None:
     plan, params = load_plan(), load_params(ROOT / "params.yaml", "small")
-    described = {
-        json.dumps(Suite("sim_arm6", "pick", [1], condition_params(plan, params, name).evaluate, 64).describe())
-        for name in plan.conditions
-    }
+    described = {json.dumps(Suite.of(condition_params(plan, params, name), [1]).describe()) for name in plan.conditions}
     assert len(described) == len(plan.conditions)
 
 
@@ -151,12 +148,12 @@ def test_the_report_says_what_was_not_run(tmp_path: Path) -> None:
         solved = 80 if cell.variant == "full" else 0
         results.add(cell, "basic", rows(scenes, solved, 24), "b" * 64, 300.0)
     done = write_report(results, tmp_path)
-    text = Path(done["table"]).read_text()
+    text = Path(done.table).read_text()
     assert "| full | 600 | basic | 3 | 80 (" in text
     assert "| no-anchors | 600 | basic | 3 | 0 (" in text
     assert "| none | none | none |" in text, "no figure of what nothing solved"
     assert "+80 (" in text
-    assert f"Not run, of the full plan: {len(done['not_run'])}" in text
+    assert f"Not run, of the full plan: {len(done.not_run)}" in text
     assert any("no-contrastive" in line for line in done["not_run"])
     assert not any(line == "full, 600 demonstrations, seed 0, basic" for line in done["not_run"])
     assert Image.open(done["plot"]).width > 600

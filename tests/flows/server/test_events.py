@@ -42,7 +42,7 @@ from flows.server.events import announce
 from flows.server.flow_runs import close_silent_runs
 from flows.server.prefect_server import prefect_server
 from posa_vla.errors import BadInput
-from posa_vla.pipeline.steps.collect import collect_demonstrations
+from posa_vla.pipeline.steps.collect import collect
 from posa_vla.settings import environment
 from posa_vla.workspace import Workspace
 
@@ -182,8 +182,8 @@ def test_a_batch_that_came_starts_the_flow_that_proposes(
     rng = np.random.default_rng(7)
     monkeypatch.setattr("posa_vla.sim.collect.collect", lambda *_, learner: [make_episode(rng) for _ in range(3)])
     place.announce = announce
-    collect_demonstrations(place.retraining)
-    collect_demonstrations(place.retraining)  # reused: nothing came
+    collect(place.context)
+    collect(place.context)  # reused: nothing came
 
     def started() -> list[FlowRun]:
         return [run for run in _runs(NAME) if run.id not in before]

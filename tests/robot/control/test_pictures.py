@@ -20,7 +20,7 @@ from posa_vla.episodes.embodiment import load_embodiment
 from posa_vla.errors import BadInput, Refused
 from posa_vla.evaluation.local import evaluate
 from posa_vla.evidence.suite import Suite
-from posa_vla.evidence.summary import summary
+from posa_vla.evidence.summary import Summary
 from posa_vla.files import write_json
 from posa_vla.model.posa_policy import PosAPolicy, load_policy
 from posa_vla.objects.directory import DirectoryObjects
@@ -90,8 +90,8 @@ def test_a_release_judged_at_224_px_runs_at_224_px_on_a_robot_whose_file_says_64
         np.testing.assert_array_equal(look.state, then.state)
     ran = running.session.episodes
     assert [(e.success, e.steps) for e in ran] == [(row.success, row.steps) for row in evidence.rows]
-    figures = summary(evidence)
-    low, high = figures["ci_low"], figures["ci_high"]
+    figures = Summary.of(evidence)
+    low, high = figures.ci_low, figures.ci_high
     assert low is not None
     assert high is not None
     assert low <= sum(bool(e.success) for e in ran) / len(ran) <= high

@@ -1,0 +1,147 @@
+"""The arrows of the loop: what each step hands to the next one. A record holds the one before it."""
+
+from __future__ import annotations
+
+from posa_vla.dataset.versions.record import DataVersion
+from posa_vla.evidence.summary import Summary
+from posa_vla.promotion.gate import Verdict
+from posa_vla.schema import Closed
+
+
+class Collected(Closed):
+    """Demonstrations in the episode store.
+
+    Attributes:
+        batch: Digest of their batch.
+    """
+
+    batch: str
+
+
+class Trained(Closed):
+    """A finished training.
+
+    Attributes:
+        data: What was learned from.
+        key: The training's own, under which its files lie in the storage.
+        seconds: That it took.
+    """
+
+    data: DataVersion
+    key: str
+    seconds: float
+
+
+class Candidate(Closed):
+    """A policy that is sealed as a bundle.
+
+    Attributes:
+        source: The training that gave it; of an untrained policy the data that it was made for.
+        digest: Of the bundle.
+    """
+
+    source: Trained | DataVersion
+    digest: str
+
+    @property
+    def data(self) -> DataVersion:
+        """The data version."""
+        return self.source.data if isinstance(self.source, Trained) else self.source
+
+
+class Evaluated(Closed):
+    """A candidate's evidence, and the champion's on the same scenes.
+
+    Attributes:
+        candidate: The policy.
+        evidence: Digest of its evidence.
+        champion: Bundle digest of the champion that it was compared with; None for the first candidate.
+        champion_evidence: Digest of the champion's evidence, likewise.
+        summary: The candidate's figures.
+        reports: Folder of its videos and overlays in the storage.
+    """
+
+    candidate: Candidate
+    evidence: str
+    champion: str | None
+    champion_evidence: str | None
+    summary: Summary
+    reports: str
+
+
+class Decided(Closed):
+    """What the gate made of the evidence.
+
+    Attributes:
+        evaluated: The evidence.
+        decision: Digest of the decision's record.
+        verdict: See `posa_vla.promotion.gate.Decision`.
+        reasons: The verdict in words, with the numbers.
+    """
+
+    evaluated: Evaluated
+    decision: str
+    verdict: Verdict
+    reasons: list[str]
+
+
+class Registered(Closed):
+    """A candidate on record in MLflow.
+
+    Attributes:
+        decided: The verdict on it.
+        model_version: Of the target's registered model.
+        run_id: The MLflow run.
+        report: The retraining's page, relative to the workspace.
+    """
+
+    decided: Decided
+    model_version: str
+    run_id: str
+    report: str
+
+
+class Released(Closed):
+    """A signed release record, on the channel or waiting for approvals.
+
+    Attributes:
+        registered: The candidate.
+        release: Its number; None while approvals are missing.
+        pending: What is missing, in words, or None.
+        record: Digest of the signed record; None where there is none: the candidate was rolled back from.
+        record_version: The record's schema version, likewise.
+        trust: Folder of what robots are handed (relative to the workspace), likewise.
+    """
+
+    registered: Registered
+    release: int | None
+    pending: str | None
+    record: str | None
+    record_version: int | None
+    trust: str | None
+
+
+class RobotReport(Closed):
+    """What the target's simulated robot runs, and how its episodes went.
+
+    Attributes:
+        release: Number of the installed release; None for nothing.
+        episodes: Episodes that it ran now.
+        successes: How many of them succeeded.
+    """
+
+    release: int | None
+    episodes: int
+    successes: int
+
+
+class RobotRun(Closed):
+    """A release on the target's simulated robot.
+
+    Attributes:
+        released: What the robot was offered.
+        report: What it made of it.
+    """
+
+    released: Released
+    report: RobotReport

@@ -1,0 +1,185 @@
+"""What a release record says, drafted from evidence and log before it is signed, and whom the target's robots trust."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from posa_vla.episodes.embodiment import Embodiment
+from posa_vla.errors import BadInput, Refused
+from posa_vla.evidence.record import Evidence, evidence_path, read_evidence
+from posa_vla.files import sha256_json
+from posa_vla.params import Params
+from posa_vla.policy.execution import Execution
+from posa_vla.promotion.champion import next_sequence, promotion_log, signed_records
+from posa_vla.release.code_state import code_state
+from posa_vla.schema import Closed, parse
+from posa_vla.workspace import Workspace
+
+if TYPE_CHECKING:
+    from posa_vla.release.publisher import Publisher
+    from posa_vla.release.record import ReleaseRecord
+    from posa_vla.release.trust import Trust
+
+
+class Judged(Closed):
+    """A candidate that passed the gate, as its release record names it.
+
+    Attributes:
+        bundle: Digest of the policy's files.
+        data_version: Content hash of the training data.
+        run_id: MLflow run.
+        model_version: Of the target's registered model.
+        evidence: Digest of the candidate's evidence, then of the champion's where there was one.
+        decision: Digest of the gate's decision.
+    """
+
+    bundle: str
+    data_version: str
+    run_id: str
+    model_version: str
+    evidence: list[str]
+    decision: str
+
+
+class Conditions(Closed):
+    """What evidence was made with, and robots run with.
+
+    Attributes:
+        execution: How the policy is run.
+        image_size: Pixels along each side.
+    """
+
+    execution: Execution
+    image_size: int
+
+
+def target_trust(params: Params, embodiment: Embodiment, publisher: Publisher) -> Trust:
+    """What a robot of the target trusts.
+
+    Raises:
+        Refused: The publisher's key is among the approvers.
+    """
+    from posa_vla.release.trust import Trust
+
+    target, key = params.chosen, publisher.publisher_key()
+    if key in target.approvers.values():
+        raise Refused("the publisher's own key is among the approvers: nobody approves what they publish themselves")
+    return Trust(
+        target=params.target,
+        embodiment_id=embodiment.id,
+        embodiment_digest=embodiment.digest,
+        publishers=[key],
+        approvers=sorted(target.approvers.values()),
+        approvals=target.approvals,
+        simulated=embodiment.simulated,
+    )
+
+
+def conditions_of(evidence: Evidence, bundle: Path) -> Conditions:
+    """The conditions that evidence of a bundle was made under, for its release record.
+
+    Evidence from before it said so was made with the bundle's own flow steps, and with noise of scale 1.
+
+    Raises:
+        BadInput: The evidence does not say how the policy was run.
+    """
+    from posa_vla.model.config import read_config
+
+    known = {"flow_steps": read_config(bundle).params.flow_steps, **evidence.suite}
+    where = f"the suite of evidence {evidence.digest[:12]}"
+    for name in ("execute", "max_steps", "image_size"):
+        if name not in known:
+            raise BadInput(f"{where} has no {name}: robots could not run what was judged; evaluate again")
+    execution = parse(Execution, {name: known[name] for name in Execution.model_fields if name in known}, where)
+    return Conditions(execution=execution, image_size=known["image_size"])
+
+
+def _version_2(workspace: Workspace, target: str, conditions: Conditions, publisher: Publisher) -> dict[str, Any]:
+    """The fields that a record has from version 2 on."""
+    return {
+        "schema_version": 2,
+        **dict(conditions),
+        "sequence": next_sequence(signed_records(workspace, target, publisher.current(target))),
+        "log_head": promotion_log(workspace, target).head(),
+    }
+
+
+def _now() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+
+
+def draft_release(
+    workspace: Workspace, params: Params, embodiment: Embodiment, candidate: Judged, publisher: Publisher
+) -> ReleaseRecord:
+    """The record of a candidate's release, with the target's next number.
+
+    Raises:
+        BadInput: Its evidence does not say how the policy was run.
+    """
+    from posa_vla.release.record import ReleaseRecord
+
+    target, added = params.target, dict[str, Any]()
+    if params.chosen.record == 2:
+        evidence = read_evidence(evidence_path(workspace, candidate.evidence[0]))
+        conditions = conditions_of(evidence, workspace.bundles / candidate.bundle)
+        added = _version_2(workspace, target, conditions, publisher)
+    known = signed_records(workspace, target, publisher.current(target))
+    return ReleaseRecord(
+        target=target,
+        release=max((record.release for record in known), default=0) + 1,
+        bundle_digest=candidate.bundle,
+        embodiment_id=embodiment.id,
+        embodiment_digest=embodiment.digest,
+        simulated=embodiment.simulated,
+        data_version=candidate.data_version,
+        params_digest=sha256_json(params.model_dump(mode="json")),
+        code=code_state(workspace.settings),
+        run_id=candidate.run_id,
+        model_version=candidate.model_version,
+        evidence=candidate.evidence,
+        decision=candidate.decision,
+        created=_now(),
+        **added,
+    )
+
+
+def draft_rollback(workspace: Workspace, params: Params, earlier: ReleaseRecord, publisher: Publisher) -> ReleaseRecord:
+    """The record that puts an earlier release back, in the schema version that the target's settings ask for.
+
+    Raises:
+        BadInput: The evidence of the earlier release does not say how the policy was run.
+    """
+    from posa_vla.release.record import ReleaseRecord
+
+    if params.chosen.record == 1:
+        added = {"schema_version": 1, **dict.fromkeys(("execution", "image_size", "sequence", "log_head"))}
+    else:
+        if earlier.execution is None or earlier.image_size is None:
+            evidence = read_evidence(evidence_path(workspace, earlier.evidence[0]))
+            conditions = conditions_of(evidence, workspace.bundles / earlier.bundle_digest)
+        else:
+            conditions = Conditions(execution=earlier.execution, image_size=earlier.image_size)
+        added = _version_2(workspace, params.target, conditions, publisher)
+    return ReleaseRecord(**{**dict(earlier), "rollback": True, "created": _now(), **added})
+
+
+def overtaken(workspace: Workspace, target: str, drafted: bytes, shown: bytes | None) -> bool:
+    """Whether robots have seen a higher sequence than that of a record that was never published: they would refuse it.
+
+    So it is after two rollbacks, while a release of the champion that came back waits for approval.
+
+    Args:
+        workspace: Of the publisher.
+        target: Deployment target.
+        drafted: The envelope of the record.
+        shown: The envelope on the channel, or None.
+    """
+    from posa_vla.release.record import read_record, record_digest
+
+    digest = record_digest(drafted)
+    if shown is None or any(entry.record == digest for entry in promotion_log(workspace, target).releases()):
+        return False
+    newest, own = read_record(shown).sequence, read_record(drafted).sequence
+    return newest is not None and (own is None or own <= newest)
