@@ -168,7 +168,7 @@ def dotted(values: dict[str, Any], before: str) -> Iterator[str]:
 def wrong_parameters(text: str) -> Iterator[str]:
     """Parameters in backticks, as `train.ema` or `train.steps=100`, that there are not."""
     for piece in SPAN.findall(BLOCK.sub("", text)):
-        if PARAMETER.fullmatch(piece):
+        if PARAMETER.fullmatch(piece) and not piece.endswith(".yaml"):  # `robot` is a section, `robot.yaml` a file
             wrong = wrong_parameter(piece)
             if wrong is not None:
                 yield wrong

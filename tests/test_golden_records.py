@@ -28,7 +28,8 @@ from posa_vla.model.config import ModelConfig
 from posa_vla.promotion.entries import Promotion, Rollback, Verdict
 from posa_vla.promotion.gate import Decision
 from posa_vla.release.record import ReleaseRecord
-from posa_vla.schema import Closed, parse
+from posa_vla.robot.settings import RobotSettings
+from posa_vla.schema import Closed, parse, read_yaml
 
 GOLDEN = Path(__file__).with_name("golden")
 # Records that never leave a process.
@@ -53,11 +54,12 @@ def _config(version: int) -> Any:
     return value
 
 
-# Records whose golden is a part of a larger file.
+# Records whose golden is a part of a larger file, or no JSON.
 INSIDE: dict[type[Closed], Callable[[int], Any]] = {
     ModelConfig: _config,
     Promotion: _logged("promote"),
     ReleaseRecord: _signed,
+    RobotSettings: lambda version: read_yaml(GOLDEN / f"robot-{version}.yaml"),
     Rollback: _logged("rollback"),
     Verdict: _logged("reject"),
 }
@@ -128,7 +130,9 @@ def test_evidence_of_the_first_version() -> None:
     ]
     assert not evidence.complete(), "one of four episodes is missing, and one has no valid outcome"
     # Decisions and release records name it so.
-    assert evidence.digest == "d47a2d43f8919e1a762993846f32712ed74a961635748796d832ec2974ab8bda"
+    assert (
+        evidence.digest == "d47a2d43f8919e1a762993846f32712ed74a961635748796d832ec2974ab8bda"
+    )  # pragma: allowlist secret
 
 
 def test_a_decision_of_the_first_version() -> None:
@@ -141,7 +145,9 @@ def test_a_decision_of_the_first_version() -> None:
     assert (decision.gate.success_floor, decision.gate.min_episodes) == (0.25, 20)
     assert decision.candidate_evidence == read_evidence(GOLDEN / "evidence-1.json").digest
     # Promotion logs and release records name it so.
-    assert decision.digest == "8d7fbd505d88f1669f893f94e8fd239232941c2faf0f7e5bc82ecd1ec6f1bf71"
+    assert (
+        decision.digest == "8d7fbd505d88f1669f893f94e8fd239232941c2faf0f7e5bc82ecd1ec6f1bf71"
+    )  # pragma: allowlist secret
 
 
 def test_a_data_version_of_the_first_version() -> None:

@@ -211,9 +211,15 @@ def file_text(settings: RobotSettings, note: str = "") -> str:
     lines = [_HEADING + (f"# {note}\n" if note else "") + "\n"]
     for name, field in fields().items():
         lines += [f"# {line}\n" for line in textwrap.wrap(field.description or "", 118)]
-        lines.append(yaml.safe_dump({name: values[name]}, sort_keys=False, allow_unicode=True))
+        lines.append(_entry({name: values[name]}))
         lines.append("\n")
     return "".join(lines[:-1])
+
+
+def _entry(value: dict[str, Any]) -> str:
+    """A key and its value as YAML: letters as people write them, unless the reader would take one for a line's end."""
+    text = str(yaml.safe_dump(value, sort_keys=False, allow_unicode=True))
+    return text if yaml.safe_load(text) == value else str(yaml.safe_dump(value, sort_keys=False))
 
 
 def write_file(path: Path, settings: RobotSettings, note: str = "") -> None:
