@@ -5,7 +5,7 @@ PRESET ?= demo
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
 
-setup: ## .venv with every pinned package, and the headless GL library
+setup: ## .venv with what demo and test need, and the headless GL library
 	@infra/setup.sh
 
 demo: setup ## the whole loop: demonstrations to a verified policy on a simulated robot
@@ -14,13 +14,14 @@ demo: setup ## the whole loop: demonstrations to a verified policy on a simulate
 test: setup ## the tests, one run of the whole loop among them
 	@.venv/bin/python -m pytest -m "not long" -n 2 --dist loadfile
 
-test-long: setup ## what make test leaves out: more of the same faults
+test-long: ## what make test leaves out: more of the same faults
+	@infra/setup.sh browser
 	@.venv/bin/python -m pytest -m long -n 2 --dist loadfile
 
-lint: setup ## style, types (Python 3.11 and 3.12), layers, secrets
+lint: ## style, types (Python 3.11 and 3.12), layers, secrets
 	@infra/lint.sh
 
-lock: setup ## resolves pyproject.toml anew into requirements.lock
+lock: ## resolves pyproject.toml anew into requirements.lock
 	@infra/lock.sh
 
 stack: ## the servers and a simulated robot as containers on this machine; secrets are written to .env once
@@ -29,7 +30,8 @@ stack: ## the servers and a simulated robot as containers on this machine; secre
 	  docker compose up -d --build
 	@docker compose ps
 
-stack-test: setup ## the stack under a name of its own: up, one retraining, robot, pages, down (LOCAL_IMAGES=1: no registry)
+stack-test: ## the stack under a name of its own: up, one retraining, robot, pages, down (LOCAL_IMAGES=1: no registry)
+	@infra/setup.sh browser
 	@.venv/bin/python tests/stack/stack_trial.py
 
 stack-survival: setup ## kills every service of such a stack during retrainings, and prints what was seen (half an hour)
