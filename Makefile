@@ -5,7 +5,7 @@ PRESET ?= demo
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
 
-setup: ## .venv with every pinned package, and the headless GL library
+setup: ## .venv with what demo and test need, and the headless GL library
 	@infra/setup.sh
 
 demo: setup ## the whole loop: demonstrations to a verified policy on a simulated robot
@@ -14,13 +14,14 @@ demo: setup ## the whole loop: demonstrations to a verified policy on a simulate
 test: setup ## the tests, with one run of the whole loop
 	@.venv/bin/python -m pytest -m "not long" -n 2 --dist loadfile
 
-test-long: setup ## the longer tests that make test leaves out
+test-long: ## the longer tests that make test leaves out
+	@infra/setup.sh browser
 	@.venv/bin/python -m pytest -m long -n 2 --dist loadfile
 
-lint: setup ## style, types (Python 3.11 and 3.12), layers, secrets
+lint: ## style, types (Python 3.11 and 3.12), layers, secrets
 	@infra/lint.sh
 
-lock: setup ## resolves pyproject.toml into requirements.lock again
+lock: ## resolves pyproject.toml into requirements.lock again
 	@infra/lock.sh
 
 stack: ## the servers and a simulated robot as containers on this machine; secrets are written to .env once
@@ -29,7 +30,8 @@ stack: ## the servers and a simulated robot as containers on this machine; secre
 	  docker compose up -d --build
 	@docker compose ps
 
-stack-test: setup ## starts a stack under its own name, retrains once, looks at robot and pages, stops it (LOCAL_IMAGES=1: no registry)
+stack-test: ## starts a stack under its own name, retrains once, looks at robot and pages, stops it (LOCAL_IMAGES=1: no registry)
+	@infra/setup.sh browser
 	@.venv/bin/python tests/stack/stack_trial.py
 
 stack-survival: setup ## kills every service of such a stack during retrainings, and prints what happened (half an hour)
