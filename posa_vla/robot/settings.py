@@ -211,7 +211,7 @@ def file_text(settings: RobotSettings, note: str = "") -> str:
     lines = [_HEADING + (f"# {note}\n" if note else "") + "\n"]
     for name, field in fields().items():
         lines += [f"# {line}\n" for line in textwrap.wrap(field.description or "", 118)]
-        lines.append(yaml.safe_dump({name: values[name]}, sort_keys=False, allow_unicode=True))
+        lines.append(yaml.safe_dump({name: values[name]}, sort_keys=False))
         lines.append("\n")
     return "".join(lines[:-1])
 
