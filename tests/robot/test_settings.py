@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from posa_vla.errors import BadInput
@@ -84,6 +84,7 @@ _SETTINGS = st.builds(
 
 
 @given(own=_SETTINGS)
+@example(own=RobotSettings(**{**NEEDED, "home": "\x85"}))  # a line break of YAML's
 @settings(max_examples=30, deadline=None)
 def test_what_is_written_is_what_is_read(own: RobotSettings) -> None:
     text = file_text(own)
