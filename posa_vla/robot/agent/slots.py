@@ -12,7 +12,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from posa_vla.errors import BadInput, Busy, PosaError, Refused
+from posa_vla.errors import BadInput, Busy, LaterVersion, PosaError, Refused
 from posa_vla.files import read_json, sync_folder, sync_tree, write_bytes, write_json
 from posa_vla.release.bundle import verify_bundle
 from posa_vla.release.record import ReleaseRecord, record_digest, verify
@@ -92,12 +92,14 @@ class Slots:
         """The state as it is on the disk.
 
         Raises:
-            Refused: The file is damaged.
+            Refused: The file is damaged, or a later posa-vla wrote it.
         """
         if not self._file.exists():
             return SlotState()
         try:
             return parse(SlotState, read_json(self._file), str(self._file))
+        except LaterVersion as error:
+            raise Refused(f"{error}; nothing is run and nothing is changed until then") from None
         except BadInput as error:
             raise Refused(
                 f"{error}; nothing is run from slots whose state is unknown: delete {self._file}, then the agent "

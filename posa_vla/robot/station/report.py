@@ -111,7 +111,7 @@ class Reporter:
             data = json.dumps(self.report().model_dump(mode="json"), indent=1).encode()
             self._objects.put(self._path, data)
             self._failing = False
-        except PosaError as error:
+        except (PosaError, OSError) as error:
             if not self._failing:
                 self._say(f"the report could not be left: {error}; the robot goes on")
             self._failing = True

@@ -114,8 +114,10 @@ class Service:
         update = self._runner.update()
         if update.reason:
             self._say(f"update {update.status}: {update.reason}")
-        self._runner.run(self._settings.episodes, advance)
-        self._reporter.leave()
+        try:
+            self._runner.run(self._settings.episodes, advance)
+        finally:
+            self._reporter.leave()
         return update
 
     def follow(self) -> None:

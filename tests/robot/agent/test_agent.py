@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
 import signal
@@ -15,14 +16,16 @@ import pytest
 from factories import make_embodiment
 from releases import Channel, flip
 from robot.fakes import SIZE, FakePolicy
+from securesystemslib.dsse import Envelope
 from securesystemslib.signer import CryptoSigner
 
-from posa_vla.errors import Busy, Refused
+from posa_vla.errors import Busy, PosaError, Refused
 from posa_vla.model.config import ModelConfig
 from posa_vla.params import ModelParams
 from posa_vla.policy.policy import Observation
 from posa_vla.release import publisher as publishing
 from posa_vla.release.channel import ChannelClient
+from posa_vla.release.record import record_digest
 from posa_vla.release.trust import Trust
 from posa_vla.robot.agent.agent import Agent
 from posa_vla.robot.agent.health import RobotPolicy
@@ -259,6 +262,41 @@ def test_a_damaged_state_is_not_guessed_at(channel: Channel) -> None:
     assert "state.json" in report.reason
     with pytest.raises(Refused, match=r"state\.json"):
         make_agent(channel).installed()
+
+
+def test_what_a_later_agent_wrote_is_kept_for_the_upgrade(channel: Channel) -> None:
+    """After a downgrade: the message says to upgrade, and neither the state nor what runs is thrown away."""
+    home = channel.folder / "robot"
+    channel.publish(1, schema_version=2)
+    make_agent(channel).update()
+    sound = (home / "state.json").read_text()
+    for text in (
+        sound.replace('"schema_version": 2', '"schema_version": 3'),
+        _with_a_later_record(channel, home, sound),
+    ):
+        assert text != sound
+        (home / "state.json").write_text(text)
+        report = make_agent(channel).update()
+        assert report.status == "refused"
+        assert "later posa-vla" in report.reason
+        assert "pip install --upgrade posa-vla" in report.reason
+        assert "delete" not in report.reason
+        with pytest.raises(PosaError, match="later posa-vla"):
+            make_agent(channel).installed()
+        assert (home / "state.json").read_text() == text
+        assert (home / "slots" / "a" / "manifest.json").exists()
+
+
+def _with_a_later_record(channel: Channel, home: Path, state: str) -> str:
+    """Puts a signed record of version 3 into slot a; returns the state that names it."""
+    path = home / "slots" / "a.json"
+    before, envelope = record_digest(path.read_bytes()), Envelope.from_dict(json.loads(path.read_bytes()))
+    statement = json.loads(envelope.payload)
+    statement["predicate"]["schema_version"] = 3
+    later = Envelope(json.dumps(statement).encode(), envelope.payload_type, {})
+    later.sign(channel.publisher.record_signer)
+    path.write_text(json.dumps(later.to_dict()))
+    return state.replace(before, record_digest(path.read_bytes()))
 
 
 def test_two_agents_do_not_share_a_home(channel: Channel) -> None:
