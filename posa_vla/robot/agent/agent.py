@@ -98,7 +98,7 @@ class Agent:
             What was found, in words; empty where all is sound.
 
         Raises:
-            Refused: `state.json` is damaged, or a later posa-vla wrote it or the record of what runs; nothing of that is
+            Refused: `state.json` is damaged. Or a later posa-vla wrote it, or the record of what runs: then nothing is
                 discarded.
         """
         found = self.slots.clean()

@@ -46,8 +46,8 @@ class Session:
         """The document of `posa robot run --json`.
 
         `release` and `terms` are null where nothing is run, and `reason` says why; `successes` is null where the driver
-        cannot know; `latency_ms` is null where no inference was made; `upscaled` names the cameras that showed less than the release was judged
-        on, and the last (height, width) of each.
+        cannot know; `latency_ms` is null where no inference was made; `upscaled` names the cameras that showed less
+        than the release was judged on, and the last (height, width) of each.
         """
         episodes = self.episodes
         known = [e.success for e in episodes if e.success is not None]

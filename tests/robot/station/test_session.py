@@ -34,12 +34,16 @@ class _Plugged(FakeRobot):
             raise BadInput("the robot is unplugged")
         self._connected = True
 
+    def disconnect(self) -> None:
+        self._bench.disconnected += 1
+
     def start_episode(self, seed: int) -> None:
         assert self._connected, "an episode on a robot that was never connected"
 
 
 class _AwayBench(Bench):
     away = True
+    disconnected = 0
 
     def _open(self, terms: Terms) -> Robot:
         return _Plugged(self, size=terms.image_size)
@@ -56,6 +60,7 @@ def test_a_robot_that_was_away_is_connected_once_it_is_there(channel: Channel, i
         assert report.status == ("unchanged" if installed else "refused")
         with pytest.raises(BadInput if installed else Exception, match="the robot is unplugged"):
             bench.run()
+    assert bench.disconnected == 2, "whatever a failed connection holds is let go of, so that the next try can have it"
     bench.away = False
     assert bench.runner.update().status == ("unchanged" if installed else "installed")
     bench.run()
