@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import re
 import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from factories import make_embodiment
@@ -28,7 +30,7 @@ from posa_vla.release.channel import ChannelClient
 from posa_vla.release.record import record_digest
 from posa_vla.release.trust import Trust
 from posa_vla.robot.agent.agent import Agent
-from posa_vla.robot.agent.health import RobotPolicy
+from posa_vla.robot.agent.health import RobotPolicy, unhealthy
 
 ROOT = Path(__file__).parents[3]
 
@@ -345,6 +347,28 @@ def test_the_robot_side_imports_no_platform_package() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(("busy", "sound"), [(7, True), (10**9, False)])
+def test_a_processor_that_is_busy_for_a_moment_does_not_cost_a_release(
+    monkeypatch: pytest.MonkeyPatch, busy: int, sound: bool
+) -> None:
+    """The first answers are slow because of another program; a policy that is always slow is refused."""
+    now, asked = 0.0, 0
+    policy = BundlePolicy("f" * 64, [[0.05, 1.0]] * 4)
+
+    def think() -> None:
+        nonlocal now, asked
+        asked += 1
+        now += 1.0 if asked <= busy else 0.01
+
+    policy._think = think
+    monkeypatch.setattr("posa_vla.robot.agent.health.time", SimpleNamespace(perf_counter=lambda: now))
+    complaint = unhealthy(policy, policy.digest, policy.embodiment.digest, {})
+    assert (complaint is None) == sound
+    if complaint is not None:
+        assert re.search(r"takes 1000 ms an answer, expected at most \d+ ms.*another program", complaint)
+        assert asked < 30
 
 
 def test_what_the_policy_is_asked_fits_its_interface(channel: Channel) -> None:
