@@ -225,6 +225,11 @@ class Slots:
             seen = Seen(sequence=record.sequence, record_digest=digest)
             self._write(self.state.model_copy(update={"schema_version": 2, "seen": seen}))
 
+    def forget_seen(self) -> None:
+        """Forgets the sequences of a chain of trust that the robot no longer belongs to."""
+        if self.state.seen is not None:
+            self._write(self.state.model_copy(update={"schema_version": 1, "seen": None}))
+
     def stage(self, envelope: bytes, record: ReleaseRecord) -> SlotName:
         """Moves the verified bundle in `incoming` into the inactive slot.
 
