@@ -43,8 +43,8 @@ class UpdateReport:
     Attributes:
         status: `installed`, `unchanged`, or `refused`: what ran before runs on.
         release: Number of the release that runs now; None for none.
-        digest: Its bundle's digest.
-        record_digest: Its record's: another one may have another execution of the same bundle.
+        digest: Digest of that release's bundle.
+        record_digest: Digest of that release's record; two records may run the same bundle with other executions.
         reason: Why, in words; empty where there is nothing to say.
     """
 

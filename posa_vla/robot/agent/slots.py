@@ -58,7 +58,7 @@ class SlotState(Closed):
         pending: A slot whose policy has not shown itself healthy yet; never the active one.
         slots: What each slot holds; a slot that is not here holds nothing that may run.
         attempts: Of the release that was tried last, where it did not become healthy.
-        seen: What no older record may take the place of (from version 2 on).
+        seen: The newest record that the robot was offered; none of a lower sequence is taken (from version 2 on).
     """
 
     schema_version: Literal[1, 2] = 1
@@ -136,7 +136,7 @@ class Slots:
         """Verifies signature, record and every byte of what a slot holds.
 
         Raises:
-            Refused: Something does not verify.
+            Refused: The slot holds nothing, or its signature, record or a file of its bundle does not verify.
         """
         held = self.state.slots.get(slot)
         if held is None:
@@ -203,7 +203,7 @@ class Slots:
         """Stops where a verified record is older than one that this robot has seen.
 
         Raises:
-            Refused: It is, or it has no sequence that could tell.
+            Refused: The record is older, or it is of version 1, which has no sequence.
         """
         seen = self.state.seen
         if seen is None or digest == seen.record_digest:
@@ -220,7 +220,7 @@ class Slots:
             )
 
     def note(self, record: ReleaseRecord, digest: str) -> None:
-        """Keeps the sequence of a record that `require_newest` let pass."""
+        """Keeps the sequence of a record, which the caller has checked with `require_newest`."""
         if record.sequence is not None:
             seen = Seen(sequence=record.sequence, record_digest=digest)
             self._write(self.state.model_copy(update={"schema_version": 2, "seen": seen}))

@@ -145,7 +145,7 @@ def require_action(embodiment: Embodiment, action: NDArray[np.float32]) -> None:
 
 
 def synthetic_reading(embodiment: Embodiment, image_size: int, instruction: str, time: float = 0.0) -> Reading:
-    """A reading of nothing: grey images, every state channel in the middle of its range."""
+    """A made-up reading: grey images, every state channel in the middle of its range."""
     middle = [channel.middle for channel in embodiment.state]
     grey = np.full((image_size, image_size, 3), 128, np.uint8)
     return Reading(time, dict.fromkeys(embodiment.cameras, grey), np.array(middle, np.float32), instruction)

@@ -125,7 +125,7 @@ class Station:
             waiting.done.wait()
 
     def serve(self, seconds: float, work: Work) -> None:
-        """Carries out requests for so long; one that is under way is finished."""
+        """Carries out requests until `seconds` are over; a request that is under way then is finished."""
         deadline = time.monotonic() + seconds
         while True:
             try:

@@ -226,16 +226,16 @@ def follow(
 ) -> None:
     """Updates, then runs episodes, at most every `interval` seconds, until interrupted.
 
-    What is refused is said once; a robot without a policy that may run stands and asks again.
+    The same refusal is said once. A robot that has no policy which may run stands, and asks the channel again.
 
     Args:
         runner: The robot and its agent.
-        episodes: After each update.
-        interval: Seconds.
+        episodes: Number of episodes after each update.
+        interval: Seconds from the start of one update to the start of the next, or more.
         done: Handed each episode's report.
         say: Handed what a person must know.
         wait: Called with the seconds until the next update.
-        told: Called after each round.
+        told: Called after each update and its episodes.
     """
     said = ""
     while True:

@@ -200,7 +200,7 @@ def test_older_records_are_refused_once_a_sequence_was_seen(channel: Channel) ->
 
 
 def test_a_robot_with_a_new_chain_of_trust_counts_sequences_anew(tmp_path: Path) -> None:
-    """Another publisher's channel begins at 1; a robot that runs meanwhile, or the same trust again, changes nothing."""
+    """Another publisher's channel begins at 1. While an agent runs nothing is changed, nor by the same trust again."""
     home = tmp_path / "robot"
     for name, sequence in (("old", 7), ("new", 1)):
         channel = Channel(tmp_path / name, str(tmp_path / name / "channel"))
