@@ -73,7 +73,7 @@ def test_the_report_of_a_robot_that_stands_says_why_and_names_no_release(channel
     reporter = Reporter(bench.runner.session, "bench", "pick", DirectoryObjects(channel.folder), bench.said.append)
     bench.runner.update()
     bench.run()
-    assert (reporter.report().release.number, reporter.report().reason) == (1, "")  # type: ignore[union-attr] # it runs
+    assert (reporter.report().release.number, reporter.report().reason) == (1, "")
     channel.publish(2, schema_version=2, execution=EXECUTION.model_copy(update={"execute": 3}))
     bench.runner.update()
     with pytest.raises(BadInput):
@@ -84,4 +84,4 @@ def test_the_report_of_a_robot_that_stands_says_why_and_names_no_release(channel
     channel.publish(3, schema_version=2)
     bench.runner.update()
     bench.run()
-    assert (reporter.report().release.number, reporter.report().reason) == (3, "")  # type: ignore[union-attr] # it runs
+    assert (reporter.report().release.number, reporter.report().reason) == (3, "")
