@@ -154,10 +154,10 @@ def test_the_report_says_what_was_not_run(tmp_path: Path) -> None:
     assert "| none | none | none |" in text, "no figure of what nothing solved"
     assert "+80 (" in text
     assert f"Not run, of the full plan: {len(done.not_run)}" in text
-    assert any("no-contrastive" in line for line in done["not_run"])
-    assert not any(line == "full, 600 demonstrations, seed 0, basic" for line in done["not_run"])
-    assert Image.open(done["plot"]).width > 600
-    saved = json.loads(Path(done["results"]).read_text())
+    assert any("no-contrastive" in line for line in done.not_run)
+    assert not any(line == "full, 600 demonstrations, seed 0, basic" for line in done.not_run)
+    assert Image.open(done.plot).width > 600
+    saved = json.loads(Path(done.results).read_text())
     assert len(saved["rows"]) == 6
     assert saved["plan_digest"] == plan.digest
 
