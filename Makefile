@@ -5,22 +5,23 @@ PRESET ?= demo
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
 
-setup: ## .venv with every pinned package, and the headless GL library
+setup: ## .venv with what demo and test need, and the headless GL library
 	@infra/setup.sh
 
 demo: setup ## the whole loop: demonstrations to a verified policy on a simulated robot
 	@.venv/bin/posa retrain --preset $(PRESET)
 
-test: setup ## the tests, one run of the whole loop among them
+test: setup ## the tests, with one run of the whole loop
 	@.venv/bin/python -m pytest -m "not long" -n 2 --dist loadfile
 
-test-long: setup ## what make test leaves out: more of the same faults
+test-long: ## the longer tests that make test leaves out
+	@infra/setup.sh browser
 	@.venv/bin/python -m pytest -m long -n 2 --dist loadfile
 
-lint: setup ## style, types (Python 3.11 and 3.12), layers, secrets
+lint: ## style, types (Python 3.11 and 3.12), layers, secrets
 	@infra/lint.sh
 
-lock: setup ## resolves pyproject.toml anew into requirements.lock
+lock: ## resolves pyproject.toml into requirements.lock again
 	@infra/lock.sh
 
 stack: ## the servers and a simulated robot as containers on this machine; secrets are written to .env once
@@ -29,11 +30,12 @@ stack: ## the servers and a simulated robot as containers on this machine; secre
 	  docker compose up -d --build
 	@docker compose ps
 
-stack-test: setup ## the stack under a name of its own: up, one retraining, robot, pages, down (LOCAL_IMAGES=1: no registry)
+stack-test: ## starts a stack under its own name, retrains once, looks at robot and pages, stops it (LOCAL_IMAGES=1: no registry)
+	@infra/setup.sh browser
 	@.venv/bin/python tests/stack/stack_trial.py
 
-stack-survival: setup ## kills every service of such a stack during retrainings, and prints what was seen (half an hour)
+stack-survival: setup ## kills every service of such a stack during retrainings, and prints what happened (half an hour)
 	@.venv/bin/python tests/stack/stack_survival.py
 
-clean: ## removes .venv and caches; .posa/ (data, models, keys) stays
+clean: ## removes .venv and caches; keeps .posa/ (data, models, keys)
 	@rm -rf .venv dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis

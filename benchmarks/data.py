@@ -85,18 +85,19 @@ def _do(step: str, folder: Path) -> None:
     """One step, in this process."""
     from posa_vla.dataset.exchange.ingest import ingest
     from posa_vla.dataset.shards.prepare import prepare
+    from posa_vla.dataset.validation.report import read_report
     from posa_vla.dataset.validation.validate import validate
     from posa_vla.episodes.foreign.dataset import open_source
     from posa_vla.episodes.foreign.fit import fitting_reader
     from posa_vla.episodes.foreign.mapping import derived_embodiment, map_features
     from posa_vla.episodes.store.episode_store import EpisodeStore
-    from posa_vla.files import read_json, write_json
+    from posa_vla.files import write_json
     from posa_vla.params import PrepareParams
 
     if step == "validate":
-        write_json(folder / "report.json", validate(folder / "store"))
+        write_json(folder / "report.json", validate(folder / "store").model_dump(mode="json"))
     elif step == "pack":
-        report = read_json(folder / "report.json")
+        report = read_report(folder / "report.json")
         prepare(folder / "store", report, _embodiment(), PrepareParams(), folder / "packed")
     else:
         source = open_source(folder / step)

@@ -2,6 +2,7 @@
 # Known vulnerabilities among the pinned packages. Reports; fails only on findings, not where no advisory service answers.
 set -uo pipefail
 cd "$(dirname "$0")/.."
+infra/setup.sh tools || exit
 report=$(mktemp)
 trap 'rm -f "$report"' EXIT
 if timeout 300 .venv/bin/pip-audit -r requirements.lock --no-deps --disable-pip --progress-spinner off >"$report" 2>&1; then

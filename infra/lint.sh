@@ -2,6 +2,7 @@
 # Style, types, layers, secrets. Run by `make lint` and .ci/run; every check runs, the first failure decides the exit code.
 set -uo pipefail
 cd "$(dirname "$0")/.."
+infra/setup.sh lint || exit
 bin=.venv/bin
 failed=0
 check() { "$@" || { echo "failed: $*" >&2; failed=1; }; }

@@ -4,6 +4,12 @@
 # fits; UPGRADE=1 takes the newest of everything. Run by `make lock`.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+# Not by setup.sh, which installs what pyproject.toml asks for: the lock may not hold that yet.
+if [ ! -x .venv/bin/uv ]; then
+  echo "installing uv" >&2
+  [ -x .venv/bin/pip ] || "${PYTHON:-python3}" -m venv .venv
+  .venv/bin/pip install -q --no-compile --disable-pip-version-check "$(grep '^uv==' requirements.lock)"
+fi
 draft=$(mktemp)
 trap 'rm -f "$draft"' EXIT
 cp requirements.lock "$draft"

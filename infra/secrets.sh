@@ -4,6 +4,7 @@
 # workspace of an earlier commit: its private keys are test keys that sign nothing but a test's channel.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+infra/setup.sh lint
 report=$(git ls-files -z | grep -Ezv '^requirements.lock$|/golden/|^docs/results/|^tests/fixtures/workspace-' | xargs -0 .venv/bin/detect-secrets scan --disable-plugin KeywordDetector)
 .venv/bin/python - "$report" <<'PYTHON'
 import json

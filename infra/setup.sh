@@ -1,5 +1,8 @@
 #!/usr/bin/env bash
-# Sets up a checkout: .venv from requirements.lock, the package itself, the headless GL library. Run by `make setup`.
+# Sets up a checkout: .venv with what `make demo` and `make test` need, the package itself, the headless GL library.
+#   infra/setup.sh [EXTRA...]    EXTRA: lint, tools or browser of pyproject.toml, on top
+# Versions are those of requirements.lock. Run by `make setup`, and with an extra by the scripts that need it. A second
+# call does nothing and needs no network.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -40,56 +43,84 @@ install() { # uv, or pip where uv cannot; their chatter goes into a log, what is
     installer=pip
     say "uv could not install (${log} says why): pip does, which takes longer"
   fi
-  .venv/bin/pip install --no-compile --progress-bar off "$@" 2>&1 | tee -a "$log" | awk -v total="$packages" '
-    /^Collecting/ { if (++n % 40 == 0) { print "  " n " of " total " packages found"; fflush() } }
+  .venv/bin/pip install --no-compile --progress-bar off "$@" 2>&1 | tee -a "$log" | awk '
+    /^Collecting/ { if (++n % 40 == 0) { print "  " n " packages found"; fflush() } }
     /^Installing collected/ && n > 1 { print "  unpacking"; fflush() }
-    /^ERROR/ { print; fflush() }' >&2 || stop "pip could not install: the whole story is in $log"
+    /^ERROR/ { print; fflush() }' >&2 || stop "pip could not install: the whole story is in $log" \
+    "(where pyproject.toml was changed, make lock comes first)"
 }
 
+choose_installer() {
+  export PIP_DISABLE_PIP_VERSION_CHECK=1
+  log=.venv/setup.log
+  : >"$log"
+  installer=uv
+  .venv/bin/pip install --no-compile --progress-bar off "$(grep '^uv==' requirements.lock)" >>"$log" 2>&1 || {
+    installer=pip
+    say "uv could not be installed (${log} says why): pip does the rest, which takes longer"
+  }
+}
+
+install_listed() { # what infra/dependencies.py prints for these arguments, in the versions of requirements.lock
+  local listed requirement requirements=()
+  listed=$(.venv/bin/python infra/dependencies.py "$@")
+  while read -r requirement; do requirements+=("$requirement"); done <<<"$listed"
+  install -c requirements.lock "${requirements[@]}"
+}
+
+is_done() { [ "$(cat "$stamp${1:+-$1}" 2>/dev/null)" = "$wanted" ]; }
+
+set_up_checkout() {
+  [ "$(uname -s)" = Linux ] || say "note: only Linux is tested; on $(uname -s) this may need help"
+  command -v git >/dev/null || apt_install git || stop "git is missing: sudo apt-get install git"
+
+  python=$(find_python) || {
+    found=$(python3 --version 2>/dev/null || echo "no Python 3")
+    stop "Python 3.11 or 3.12 is needed, found ${found}: sudo apt-get install python3.11 python3.11-venv" \
+      "(where Debian has neither: pip install uv && PYTHON=\$(uv python install 3.12 && uv python find 3.12) make setup)"
+  }
+  version=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+  if ! "$python" -c 'import ensurepip, venv' 2>/dev/null; then
+    apt_install "python${version}-venv" || stop "this Python has no venv module: sudo apt-get install python${version}-venv"
+  fi
+
+  say "setting up .venv with Python ${version}: downloads about 0.7 GB (torch for CPU alone among it), 2.3 GB installed."
+  say "Where the package index offers torch's CUDA build only, about 3 GB more; TORCH_INDEX_URL=https://download.pytorch.org/whl/cpu avoids that."
+  rm -f "$stamp"
+  supported .venv/bin/python || rm -rf .venv
+  [ -x .venv/bin/pip ] || "$python" -m venv .venv
+  choose_installer
+  if [ -n "${TORCH_INDEX_URL:-}" ]; then
+    say "torch from ${TORCH_INDEX_URL}"
+    install --index-url "$TORCH_INDEX_URL" --no-deps "$(grep '^torch==' requirements.lock)"
+  fi
+  say "installing what make demo and make test need (log: ${log})"
+  install_listed platform sim test
+  install --no-deps -e .
+  say "byte-compiling what the loop imports"
+  .venv/bin/python infra/warm_imports.py >>"$log" 2>&1 || say "note: that failed (${log} says why); the first start of each command takes longer"
+
+  if [ "$(uname -s)" = Linux ] && ! has_gl; then
+    apt_install libegl1 libegl-mesa0 libgl1-mesa-dri libopengl0 ||
+      stop "no headless GL library for the simulator: sudo apt-get install libegl1 libegl-mesa0 libgl1-mesa-dri libopengl0"
+  fi
+  printf '%s\n' "$wanted" >"$stamp"
+  say "set up. Next: make demo, or .venv/bin/posa --help"
+}
+
+set_up_extra() {
+  say "installing the extra '$1' (this once)"
+  choose_installer
+  install_listed --extras-alone "$1"
+  printf '%s\n' "$wanted" >"$stamp-$1"
+}
+
+for extra in "$@"; do
+  case $extra in lint | tools | browser) ;; *) stop "unknown extra '$extra': expected lint, tools or browser" ;; esac
+done
 stamp=.venv/.posa-setup
 wanted=$(cat requirements.lock pyproject.toml infra/setup.sh | sha256sum | cut -d' ' -f1)
-if [ -x .venv/bin/posa ] && [ "$(cat "$stamp" 2>/dev/null)" = "$wanted" ] && command -v git >/dev/null; then exit 0; fi
-
-[ "$(uname -s)" = Linux ] || say "note: only Linux is tested; on $(uname -s) this may need help"
-command -v git >/dev/null || apt_install git || stop "git is missing: sudo apt-get install git"
-
-python=$(find_python) || {
-  found=$(python3 --version 2>/dev/null || echo "no Python 3")
-  stop "Python 3.11 or 3.12 is needed, found ${found}: sudo apt-get install python3.11 python3.11-venv" \
-    "(where Debian has neither: pip install uv && PYTHON=\$(uv python install 3.12 && uv python find 3.12) make setup)"
-}
-version=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
-if ! "$python" -c 'import ensurepip, venv' 2>/dev/null; then
-  apt_install "python${version}-venv" || stop "this Python has no venv module: sudo apt-get install python${version}-venv"
-fi
-
-say "setting up .venv with Python ${version}: downloads about 0.8 GB (torch for CPU alone among it), 2.6 GB installed."
-say "Where the package index offers torch's CUDA build only, about 3 GB more; TORCH_INDEX_URL=https://download.pytorch.org/whl/cpu avoids that."
-rm -f "$stamp"
-supported .venv/bin/python || rm -rf .venv
-[ -x .venv/bin/pip ] || "$python" -m venv .venv
-export PIP_DISABLE_PIP_VERSION_CHECK=1
-log=.venv/setup.log
-packages=$(grep -c '==' requirements.lock)
-: >"$log"
-installer=uv
-.venv/bin/pip install --no-compile --progress-bar off "$(grep '^uv==' requirements.lock)" >>"$log" 2>&1 || {
-  installer=pip
-  say "uv could not be installed (${log} says why): pip does the rest, which takes longer"
-}
-if [ -n "${TORCH_INDEX_URL:-}" ]; then
-  say "torch from ${TORCH_INDEX_URL}"
-  install --index-url "$TORCH_INDEX_URL" --no-deps "$(grep '^torch==' requirements.lock)"
-fi
-say "installing ${packages} packages (log: ${log})"
-install -r requirements.lock
-install --no-deps -e .
-say "byte-compiling what the loop imports"
-.venv/bin/python infra/warm_imports.py >>"$log" 2>&1 || say "note: that failed (${log} says why); the first start of each command takes longer"
-
-if [ "$(uname -s)" = Linux ] && ! has_gl; then
-  apt_install libegl1 libegl-mesa0 libgl1-mesa-dri libopengl0 ||
-    stop "no headless GL library for the simulator: sudo apt-get install libegl1 libegl-mesa0 libgl1-mesa-dri libopengl0"
-fi
-printf '%s\n' "$wanted" >"$stamp"
-say "set up. Next: make demo, or .venv/bin/posa --help"
+if ! { [ -x .venv/bin/posa ] && is_done && command -v git >/dev/null; }; then set_up_checkout; fi
+for extra in "$@"; do
+  if ! is_done "$extra"; then set_up_extra "$extra"; fi
+done

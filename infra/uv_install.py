@@ -20,7 +20,6 @@ COUNTERPARTS = {
     "index-url": ("UV_DEFAULT_INDEX", " "),
     "extra-index-url": ("UV_INDEX", " "),
     "find-links": ("UV_FIND_LINKS", ","),
-    "constraint": ("UV_CONSTRAINT", " "),
     "trusted-host": ("UV_INSECURE_HOST", " "),
     "cert": ("SSL_CERT_FILE", " "),
     "client-cert": ("SSL_CLIENT_CERT", " "),
@@ -70,6 +69,8 @@ def to_uv(settings: dict[str, str]) -> tuple[dict[str, str], list[str], list[str
         if name in COUNTERPARTS:
             variable, separator = COUNTERPARTS[name]
             variables[variable] = separator.join(value.split())
+        elif name == "constraint":  # as flags, which add to a -c of the command, where a variable gives way to it
+            flags += [flag for path in value.split() for flag in ("--constraint", path)]
         elif name == "no-index":
             flags += ["--no-index"] if value.lower() in {"1", "true", "yes", "on"} else []
         elif name not in WITHOUT_EFFECT:

@@ -3,6 +3,7 @@
 # and verifies a bundle: what a robot does. Run by .ci/run.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+infra/setup.sh tools
 root=$PWD
 place=$(mktemp -d)
 trap 'rm -rf "$place"' EXIT

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from posa_vla.code_root import CODE_ROOT
 from posa_vla.errors import BadInput
 from posa_vla.files import sha256_bytes, sha256_file, sha256_json
 
-_ROOT = Path(__file__).parent.parent
 _PACKAGES = ("posa_vla", "flows")
 
 # Imports are followed up to these modules and not into them. Each says why it cannot change an outcome.
@@ -20,6 +20,7 @@ PLUMBING = {
     "posa_vla.artifact_places": "says where records lie",
     "posa_vla.cli": "reads what people type; the values stand in the keys themselves",
     "posa_vla.code_digest": "names code, and computes nothing of what is kept",
+    "posa_vla.code_root": "says where the code lies",
     "posa_vla.console": "prints",
     "posa_vla.errors": "names of errors",
     "posa_vla.files": "writes files and hashes bytes; golden files pin the hashes",
@@ -34,6 +35,7 @@ PLUMBING = {
     "posa_vla.tracking": "records what came out",
     "posa_vla.validation_params": "the values stand in the keys themselves",
     "posa_vla.workspace": "says where things lie",
+    "posa_vla.workspace_template": "says where templates lie; DVC compares its stages itself",
 }
 
 
@@ -45,7 +47,7 @@ class _Source:
     names: tuple[str, ...]
 
 
-def code_digest(*roots: str, root: Path = _ROOT) -> str:
+def code_digest(*roots: str, root: Path = CODE_ROOT) -> str:
     """A digest of what some code does, with all of ours that it imports; comments, docstrings, layout do not change it.
 
     Args:
@@ -64,7 +66,7 @@ def code_digest(*roots: str, root: Path = _ROOT) -> str:
     return sha256_json(parts)
 
 
-def modules_of(*roots: str, root: Path = _ROOT) -> dict[str, Path]:
+def modules_of(*roots: str, root: Path = CODE_ROOT) -> dict[str, Path]:
     """The modules that `code_digest` of the same arguments digests, by dotted name.
 
     Imports inside functions count, and so does a string that is the dotted name of a module, which is how jobs are

@@ -1,4 +1,4 @@
-"""Files that appear whole, digests, and room on the disk."""
+"""Writing files so that they appear whole, digests, and room on the disk."""
 
 from __future__ import annotations
 

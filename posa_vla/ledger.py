@@ -66,7 +66,7 @@ class Ledger:
 
     @staticmethod
     def key(name: str, inputs: Inputs) -> str:
-        """What a step of these inputs is known by."""
+        """The content key of a step with these inputs."""
         return sha256_json({"step": name, "inputs": inputs})
 
     def find(

@@ -288,15 +288,19 @@ def _overlay(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _setting(text: str) -> dict[str, Any]:
-    """`train.steps=10` as a nested dict."""
+def assignment(text: str, flag: str = "--set", example: str = "train.steps=100") -> dict[str, Any]:
+    """`train.steps=10` as a nested dict; `flag` and `example` stand in the message.
+
+    Raises:
+        BadInput: It has another form, or the value is not YAML.
+    """
     path, equals, value = text.partition("=")
     if not equals or not path:
-        raise BadInput(f"--set {text!r}: expected KEY=VALUE, for example train.steps=100")
+        raise BadInput(f"{flag} {text!r}: expected KEY=VALUE, for example {example}")
     try:
         nested: Any = yaml.safe_load(value)
     except yaml.YAMLError as error:
-        raise BadInput(f"--set {text!r}: the value is not YAML: {error}") from None
+        raise BadInput(f"{flag} {text!r}: the value is not YAML: {error}") from None
     for key in reversed(path.split(".")):
         nested = {key: nested}
     assert isinstance(nested, dict)  # for the type checker: the path has at least one key
@@ -326,7 +330,7 @@ def load_params(path: Path, preset: str | None = None, settings: list[str] | Non
         value = _overlay(value, overlay)
         parse(Params, value, f"preset {preset}")
     for setting in settings or []:
-        value = _overlay(value, _setting(setting))
+        value = _overlay(value, assignment(setting))
     params = parse(Params, value, "parameters" if settings else str(path))
     if params.target not in params.targets:
         raise BadInput(f"{path}: unknown target {params.target!r}; {did_you_mean(params.target, params.targets)}")

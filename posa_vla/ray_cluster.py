@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from posa_vla.code_root import CODE_ROOT
 from posa_vla.errors import BadInput, PosaError
 from posa_vla.processes import dies_with_parent, free_port
 from posa_vla.settings import Settings
@@ -90,7 +91,7 @@ def ray_cluster(settings: Settings) -> Iterator[RayCluster]:
     folder = Path(_private_folder())
     try:
         with _running(folder, token) as url:
-            root, binaries = str(Path(__file__).parent.parent), str(Path(sys.executable).parent)
+            root, binaries = str(CODE_ROOT), str(Path(sys.executable).parent)
             paths = {
                 "PYTHONPATH": os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH", "")])),
                 "PATH": os.pathsep.join([binaries, os.environ.get("PATH", os.defpath)]),

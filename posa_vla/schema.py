@@ -82,7 +82,7 @@ def parse_json(schema: type[Model], data: bytes, where: str) -> Model:
     """`parse` of JSON text.
 
     Raises:
-        BadInput: No JSON, or it does not fit.
+        BadInput: The text is no JSON, or does not fit the schema.
     """
     try:
         value = json.loads(data)

@@ -101,7 +101,7 @@ class Workspace:
 
     @property
     def reports(self) -> Path:
-        """Validation reports, one folder a data version."""
+        """Validation reports, one folder for each data version."""
         return self.home / "reports"
 
     @property

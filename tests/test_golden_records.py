@@ -1,39 +1,122 @@
-"""Records as earlier code wrote them: what reads them today reads them as they were meant."""
+"""Records as earlier code wrote them: what reads them today reads them as they were meant.
+
+Every record with a `schema_version` has a golden file for each version that is read, `tests/golden/<record>-<n>.json`.
+It holds what the code of that version wrote, and never changes again.
+"""
 
 from __future__ import annotations
 
+import base64
+import importlib
 import json
-import shutil
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any, get_args
 
 import pytest
 
+from posa_vla.code_root import CODE_ROOT, PACKAGE
+from posa_vla.dataset.shards.manifest import PreparedManifest, SplitCount
+from posa_vla.dataset.validation.report import read_report
 from posa_vla.dataset.versions.record import VersionRecord
-from posa_vla.errors import BadInput, Refused
+from posa_vla.episodes.store.quarantine import Release
+from posa_vla.errors import BadInput
 from posa_vla.evidence.record import read_evidence
 from posa_vla.files import read_json, write_json
+from posa_vla.model.config import ModelConfig
+from posa_vla.promotion.entries import Promotion, Rollback, Verdict
 from posa_vla.promotion.gate import Decision
-from posa_vla.promotion.log import PromotionLog
-from posa_vla.robot.agent.slots import Slots, SlotState
-from posa_vla.schema import parse
+from posa_vla.release.record import ReleaseRecord
+from posa_vla.robot.settings import RobotSettings
+from posa_vla.schema import Closed, parse, read_yaml
 
 GOLDEN = Path(__file__).with_name("golden")
+# Records that never leave a process.
+UNWRITTEN = {"RetrainingFacts"}
 
 
-def _decision(path: Path) -> Decision:
-    return parse(Decision, read_json(path), str(path))
+def _signed(version: int) -> Any:
+    envelope = read_json(GOLDEN / f"release-record-{version}.dsse.json")
+    return json.loads(base64.b64decode(envelope["payload"]))["predicate"]
 
 
-def _data_version(path: Path) -> VersionRecord:
-    return parse(VersionRecord, read_json(path), str(path))
+def _logged(kind: str) -> Callable[[int], Any]:
+    lines = [json.loads(line) for line in (GOLDEN / "promotion-log-1.jsonl").read_text().splitlines()]
+    return lambda version: next(v for v in lines if (v["kind"], v["schema_version"]) == (kind, version))
 
 
-def _slots(path: Path) -> SlotState:
-    home = path.parent / f"{path.stem}-home"
-    home.mkdir(exist_ok=True)
-    shutil.copyfile(path, home / "state.json")
-    return Slots(home).state
+def _config(version: int) -> Any:
+    if version > 1:
+        return read_json(GOLDEN / f"model-config-{version}.json")
+    value = read_json(GOLDEN / "policy-1/config.json")
+    del value["params"]["preset"]  # the only one that there was: it is read as scratch encoders
+    return value
+
+
+# Records whose golden is a part of a larger file, or no JSON.
+INSIDE: dict[type[Closed], Callable[[int], Any]] = {
+    ModelConfig: _config,
+    Promotion: _logged("promote"),
+    ReleaseRecord: _signed,
+    RobotSettings: lambda version: read_yaml(GOLDEN / f"robot-{version}.yaml"),
+    Rollback: _logged("rollback"),
+    Verdict: _logged("reject"),
+}
+
+
+def _subclasses(parent: type[Closed]) -> Iterator[type[Closed]]:
+    for child in parent.__subclasses__():
+        yield child
+        yield from _subclasses(child)
+
+
+def _records() -> dict[str, type[Closed]]:
+    """Class name -> record with a `schema_version`, of all modules of the package; what others build on is left out."""
+    for file in sorted(PACKAGE.rglob("*.py")):
+        if re.search(r"^    schema_version: ", file.read_text(), re.MULTILINE):
+            importlib.import_module(".".join(file.relative_to(CODE_ROOT).with_suffix("").parts))
+    ours = (c for c in _subclasses(Closed) if c.__module__.startswith("posa_vla.") and not c.__name__.startswith("_"))
+    return {c.__name__: c for c in ours if "schema_version" in c.model_fields and c.__name__ not in UNWRITTEN}
+
+
+def _file(record: type[Closed]) -> str:
+    return re.sub(r"(?<!^)(?=[A-Z])", "-", record.__name__).lower()
+
+
+def _holds(read: Any, written: Any) -> bool:
+    """Whether all that was written has been read; what a later version added has its default."""
+    if isinstance(written, dict):
+        return isinstance(read, dict) and all(key in read and _holds(read[key], part) for key, part in written.items())
+    if isinstance(written, list):
+        return len(read) == len(written) and all(map(_holds, read, written))
+    return bool(read == written)
+
+
+def test_every_version_of_every_record_has_a_golden_file_that_reads_as_it_was_written() -> None:
+    records = _records()
+    assert {"ValidationReport", "PreparedManifest", "BundleManifest", "Kept", "StoreState", "Tree"} <= records.keys()
+    for record in records.values():
+        for version in get_args(record.model_fields["schema_version"].annotation):
+            inside = INSIDE.get(record)
+            path = GOLDEN / f"{_file(record)}-{version}.json"
+            assert inside or path.is_file(), (
+                f"{record.__module__}.{record.__name__} reads schema_version {version}, and {path.name} is missing in "
+                f"{GOLDEN}: put a file there that today's code wrote"
+            )
+            value = inside(version) if inside else read_json(path)
+            read = parse(record, value, path.name)
+            assert read.model_dump()["schema_version"] == version
+            assert _holds(read.model_dump(mode="json"), value), f"{path.name} is read otherwise"
+
+
+@pytest.mark.parametrize("path", sorted(GOLDEN.glob("*-[0-9].json")), ids=lambda path: path.name)
+@pytest.mark.parametrize("change", [{"schema_version": 99}, {"of_tomorrow": 1}])
+def test_a_record_of_tomorrow_is_refused_by_name(path: Path, change: dict[str, int]) -> None:
+    (record,) = [record for record in _records().values() if _file(record) == path.stem[:-2]]
+    value = {**read_json(path), **change}
+    with pytest.raises(BadInput, match=next(iter(change))):
+        parse(record, value, path.name)
 
 
 def test_evidence_of_the_first_version() -> None:
@@ -47,11 +130,12 @@ def test_evidence_of_the_first_version() -> None:
     ]
     assert not evidence.complete(), "one of four episodes is missing, and one has no valid outcome"
     # Decisions and release records name it so.
-    assert evidence.digest == "d47a2d43f8919e1a762993846f32712ed74a961635748796d832ec2974ab8bda"
+    named = "d47a2d43f8919e1a762993846f32712ed74a961635748796d832ec2974ab8bda"  # pragma: allowlist secret
+    assert evidence.digest == named
 
 
 def test_a_decision_of_the_first_version() -> None:
-    decision = _decision(GOLDEN / "decision-1.json")
+    decision = parse(Decision, read_json(GOLDEN / "decision-1.json"), "decision-1.json")
     assert (decision.target, decision.verdict) == ("bench-pick", "reject")
     assert [(c.name, c.passed, c.bound) for c in decision.criteria] == [
         ("success floor", False, 0.229),
@@ -60,65 +144,39 @@ def test_a_decision_of_the_first_version() -> None:
     assert (decision.gate.success_floor, decision.gate.min_episodes) == (0.25, 20)
     assert decision.candidate_evidence == read_evidence(GOLDEN / "evidence-1.json").digest
     # Promotion logs and release records name it so.
-    assert decision.digest == "8d7fbd505d88f1669f893f94e8fd239232941c2faf0f7e5bc82ecd1ec6f1bf71"
+    named = "8d7fbd505d88f1669f893f94e8fd239232941c2faf0f7e5bc82ecd1ec6f1bf71"  # pragma: allowlist secret
+    assert decision.digest == named
 
 
 def test_a_data_version_of_the_first_version() -> None:
-    record = _data_version(GOLDEN / "data-version-1.json")
+    record = parse(VersionRecord, read_json(GOLDEN / "version-record-1.json"), "version-record-1.json")
     assert (record.version, record.embodiment) == ("d" * 64, "sim_arm6")
     entries = {digest[0]: (entry.number, entry.frames, entry.quarantined) for digest, entry in record.episodes.items()}
     assert entries == {"e": (0, 21, False), "0": (1, 3, True)}
-    assert record.splits["train"] == {"episodes": 1, "frames": 21}
+    assert record.splits["train"] == SplitCount(episodes=1, frames=21)
     assert record.kept == ["3" * 64]
 
 
-def test_a_robot_s_slots_of_the_first_version(tmp_path: Path) -> None:
-    shutil.copyfile(GOLDEN / "robot-state-1.json", tmp_path / "robot-state-1.json")
-    state = _slots(tmp_path / "robot-state-1.json")
-    assert (state.active, state.pending) == ("a", "b")
-    assert {
-        slot: (held.release, held.bundle_digest[0], held.record_digest[0]) for slot, held in state.slots.items()
-    } == {
-        "a": (3, "4", "5"),
-        "b": (4, "6", "7"),
-    }
-    assert state.attempts is not None
-    assert (state.attempts.record_digest, state.attempts.count) == ("7" * 64, 1)
+def test_a_validation_report_of_every_version() -> None:
+    first, second, third = (read_report(GOLDEN / f"validation-report-{version}.json") for version in (1, 2, 3))
+    assert first.aside() == {("b" * 64, 1)}
+    assert second.aside() == third.aside() == {("b" * 64, 1), ("c" * 64, 7)}
+    assert [row.kept_aside for row in third.quarantined] == [False, True]
+    assert (second.superseded, third.superseded) == (0, 1)
+    assert [finding.rule for finding in third.findings if finding.released] == ["black"]
 
 
-def test_a_promotion_log_of_the_first_version() -> None:
-    log = PromotionLog(GOLDEN / "promotion-log-1.jsonl")
-    assert log.verify() == 5
-    assert [entry["kind"] for entry in log.entries()] == ["no decision", "reject", "promote", "promote", "rollback"]
-    champion = log.champion()
-    assert champion is not None
-    assert (champion["release"], champion["model_version"], champion["reasons"]) == (3, "5", ["why 5"])
+def test_a_manifest_of_prepared_data_keeps_its_bytes(tmp_path: Path) -> None:
+    golden = GOLDEN / "prepared-manifest-1.json"
+    manifest = parse(PreparedManifest, read_json(golden), golden.name)
+    write_json(tmp_path / "manifest.json", manifest.model_dump(mode="json"))
+    # A data version is named by these bytes.
+    assert (tmp_path / "manifest.json").read_bytes() == golden.read_bytes()
+    # What was prepared before labels were counted is prepared data all the same.
+    before = {key: value for key, value in read_json(golden).items() if key != "labels"}
+    assert parse(PreparedManifest, before, golden.name).labels == {}
 
 
-def test_a_promotion_log_of_the_first_version_goes_on(tmp_path: Path) -> None:
-    path = tmp_path / "log.jsonl"
-    shutil.copyfile(GOLDEN / "promotion-log-1.jsonl", path)
-    entry = {**PromotionLog(path).entries()[-1], "key": "another"}
-    for name in ("schema_version", "number", "time", "previous"):
-        del entry[name]
-    assert PromotionLog(path).append(entry)["number"] == 6
-    assert path.read_bytes().startswith((GOLDEN / "promotion-log-1.jsonl").read_bytes())
-    assert PromotionLog(path).verify() == 6
-
-
-@pytest.mark.parametrize(
-    ("name", "read"),
-    [
-        ("evidence-1.json", read_evidence),
-        ("decision-1.json", _decision),
-        ("data-version-1.json", _data_version),
-        ("robot-state-1.json", _slots),
-    ],
-)
-@pytest.mark.parametrize("change", [{"schema_version": 99}, {"of_tomorrow": 1}])
-def test_a_record_of_tomorrow_is_refused_by_name(
-    name: str, read: Callable[[Path], object], change: dict[str, int], tmp_path: Path
-) -> None:
-    write_json(tmp_path / name, {**json.loads((GOLDEN / name).read_text()), **change})
-    with pytest.raises((BadInput, Refused), match=next(iter(change))):
-        read(tmp_path / name)
+def test_a_release_from_quarantine_of_the_first_version_is_its_only_decision() -> None:
+    release = parse(Release, read_json(GOLDEN / "release-1.json"), "release-1.json")
+    assert (release.rules, release.reason("black")) == (["black"], "the lamp was off on purpose")

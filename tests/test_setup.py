@@ -1,16 +1,47 @@
-"""infra/setup.sh on machines that lack something."""
+"""infra/setup.sh on machines that lack something, and what the scripts beside it add to its default."""
 
 from __future__ import annotations
 
+import hashlib
 import os
+import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
-TOOLS = ("bash", "cat", "cut", "dirname", "grep", "id", "sha256sum", "uname", "rm", "env")
+TOOLS = (
+    "awk", "bash", "cat", "chmod", "cut", "dirname", "env", "grep", "id", "ln", "mkdir", "mktemp", "rm", "sha256sum",
+    "tail", "tee", "timeout", "touch", "uname",
+)  # fmt: skip
+COPIED = ("requirements.lock", "pyproject.toml", "infra/setup.sh", "infra/dependencies.py")
+
+# A Python of a supported version whose `-m venv` makes an environment that installs nothing and writes down, in
+# `installed`, what it was asked for: a line of "uv" or "pip" and the requirements. Only dependencies.py runs for real.
+# FAILS names what cannot be installed: "uv" (the package), or "uv-run" (uv is there, and fails).
+PYTHON = """
+case "$*" in
+  *version_info\\[:2\\]\\)*) echo 3.11 ;;
+  "-m venv "*)
+    mkdir -p .venv/bin
+    ln -s "$0" .venv/bin/python
+    cat >.venv/bin/pip <<'PIP'
+#!/bin/sh
+case "$*" in *" uv=="*) [ "$FAILS" = uv ] && { echo "no wheel of uv for this machine"; exit 1; }; exit 0 ;; esac
+echo "pip $*" >>installed
+case "$*" in *"-e ."*) touch .venv/bin/posa; chmod +x .venv/bin/posa ;; esac
+PIP
+    chmod +x .venv/bin/pip ;;
+  "infra/uv_install.py "*)
+    [ "$FAILS" = uv-run ] && { echo "uv has no counterpart"; exit 3; }
+    echo "uv $*" >>installed
+    case "$*" in *"-e ."*) touch .venv/bin/posa; chmod +x .venv/bin/posa ;; esac ;;
+  infra/dependencies.py*) exec "$REAL_PYTHON" "$@" ;;
+esac
+"""
 
 
 @pytest.fixture
@@ -18,7 +49,7 @@ def checkout(tmp_path: Path) -> Path:
     """A bare copy of what set-up reads, and a PATH with nothing but basic tools."""
     folder = tmp_path / "checkout"
     (folder / "infra").mkdir(parents=True)
-    for name in ("requirements.lock", "pyproject.toml", "infra/setup.sh"):
+    for name in COPIED:
         shutil.copy(ROOT / name, folder / name)
     tools = tmp_path / "bin"
     tools.mkdir()
@@ -34,10 +65,37 @@ def script(path: Path, body: str) -> None:
     path.chmod(0o755)
 
 
-def set_up(checkout: Path) -> subprocess.CompletedProcess[str]:
-    env = {"PATH": str(checkout.parent / "bin"), "HOME": os.environ.get("HOME", "/")}
+@pytest.fixture
+def machine(checkout: Path) -> Path:
+    """The same copy on a machine that has git and Python, and the scripts that check it."""
+    tools = checkout.parent / "bin"
+    script(tools / "git", "exit 0")
+    script(tools / "python3.11", PYTHON)
+    for name in ("lint.sh", "secrets.sh", "audit.sh", "wheel_check.sh"):
+        shutil.copy(ROOT / "infra" / name, checkout / "infra" / name)
+    return checkout
+
+
+def run(checkout: Path, name: str, *arguments: str, fails: str = "") -> subprocess.CompletedProcess[str]:
+    env = {
+        "PATH": str(checkout.parent / "bin"),
+        "HOME": os.environ.get("HOME", "/"),
+        "FAILS": fails,
+        "REAL_PYTHON": sys.executable,
+    }
     bash = shutil.which("bash") or "bash"
-    return subprocess.run([bash, "infra/setup.sh"], cwd=checkout, env=env, capture_output=True, text=True)
+    command = [bash, f"infra/{name}", *arguments]
+    return subprocess.run(command, cwd=checkout, env=env, capture_output=True, text=True)
+
+
+def set_up(checkout: Path) -> subprocess.CompletedProcess[str]:
+    return run(checkout, "setup.sh")
+
+
+def asked(checkout: Path) -> list[set[str]]:
+    """Names of packages of each installation, and what installed them."""
+    lines = (checkout / "installed").read_text().splitlines()
+    return [{re.split(r"[\[<>=]", word)[0] for word in line.split()} for line in lines]
 
 
 def test_no_git_is_said_first(checkout: Path) -> None:
@@ -77,11 +135,73 @@ def test_a_second_set_up_does_nothing(checkout: Path) -> None:
     (checkout / ".venv" / "bin").mkdir(parents=True)
     script(checkout / ".venv" / "bin" / "posa", "exit 0")
     inputs = b"".join((checkout / n).read_bytes() for n in ("requirements.lock", "pyproject.toml", "infra/setup.sh"))
-    import hashlib
-
     (checkout / ".venv" / ".posa-setup").write_text(hashlib.sha256(inputs).hexdigest() + "\n")
     done = set_up(checkout)
     assert done.returncode == 0
     assert done.stderr == ""
     (checkout / "requirements.lock").write_text("changed\n")
     assert set_up(checkout).returncode == 2
+
+
+def test_the_default_is_what_the_demo_and_the_tests_need(machine: Path) -> None:
+    done = set_up(machine)
+    assert done.returncode == 0, done.stderr
+    packages, itself = asked(machine)
+    assert {"uv", "-c", "requirements.lock", "torch", "ray", "mujoco", "pytest", "moto"} <= packages
+    assert not packages & {"mypy", "ruff", "detect-secrets", "pip-audit", "build", "playwright"}
+    assert {"-e", "."} <= itself
+
+
+@pytest.mark.parametrize(
+    ("name", "packages"),
+    [
+        ("lint.sh", {"mypy", "ruff", "detect-secrets"}),
+        ("secrets.sh", {"detect-secrets"}),
+        ("audit.sh", {"pip-audit"}),
+        ("wheel_check.sh", {"build"}),
+    ],
+)
+def test_a_script_installs_what_it_needs_once(machine: Path, name: str, packages: set[str]) -> None:
+    run(machine, name)
+    _, _, added = asked(machine)
+    assert {"uv", "-c", "requirements.lock", *packages} <= added
+    assert not added & {"torch", "playwright"}
+    run(machine, name)
+    assert len(asked(machine)) == 3
+
+
+def test_a_changed_lock_brings_the_extras_up_to_date_when_they_are_needed(machine: Path) -> None:
+    run(machine, "setup.sh", "browser")
+    (machine / "requirements.lock").write_text("# changed\n" + (machine / "requirements.lock").read_text())
+    assert set_up(machine).returncode == 0
+    assert "playwright" not in asked(machine)[3]
+    run(machine, "setup.sh", "browser")
+    assert "playwright" in asked(machine)[5]
+
+
+def test_an_unknown_extra_is_refused_before_anything_is_installed(machine: Path) -> None:
+    done = run(machine, "setup.sh", "lnit")
+    assert done.returncode == 2
+    assert "lnit" in done.stderr
+    assert "lint, tools or browser" in done.stderr
+    assert not (machine / ".venv").exists()
+
+
+@pytest.mark.parametrize(("fails", "said"), [("uv", "uv could not be installed"), ("uv-run", "uv could not install")])
+def test_pip_installs_the_same_where_uv_cannot(machine: Path, fails: str, said: str) -> None:
+    done = run(machine, "setup.sh", "lint", fails=fails)
+    assert done.returncode == 0, done.stderr
+    assert said in done.stderr
+    assert ".venv/setup.log" in done.stderr
+    packages, itself, added = asked(machine)
+    assert {"pip", "-c", "requirements.lock", "torch", "pytest"} <= packages
+    assert {"pip", "-e"} <= itself
+    assert {"pip", "mypy"} <= added
+    assert run(machine, "setup.sh", "lint", fails=fails).stderr == ""
+
+
+def test_the_makefile_brings_the_browser_where_pages_are_opened() -> None:
+    make = (ROOT / "Makefile").read_text()
+    for target in ("test-long", "stack-test"):
+        recipe = make.split(f"\n{target}:")[1].split("\n\n")[0]
+        assert "infra/setup.sh browser" in recipe

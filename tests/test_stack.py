@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shlex
 import stat
 import subprocess
 from pathlib import Path
@@ -10,6 +12,10 @@ from typing import Any
 
 import pytest
 import yaml
+from typer.testing import CliRunner
+
+from posa_vla.cli.robot import app as robot_commands
+from posa_vla.robot.settings import RobotSettings, read_settings
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "docker-compose.yml").read_text()
@@ -73,6 +79,44 @@ def test_robots_get_neither_the_platforms_keys_nor_its_workspace() -> None:
         assert not mounted & {"workspace", "postgres", "s3"}
         assert "${S3_SECRET_KEY" not in str(service["environment"])
     assert "trust:/var/lib/posa-trust:ro" in SERVICES["robot-station"]["volumes"]
+
+
+def test_the_robot_s_file_is_made_of_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    service = SERVICES["robot-station"]
+    for name, value in service["environment"].items():
+        default = re.fullmatch(r"\$\{\w+:-(.*)\}", value)
+        monkeypatch.setenv(name, default.group(1) if default else value)
+    monkeypatch.setenv("POSA_TARGET", "bench pick")  # a word that a shell would split
+    (script,) = service["command"][2:]
+    commands = [shlex.split(command) for command in script.replace("$$", "$").split("&&")]
+    commands = [[os.path.expandvars(word) for word in command if word != "exec"] for command in commands]
+    assert commands[0] == ["cd", "/tmp"]
+    assert [command[:3] for command in commands[2:]] == [
+        ["posa", "robot", "init"],
+        ["posa", "robot", "provision"],
+        ["posa", "robot", "run"],
+    ]
+    file = commands[2][commands[2].index("--out") + 1]
+    assert commands[1] == ["rm", "-f", file], "a container that is started again makes it anew"
+    assert commands[3][3:] == ["--config", file, "--trust", "/var/lib/posa-trust/bench pick"]
+    assert commands[4][3:] == ["--config", file]
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(robot_commands, commands[2][2:], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    own = read_settings(Path(file), {}).settings
+    assert own == RobotSettings(
+        home="/var/lib/posa-robot",
+        channel="s3://posa-channel",
+        target="bench pick",
+        options={"task": "pick", "objects": 3},
+        name="sim-1",
+        episodes=0,
+        interval=15,
+        socket=SERVICES["robot-worker"]["environment"]["POSA_ROBOT_SOCKET"],
+        reports="s3://posa-robots",
+    )
+    secrets = [value for name, value in service["environment"].items() if "KEY" in name]
+    assert not [value for value in secrets if value in Path(file).read_text()]
 
 
 def test_secrets_are_written_once_for_their_owner_alone(tmp_path: Path) -> None:

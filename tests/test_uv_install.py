@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 SCRIPT = Path(__file__).parents[1] / "infra" / "uv_install.py"
+HAS_UV = (Path(sys.executable).parent / "uv").exists()
+pytestmark = pytest.mark.skipif(not HAS_UV, reason="set-up was by pip: uv is not in this environment")
 
 
 def wheel(folder: Path, version: str) -> Path:
@@ -66,6 +68,18 @@ def test_an_index_of_the_command_wins_over_the_configured_one(tmp_path: Path) ->
     done = install(tmp_path, "--index-url", second, "posa-wheel-probe==2.0", PIP_INDEX_URL=first)
     assert done.returncode == 0, done.stderr
     assert installed(tmp_path) == ["posa_wheel_probe-2.0.dist-info"]
+
+
+def test_a_configured_constraint_holds_beside_one_of_the_command(tmp_path: Path) -> None:
+    wheel(tmp_path / "wheels", "1.0")
+    wheel(tmp_path / "wheels", "2.0")
+    configured, given = tmp_path / "configured.txt", tmp_path / "given.txt"
+    configured.write_text("posa-wheel-probe<2\n")
+    given.write_text("posa-wheel-probe>=1\n")
+    settings = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(tmp_path / "wheels"), "PIP_CONSTRAINT": str(configured)}
+    done = install(tmp_path, "-c", str(given), "posa-wheel-probe", **settings)
+    assert done.returncode == 0, done.stderr
+    assert installed(tmp_path) == ["posa_wheel_probe-1.0.dist-info"]
 
 
 @pytest.mark.parametrize("name", ["PIP_NO_BINARY", "PIP_PLATFORM"])

@@ -11,8 +11,8 @@ from prefect.artifacts import (
     create_table_artifact,
 )
 
+from posa_vla.dataset.validation.report import read_report
 from posa_vla.dataset.versions.record import DataVersion
-from posa_vla.files import read_json
 from posa_vla.pipeline.records import Registered
 from posa_vla.pipeline.report.page import ARTIFACTS, REPORT
 from posa_vla.pipeline.summary import RetrainingSummary, step_rows, verdict_markdown
@@ -60,12 +60,12 @@ def show_data(workspace: Workspace, data: DataVersion) -> None:
     path = workspace.reports / data.version / "report.json"
     if not path.is_file():
         return
-    report = read_json(path)
-    worst = {finding["rule"]: finding["severity"] for finding in report["findings"]}
-    rows = [{"rule": rule, "severity": worst[rule], "findings": count} for rule, count in report["rules"].items()]
+    report = read_report(path)
+    worst = {finding.rule: finding.severity for finding in report.findings}
+    rows = [{"rule": rule, "severity": worst[rule], "findings": count} for rule, count in report.rules.items()]
     description = (
-        f"Validation of {data.name}: {report['episodes']} episodes, {report['frames']} frames, "
-        f"{len(report['quarantined'])} quarantined. The whole report is in the MLflow run, data/report.html"
+        f"Validation of {data.name}: {report.episodes} episodes, {report.frames} frames, "
+        f"{len(report.quarantined)} quarantined. The whole report is in the MLflow run, data/report.html"
     )
     create_table_artifact(rows, key="data-validation", description=description)
 

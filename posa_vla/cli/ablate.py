@@ -11,12 +11,12 @@ from posa_vla.cli.options import AsJson, ParamsFile, Set, read_params
 
 
 def ablate(
-    preset: Annotated[str, typer.Option("--preset", help="What every variant starts from.")] = "small",
+    preset: Annotated[str, typer.Option("--preset", help="Preset that every variant starts from.")] = "small",
     full: Annotated[
-        bool, typer.Option("--full", help="All variants, conditions and numbers of demonstrations: hours.")
+        bool, typer.Option("--full", help="Run all variants, conditions and numbers of demonstrations; takes hours.")
     ] = False,
     tune: Annotated[bool, typer.Option("--tune", help="Only try the plan's learning rates.")] = False,
-    plan: Annotated[Path | None, typer.Option("--plan", help="Another plan than the shipped one.")] = None,
+    plan: Annotated[Path | None, typer.Option("--plan", help="Plan file; by default the shipped one.")] = None,
     settings: Set = None,
     params_file: ParamsFile = Path("params.yaml"),
     as_json: AsJson = False,

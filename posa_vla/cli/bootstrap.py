@@ -6,7 +6,7 @@ import typer
 
 from posa_vla.cli.options import AsJson
 
-app = typer.Typer(help="Make what the servers of a stack need; a second call changes nothing.", no_args_is_help=True)
+app = typer.Typer(help="Create what servers need; a second call changes nothing.", no_args_is_help=True)
 
 
 @app.command()

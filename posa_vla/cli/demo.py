@@ -8,12 +8,12 @@ import typer
 
 from posa_vla.cli.options import AsJson, ParamsFile, Set, read_params
 
-app = typer.Typer(help="Demonstrations of the loop's safeguards.", no_args_is_help=True)
+app = typer.Typer(help="Show a safeguard of the loop at work.", no_args_is_help=True)
 
 
 @app.callback()
 def root() -> None:
-    """Demonstrations of the loop's safeguards."""
+    """Show a safeguard of the loop at work."""
 
 
 @app.command()

@@ -9,7 +9,7 @@ import typer
 
 from posa_vla.cli.options import AsJson, ParamsFile, Preset, Set, read_params, read_policy
 
-app = typer.Typer(help="Run a policy, and say how good it is and how sure that is.", no_args_is_help=True)
+app = typer.Typer(help="Run a policy; measure its success, with an interval.", no_args_is_help=True)
 
 
 @app.callback()
@@ -21,7 +21,7 @@ def root() -> None:
 def sim(
     policy: Annotated[Path, typer.Option("--policy", help="Folder that `posa train` printed, or a bundle.")],
     out: Annotated[Path, typer.Option("--out", help="Folder of this evaluation: rows, videos, evidence.json.")],
-    local: Annotated[bool, typer.Option("--local", help="In this process: no Ray needed.")] = False,
+    local: Annotated[bool, typer.Option("--local", help="Run in this process, without Ray.")] = False,
     preset: Preset = None,
     settings: Set = None,
     params_file: ParamsFile = Path("params.yaml"),

@@ -16,7 +16,7 @@ def explain(
         Path | None, typer.Option("--policy", help="Folder that `posa train` printed, or a bundle.")
     ] = None,
     model_version: Annotated[
-        str | None, typer.Option("--model-version", help="Of the target's registered model; its MLflow run keeps it.")
+        str | None, typer.Option("--model-version", help="Number of a version of the target's registered model.")
     ] = None,
     out: Annotated[Path, typer.Option("--out", help="Folder of the video and the sheet.")] = Path("explained"),
     workspace_folder: WorkspaceFolder = None,

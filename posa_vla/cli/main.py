@@ -47,32 +47,36 @@ COMMANDS = {
         "posa_vla.cli.train", "Train PosA-VLA on prepared data; continue a killed training.", "train", "platform"
     ),
     "evaluate": Command(
-        "posa_vla.cli.evaluate", "Run a policy; say how good it is and how sure that is.", extras="platform,sim"
+        "posa_vla.cli.evaluate", "Run a policy; measure its success, with an interval.", extras="platform,sim"
     ),
     "explain": Command(
         "posa_vla.cli.explain", "Show where a policy looked in a recorded episode.", "explain", "platform"
     ),
     "ablate": Command("posa_vla.cli.ablate", "Train with and without anchors, and compare.", "ablate", "platform,sim"),
-    "export": Command("posa_vla.cli.export", "Write a policy's whole inference as one ExportedProgram.", "export"),
+    "export": Command("posa_vla.cli.export", "Write a policy as one file that torch runs alone.", "export"),
     "promote": Command(
         "posa_vla.cli.promote", "Judge a candidate; register it; release it if it passes.", "promote", "platform"
     ),
-    "approve": Command("posa_vla.cli.promote", "Sign a release record.", "approve"),
+    "approve": Command("posa_vla.cli.promote", "Approve a release: sign its record.", "approve"),
     "reproduce": Command(
         "posa_vla.cli.reproduce",
-        "Train a registered model again from what it was made of.",
+        "Train a registered model again from its data and code.",
         "reproduce",
         "platform,sim",
     ),
     "rollback": Command("posa_vla.cli.rollback", "Publish an earlier release again.", "rollback", "platform"),
-    "gc": Command("posa_vla.cli.gc", "Remove what is old and needed by nothing.", "gc", "platform"),
-    "worker": Command("posa_vla.cli.worker", "Start a worker for flow runs in this folder.", "worker", "platform"),
-    "bootstrap": Command("posa_vla.cli.bootstrap", "Make what the servers of a stack need.", extras="platform"),
-    "robot": Command("posa_vla.cli.robot", "The robot's side: trust, releases, episodes."),
-    "demo": Command("posa_vla.cli.demo", "Demonstrations of the loop's safeguards.", extras="platform,sim"),
+    "gc": Command("posa_vla.cli.gc", "Remove old files that nothing needs.", "gc", "platform"),
+    "worker": Command(
+        "posa_vla.cli.worker", "Carry out flow runs of a Prefect server, in this folder.", "worker", "platform"
+    ),
+    "bootstrap": Command(
+        "posa_vla.cli.bootstrap", "Create what servers need: buckets, keys, deployments.", extras="platform"
+    ),
+    "robot": Command("posa_vla.cli.robot", "On a robot: hand over trust, take releases, run episodes."),
+    "demo": Command("posa_vla.cli.demo", "Show a safeguard of the loop at work.", extras="platform,sim"),
     "init": Command("posa_vla.cli.init", "Write params.yaml into a new folder.", "init"),
-    "doctor": Command("posa_vla.cli.doctor.command", "Say what is there and whether it is sound.", "doctor"),
-    "ui": Command("posa_vla.cli.ui", "Start both web pages on this machine.", "ui", "platform"),
+    "doctor": Command("posa_vla.cli.doctor.command", "Check packages, workspace and servers.", "doctor"),
+    "ui": Command("posa_vla.cli.ui", "Start MLflow's and Prefect's pages on this machine.", "ui", "platform"),
 }
 
 

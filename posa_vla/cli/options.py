@@ -11,14 +11,14 @@ if TYPE_CHECKING:
     from posa_vla.params import Params
     from posa_vla.release.bundle import Bundle
 
-AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on standard output, nothing else there.")]
-ParamsFile = Annotated[Path, typer.Option("--params", help="Parameter file.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output, and nothing else.")]
+ParamsFile = Annotated[Path, typer.Option("--params", help="Parameter file; by default params.yaml.")]
 Preset = Annotated[str | None, typer.Option("--preset", help="Shipped overlay: demo, tiny, small, paper.")]
 Set = Annotated[list[str] | None, typer.Option("--set", help="One parameter, e.g. train.steps=100; repeatable.")]
 
 
 WorkspaceFolder = Annotated[
-    Path | None, typer.Option("--workspace", help="Folder with params.yaml and .posa/; by default this one.")
+    Path | None, typer.Option("--workspace", help="Folder with params.yaml and .posa/; by default the current one.")
 ]
 
 
@@ -51,7 +51,7 @@ def require_params(path: Path) -> None:
     """Stops where there is no parameter file.
 
     Raises:
-        BadInput: So.
+        BadInput: There is no such file.
     """
     from posa_vla.errors import BadInput
 

@@ -17,7 +17,7 @@ def promote(
     settings: Set = None,
     params_file: ParamsFile = Path("params.yaml"),
     refresh: Annotated[
-        bool, typer.Option("--refresh", help="Only sign the channel's metadata anew, where it nears its end.")
+        bool, typer.Option("--refresh", help="Only sign the channel's metadata again, if they expire soon.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -63,7 +63,7 @@ def approve(
     trust_folder: Annotated[
         Path | None, typer.Option("--trust", help="Trust folder of the target; by default the one beside the record.")
     ] = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Approve without being asked.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Sign a release record, and with it the digests of policy, data, evidence and decision that it names."""

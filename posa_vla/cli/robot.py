@@ -1,223 +1,162 @@
-"""`posa robot`: hand a robot its trust, let its agent take releases and run them, see what it holds."""
+"""`posa robot`: write a robot's file, hand it its trust, let it take releases and run them, see what it holds."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from posa_vla.cli.options import AsJson
+from posa_vla.cli.robot_flags import settings_flags
 from posa_vla.seeds import ROBOT_SEEDS
 
 if TYPE_CHECKING:
-    from posa_vla.robot.control.loop import EpisodeReport
-    from posa_vla.robot.station.report import Reporter
-    from posa_vla.robot.station.session import Runner
+    from posa_vla.robot.settings import Given
+    from posa_vla.robot.station.session import Session
 
-app = typer.Typer(help="The robot's side: trust, releases, episodes.", no_args_is_help=True)
+app = typer.Typer(help="The robot's side: its settings, trust, releases, episodes.", no_args_is_help=True)
 
-Home = Annotated[Path, typer.Option("--home", help="The robot's state folder.")]
-Channel = Annotated[str, typer.Option("--channel", help="Release channel: a directory or s3://bucket/prefix.")]
-Target = Annotated[str, typer.Option("--target", help="Deployment target whose releases it takes.")]
-EmbodimentOption = Annotated[str, typer.Option("--embodiment", help="A shipped embodiment's name, or a file.")]
+Config = Annotated[
+    Path | None,
+    typer.Option("--config", help="The robot's file; by default robot.yaml in --home, without --home in this folder."),
+]
+Home = Annotated[str | None, typer.Option("--home", help="The robot's state folder, where no file says it.")]
 
 TrustFolder = Annotated[
     Path, typer.Option("--trust", help="Folder with root.json and trust.json, as `posa promote` writes it.")
 ]
 
 
+def _home(config: Path | None, home: str | None) -> tuple[Path, Given | None]:
+    """The state folder that a command is about, and the robot's settings where it has a file."""
+    from posa_vla.errors import BadInput
+    from posa_vla.robot.settings import find_file, read_settings
+
+    if find_file(config, home) is not None:
+        given = read_settings(config, {} if home is None else {"home": home})
+        return Path(given.settings.home), given
+    if home is None:
+        raise BadInput(
+            "this folder has no robot.yaml: name the robot's file by --config, or its state folder by --home, or write "
+            "a file by `posa robot init`"
+        )
+    return Path(home), None
+
+
 @app.command()
-def provision(home: Home, trust_folder: TrustFolder, as_json: AsJson = False) -> None:
+@settings_flags
+def init(
+    flags: dict[str, Any],
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="The file; by default robot.yaml in --home, without --home in this folder."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write a robot's file, robot.yaml: every setting with the reason for it. A file that exists is not changed.
+
+    --target and --channel are needed. Without --home, the state folder is `robot` beside the file.
+    """
+    from posa_vla.console import print_json, say
+    from posa_vla.errors import BadInput
+    from posa_vla.robot.settings import Given, new_settings, seen_from, write_file
+    from posa_vla.robot.station.service import spelled_out
+
+    missing = [f"--{name}" for name in ("target", "channel") if name not in flags]
+    if missing:
+        raise BadInput(f"{' and '.join(missing)} missing: a robot takes the releases of a target from a channel")
+    path, settings = new_settings(out, flags)
+    settings = seen_from(path.parent, spelled_out(Given(settings, None, {})))
+    write_file(path, settings)
+    following = f"posa robot provision --config {shlex.quote(str(path))} --trust DIR"
+    if as_json:
+        print_json({"config": str(path), "settings": settings.model_dump(mode="json"), "next": following})
+        return
+    say(f"{path} written. Next, with the folder `trust` that the publisher hands over as DIR: {following}")
+
+
+@app.command()
+def provision(trust_folder: TrustFolder, home: Home = None, config: Config = None, as_json: AsJson = False) -> None:
     """Hand a robot the keys that it trusts, by a way that is not the channel: done once, before its first release."""
-    from posa_vla.console import print_json, print_table
+    from posa_vla.console import print_json, print_table, say
     from posa_vla.release.trust import read_trust
     from posa_vla.robot.agent.provision import provision as hand_over
+    from posa_vla.robot.station.service import require_same_robot
 
     root, trust = read_trust(trust_folder)
-    hand_over(home, root, trust)
+    folder, given = _home(config, home)
+    if given is not None:
+        require_same_robot(given, trust)
+    hand_over(folder, root, trust)
     if as_json:
-        print_json({"home": str(home.resolve()), "trust": trust.model_dump(mode="json")})
+        print_json({"home": str(folder.resolve()), "trust": trust.model_dump(mode="json")})
         return
     print_table(
         "posa robot provision",
         [
-            ("home", str(home.resolve())),
+            ("home", str(folder.resolve())),
             ("target", trust.target),
             ("embodiment", f"{trust.embodiment_id}, {trust.embodiment_digest[:12]}"),
             ("publishers", ", ".join(trust.publishers)),
             ("approvals", f"{trust.approvals} of {len(trust.approvers)} approvers"),
         ],
     )
+    if given is not None:
+        say(f"Next: posa robot run --config {shlex.quote(str(given.file))}")
 
 
 @app.command()
+@settings_flags
 def run(
-    home: Home,
-    channel: Channel,
-    target: Target,
-    embodiment: EmbodimentOption = "sim_arm6",
-    driver: Annotated[
-        str, typer.Option("--driver", help="Robot driver: simulated, dry-run, or a plugin's.")
-    ] = "simulated",
-    task: Annotated[str, typer.Option("--task", help="Task of the episodes.")] = "pick",
-    episodes: Annotated[int, typer.Option("--episodes", min=0, help="Episodes after each update.")] = 5,
-    objects: Annotated[int, typer.Option("--objects", min=1, help="Objects of a simulated scene.")] = 3,
-    max_steps: Annotated[
-        int | None, typer.Option("--max-steps", min=1, help="Control steps of an episode: the release's, or fewer.")
-    ] = None,
-    execute: Annotated[
-        int | None, typer.Option("--execute", min=1, help="Actions taken before it looks again; see below.")
-    ] = None,
-    committed: Annotated[
-        int | None,
-        typer.Option("--committed", min=0, help="Actions that go on while the policy thinks; see below."),
-    ] = None,
-    ensemble: Annotated[
-        float | None,
-        typer.Option("--ensemble", min=0, help="Look at every step, average the chunks: weights exp(-x i); see below."),
-    ] = None,
-    image_size: Annotated[
-        int | None, typer.Option("--image-size", min=16, help="Side of the camera images, pixels; see below.")
-    ] = None,
-    speed_limit: Annotated[
-        float, typer.Option("--speed-limit", min=0, max=1, help="Largest share of the embodiment's limits of motion.")
-    ] = 1.0,
-    allow_upscale: Annotated[
-        bool, typer.Option("--allow-upscale", help="Run although a camera shows less than the release was judged on.")
-    ] = False,
+    flags: dict[str, Any],
+    config: Config = None,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Scene of the first episode.")] = ROBOT_SEEDS.start,
     once: Annotated[bool, typer.Option("--once", help="One update, one set of episodes; else until Ctrl-C.")] = False,
     retry: Annotated[bool, typer.Option("--retry", help="Try a release again that was given up as unhealthy.")] = False,
-    interval: Annotated[float, typer.Option("--interval", min=0, help="Seconds between updates.")] = 30.0,
-    socket: Annotated[
-        Path | None, typer.Option("--socket", help="Take requests for episodes on this Unix socket; not with --once.")
-    ] = None,
-    reports: Annotated[
-        str | None, typer.Option("--reports", help="Leave reports here: a directory or s3://bucket/prefix.")
-    ] = None,
-    name: Annotated[str, typer.Option("--name", help="The robot's name in its reports.")] = "robot",
     as_json: AsJson = False,
 ) -> None:
     """Take the channel's newest release if it verifies, and run episodes with what is installed.
 
-    A release says how it is run (executed actions, committed ones, ensembling, steps): a flag that says otherwise is
-    refused, but for a lower --max-steps. A simulated camera renders what the release was judged on, whatever
-    --image-size says; a camera that shows less is refused unless --allow-upscale is given. A release of record version
-    1 says nothing of this; it runs with these flags, by default 4, 0, none, 60 and 64. With --once, an update that was
-    refused ends in exit code 1, after the last good release has run its episodes.
+    Settings come from the robot's file (`posa robot init` writes it) and from flags, which override it. Without
+    --config the file is robot.yaml in --home, without --home in this folder; without a file --home, --channel and
+    --target are needed.
+
+    A release says how it is run (executed actions, committed ones, ensembling, steps): a setting that says otherwise is
+    refused, but for a lower step limit. A simulated camera renders what the release was judged on, whatever the
+    settings say; a camera that shows less is refused unless --allow-upscale is given. A release of record version 1
+    says nothing of this; it runs with these settings, by default 4, 0, none, 60 and 64. With --once, an update that was
+    refused ends in exit code 1, after the last good release has run its episodes, and a socket that the file names is
+    not opened.
     """
     from posa_vla.console import progress, say
     from posa_vla.errors import BadInput
-    from posa_vla.objects.open import open_objects
-    from posa_vla.release.channel import ChannelClient
-    from posa_vla.robot.agent.agent import Agent
-    from posa_vla.robot.agent.provision import trust_of, tuf_state
-    from posa_vla.robot.agent.terms import RunSettings, Terms
-    from posa_vla.robot.control.robot import Robot, RobotOptions, open_driver
-    from posa_vla.robot.control.safety import speed_limited
-    from posa_vla.robot.station.report import Reporter
-    from posa_vla.robot.station.session import Runner
-    from posa_vla.schema import parse
+    from posa_vla.robot.settings import read_settings
+    from posa_vla.robot.station.service import episode_words, open_service
 
-    settings = parse(
-        RunSettings,
-        {
-            "execute": execute,
-            "committed": committed,
-            "ensemble": ensemble,
-            "max_steps": max_steps,
-            "image_size": image_size,
-            "speed_limit": speed_limit,
-            "allow_upscale": allow_upscale,
-        },
-        "flags",
-    )
-    if once and socket is not None:
+    given = read_settings(config, flags)
+    if given.file is not None and config is None:
+        say(f"settings: {given.file}")
+    if once and "socket" in flags:
         raise BadInput("--socket is for a robot that goes on: leave --once or --socket out")
-    root, trust = trust_of(home)
-    if trust.target != target:
-        raise BadInput(f"{home} was provisioned for target {trust.target!r}, got --target {target!r}")
-
-    def open_robot(terms: Terms) -> Robot:
-        return open_driver(driver, RobotOptions(embodiment, task, terms.image_size, objects, terms.execution.max_steps))
-
-    robot = open_driver(driver, RobotOptions(embodiment, task, image_size or 64, objects))  # not connected
-    if robot.embodiment.digest != trust.embodiment_digest:
-        raise BadInput(
-            f"{home} was provisioned for embodiment {trust.embodiment_id!r}, digest {trust.embodiment_digest[:12]}; "
-            f"{embodiment!r} has digest {robot.embodiment.digest[:12]}: provision it again if the robot was changed"
-        )
-    speed_limited(robot.embodiment, settings.speed_limit)
-    agent = Agent(home, ChannelClient(channel, tuf_state(home), root), trust)
-    with agent.slots.lock():
-        if retry:
-            agent.slots.forget_attempts()
-        runner = Runner(agent, open_robot, settings, seed=seed, say=say)
-        try:
-            place = None if reports is None else open_objects(reports)
-            reporter = Reporter(runner.session, name, target, place, say)
-            if not once:
-                try:
-                    _follow(runner, episodes, interval, socket, reporter)
-                finally:
-                    _print(runner, as_json)
-            update = runner.update()
-            if update.reason:
-                say(f"update {update.status}: {update.reason}")
-            with progress("episodes", episodes, unit="episode") as advance:
-                runner.run(episodes, lambda episode: advance(note=_line(episode)))
-            reporter.leave()
-        finally:
-            runner.close()
-    _print(runner, as_json)
+    with open_service(given, seed=seed, retry=retry, say=say) as service:
+        if not once:
+            try:
+                service.follow()
+            finally:
+                _print(service.session, as_json)
+        with progress("episodes", given.settings.episodes, unit="episode") as advance:
+            update = service.once(lambda episode: advance(note=episode_words(episode)))
+    _print(service.session, as_json)
     if update.status == "refused":
         raise typer.Exit(1)
 
 
-def _follow(runner: Runner, episodes: int, interval: float, socket: Path | None, reporter: Reporter) -> None:
-    from posa_vla.console import say
-    from posa_vla.robot.station.local_socket import Station
-    from posa_vla.robot.station.session import follow
-
-    def loop(wait: Callable[[float], None]) -> None:
-        follow(runner, episodes, interval, lambda episode: say(_line(episode)), say, wait, reporter.leave)
-
-    def state() -> dict[str, Any]:
-        return reporter.report().model_dump(mode="json")
-
-    def work(count: int, done: Callable[[EpisodeReport], None]) -> dict[str, Any]:
-        first = len(runner.session.episodes)
-        runner.run(count, done)
-        reporter.leave()
-        rows = [
-            {"success": e.success, "steps": e.steps, "holds": sum(e.holds.values()), "clamped": e.clamped}
-            | {"upscaled": {role: list(size) for role, size in e.upscaled.items()}}
-            for e in runner.session.episodes[first:]
-        ]
-        return {**state(), "rows": rows}
-
-    if socket is None:
-        loop(time.sleep)
-        return
-    station = Station(socket, _line, state)
-    with station.open():
-        loop(lambda seconds: station.serve(seconds, work))
-
-
-def _line(report: EpisodeReport) -> str:
-    outcome = {True: "success", False: "no success", None: "done"}[report.success]
-    held = ", ".join(f"held {count} for {reason}" for reason, count in sorted(report.holds.items()))
-    small = [f"{role} blown up from {width} x {height}" for role, (height, width) in sorted(report.upscaled.items())]
-    return ", ".join([f"{outcome} after {report.steps} steps", *([held] if held else []), *small])
-
-
-def _print(runner: Runner, as_json: bool) -> None:
+def _print(session: Session, as_json: bool) -> None:
     from posa_vla.console import print_json, print_table
 
-    document = runner.session.to_json()
+    document = session.to_json()
     if as_json:
         print_json(document)
         return
@@ -248,14 +187,15 @@ def _runs_with(terms: dict[str, Any] | None) -> str:
 
 
 @app.command()
-def status(home: Home, as_json: AsJson = False) -> None:
+def status(home: Home = None, config: Config = None, as_json: AsJson = False) -> None:
     """Show what a robot holds and runs, every byte verified; changes nothing."""
     from posa_vla.console import print_json, print_table
     from posa_vla.robot.agent.provision import trust_of
     from posa_vla.robot.agent.status import robot_status
 
-    _, trust = trust_of(home)
-    document = robot_status(home, trust)
+    folder, _ = _home(config, home)
+    _, trust = trust_of(folder)
+    document = robot_status(folder, trust)
     if as_json:
         print_json(document)
         return

@@ -11,8 +11,10 @@ from posa_vla.cli.options import AsJson, ParamsFile, Preset, Set, read_params
 
 
 def rollback(
-    reason: Annotated[str, typer.Option("--reason", help="Why; it stands in the promotion log.")],
-    to: Annotated[int | None, typer.Option("--to", min=1, help="Release; by default the one before.")] = None,
+    reason: Annotated[str, typer.Option("--reason", help="Why; the promotion log keeps it.")],
+    to: Annotated[
+        int | None, typer.Option("--to", min=1, help="Number of a release; by default the one before.")
+    ] = None,
     preset: Preset = None,
     settings: Set = None,
     params_file: ParamsFile = Path("params.yaml"),

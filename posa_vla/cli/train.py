@@ -12,8 +12,10 @@ from posa_vla.cli.options import AsJson, ParamsFile, Preset, Set, read_params
 
 def train(
     data: Annotated[Path, typer.Option("--data", help="Prepared data (posa data prepare).")],
-    out: Annotated[Path, typer.Option("--out", help="Folder of this training: checkpoints, then the policy.")],
-    local: Annotated[bool, typer.Option("--local", help="In this process: no Ray needed.")] = False,
+    out: Annotated[
+        Path, typer.Option("--out", help="Folder of this training: its checkpoints, and the policy in policy/.")
+    ],
+    local: Annotated[bool, typer.Option("--local", help="Run in this process, without Ray.")] = False,
     preset: Preset = None,
     settings: Set = None,
     params_file: ParamsFile = Path("params.yaml"),
@@ -24,13 +26,13 @@ def train(
 
     from posa_vla.code_digest import code_digest
     from posa_vla.console import print_json, print_table
+    from posa_vla.dataset.shards.manifest import MANIFEST, read_manifest
     from posa_vla.errors import BadInput
     from posa_vla.files import read_json, sha256_file, sha256_json, write_json
 
     params = read_params(params_file, preset, settings)
-    if not (data / "manifest.json").is_file():
-        raise BadInput(f"{data} is not prepared data (no manifest.json): make it with `posa data prepare`")
-    version = sha256_file(data / "manifest.json")
+    read_manifest(data)
+    version = sha256_file(data / MANIFEST)
     inputs = {
         "data": version,
         "params": params.model_dump(mode="json", include={"model", "train", "prepare"}),

@@ -135,7 +135,7 @@ def ui(
     prefect_port: Annotated[int, typer.Option("--prefect-port", help="Port of Prefect.")] = 4200,
     as_json: AsJson = False,
 ) -> None:
-    """Start both web pages on this machine alone, print their addresses, end them on Ctrl-C."""
+    """Start MLflow's and Prefect's pages on this machine alone, and print their addresses; Ctrl-C ends them."""
     from flows.server.prefect_server import announce_server, withdraw_server
     from posa_vla.console import print_json, say
     from posa_vla.workspace import Workspace

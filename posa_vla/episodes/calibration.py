@@ -78,7 +78,7 @@ def load_calibration(path: Path, roles: list[str]) -> Calibration:
     """Reads a calibration file for cameras of some roles.
 
     Raises:
-        BadInput: It does not exist, does not fit the schema, or names a camera that there is not.
+        BadInput: The file does not exist, does not fit the schema, or names a camera that the recording lacks.
     """
     calibration = parse(Calibration, read_yaml(path), str(path))
     for role in calibration.cameras:

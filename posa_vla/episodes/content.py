@@ -14,22 +14,27 @@ from posa_vla.episodes.media.images import StoredImages
 from posa_vla.errors import BadInput
 from posa_vla.files import canonical_json, sha256_json
 
+# Fields of an episode, and of its cameras, with a row a frame and no pictures.
+VECTORS = ("state", "action", "end_effector", "gripper")
+CAMERA_VECTORS = ("intrinsics", "pose")
+
+
+def vectors(episode: Episode) -> dict[str, NDArray[Any]]:
+    """The arrays of an episode that have a row a frame and are neither pictures nor times, by name."""
+    parts: dict[str, NDArray[Any] | None] = {name: getattr(episode, name) for name in VECTORS}
+    for role, camera in episode.cameras.items():
+        parts |= {f"{name}.{role}": getattr(camera, name) for name in CAMERA_VECTORS}
+    parts |= {f"extra.{name}": array for name, array in episode.extra.items()}
+    return {name: part for name, part in parts.items() if part is not None}
+
 
 def array_parts(episode: Episode) -> dict[str, NDArray[Any] | StoredImages]:
     """All arrays of an episode that are there, by name."""
-    parts: dict[str, NDArray[Any] | StoredImages | None] = {
-        "state": episode.state,
-        "action": episode.action,
-        "end_effector": episode.end_effector,
-        "gripper": episode.gripper,
-        "timestamps": episode.timestamps,
-    }
-    for role, camera in episode.cameras.items():
-        parts[f"images.{role}"] = camera.images
-        parts[f"intrinsics.{role}"] = camera.intrinsics
-        parts[f"pose.{role}"] = camera.pose
-    parts |= {f"extra.{name}": array for name, array in episode.extra.items()}
-    return {name: part for name, part in sorted(parts.items()) if part is not None}
+    parts: dict[str, NDArray[Any] | StoredImages] = {**vectors(episode)}
+    parts |= {f"images.{role}": camera.images for role, camera in episode.cameras.items()}
+    if episode.timestamps is not None:
+        parts["timestamps"] = episode.timestamps
+    return dict(sorted(parts.items()))
 
 
 def episode_digest(episode: Episode) -> str:

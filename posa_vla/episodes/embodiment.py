@@ -51,7 +51,7 @@ class Channel(Closed):
 
     @property
     def middle(self) -> float:
-        """Between the limits; 0 where nothing was declared."""
+        """Middle between the limits; 0 where no limits were declared."""
         return 0.0 if self.low is None or self.high is None else (self.low + self.high) / 2
 
 
@@ -179,7 +179,7 @@ class Embodiment(Closed):
         return np.array(low, np.float32), np.array(high, np.float32)
 
     def require_limits(self, purpose: str) -> None:
-        """Stops where something would move without knowing its limits.
+        """Stops where a robot would be moved without declared limits.
 
         Raises:
             BadInput: A channel of state or action has no declared limits.
@@ -203,7 +203,7 @@ def embodiment_file(name_or_path: str) -> Path:
     """The file of a shipped embodiment's name, or the given path itself.
 
     Raises:
-        BadInput: Neither a shipped name nor a file.
+        BadInput: The text is neither a shipped name nor a file.
     """
     shipped = shipped_embodiments()
     if name_or_path in shipped:
@@ -220,7 +220,7 @@ def load_embodiment(name_or_path: str) -> Embodiment:
     """Reads an embodiment by shipped name or path.
 
     Raises:
-        BadInput: It does not exist or does not fit the schema.
+        BadInput: The file does not exist or does not fit the schema.
     """
     path = embodiment_file(name_or_path)
     return parse(Embodiment, read_yaml(path), str(path))

@@ -77,7 +77,7 @@ class Episode:
 
         Raises:
             NotFinite: A value is no number; the message names field and frame.
-            BadInput: Naming the field, what it has and what was expected.
+            BadInput: A field does not fit; the message names the field, its shape or dtype, and what was expected.
         """
         frames = len(self.state)
         if frames == 0:

@@ -19,10 +19,10 @@ DAMAGED = (pa.ArrowException, OSError, ValueError, MemoryError)
 
 
 def file_inside(folder: Path, relative: str) -> Path:
-    """A file of the dataset that may be opened; there need not be one.
+    """Path of a file of the dataset that may be opened; the file need not exist.
 
     Raises:
-        BadInput: The path leaves the folder, or is of something that is no file: a pipe would never end.
+        BadInput: The path leaves the folder, or leads to something that is no file: reading a pipe would never end.
     """
     path = safe_join(folder, relative)
     if path.exists() and not path.is_file():
@@ -34,7 +34,7 @@ def inside_json(folder: Path, relative: str) -> Any:
     """A JSON file of the dataset.
 
     Raises:
-        BadInput: It is missing, none, or nested too deeply.
+        BadInput: The file is missing, is no JSON, or is nested too deeply.
     """
     path = file_inside(folder, relative)
     try:
@@ -58,7 +58,7 @@ def read_table(path: Path, columns: list[str] | None = None) -> pa.Table:
     """A Parquet file from outside.
 
     Raises:
-        BadInput: It is missing or damaged, or lacks a column.
+        BadInput: The file is missing or damaged, or lacks a column.
     """
     try:
         return pq.read_table(path, columns=columns, partitioning=None)

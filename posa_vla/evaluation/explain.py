@@ -20,7 +20,7 @@ def explain_episode(policy: Policy, episode: Episode, cameras: list[str], image_
     """Asks a policy about every frame of an episode; nothing is executed.
 
     Args:
-        policy: With attention.
+        policy: A policy that reports its attention.
         episode: Of the policy's embodiment; images of any size.
         cameras: Roles that the policy looks through.
         image_size: Side of its images, pixels.

@@ -1,4 +1,4 @@
-"""What an evaluation's job is handed."""
+"""The record that an evaluation's job is handed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class RolloutJob(Closed):
         suite: Scenes and conditions; its embodiment is a shipped name, or a file that the nodes have.
     """
 
-    schema_version: Literal[2] = 2
+    schema_version: Literal[1] = 1
     storage: str
     digest: str
     folder: str

@@ -1,4 +1,4 @@
-"""Run a suite in this process."""
+"""Runs a suite in this process."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def evaluate(
     """Runs a policy on every scene in this process; continues where a killed call stopped.
 
     Args:
-        policy: Under test.
+        policy: Policy under test.
         suite: Scenes and conditions; of the first `suite.params.videos` scenes a video is kept.
         out: Folder of this evaluation: rows and videos.
         make: Opens the environment.

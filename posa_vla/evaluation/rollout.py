@@ -80,8 +80,8 @@ def run_episode(
     Args:
         policy: Run as `params` say; its randomness is seeded by scene and chunk.
         environment: Terminates on success, truncates at the step limit.
-        seed: Of the scene.
-        params: Of the execution.
+        seed: Seed of the scene.
+        params: How the policy is executed.
         record: Whether to keep images and attention of every step.
     """
     observation, info = environment.reset(seed=seed)
@@ -115,15 +115,15 @@ def run_episode(
 
 
 def require_rendered(params: Params, seen: int, what: str) -> None:
-    """Stops where the simulator would show less than a policy takes: blown up pictures are worth nothing.
+    """Stops where the simulator renders fewer pixels than a policy takes: enlarged pictures show nothing more.
 
     Args:
         params: `collect.image_size` is what the simulator shows, in demonstrations as in rollouts.
         seen: Pixels along each side of what the policy takes.
-        what: Where that number stands.
+        what: Place of that number, for the message.
 
     Raises:
-        BadInput: The simulator shows less.
+        BadInput: The simulator renders fewer pixels.
     """
     shown = params.collect.image_size
     if seen > shown:

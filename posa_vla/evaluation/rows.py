@@ -32,11 +32,11 @@ class Rows:
             self._objects.put(self._path(row.scene_seed), canonical_json(row.model_dump(mode="json")))
 
     def count(self) -> int:
-        """How many there are."""
+        """Number of finished episodes."""
         return len(self._objects.list(f"{self._folder}/"))
 
     def find(self, seeds: Sequence[int]) -> dict[int, EpisodeRow]:
-        """Rows that are there already, by seed."""
+        """Scene seed -> row of the episodes that are finished."""
         there = set(self._objects.list(f"{self._folder}/"))
         rows = {}
         for seed in seeds:

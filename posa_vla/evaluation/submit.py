@@ -27,7 +27,7 @@ def evaluate_as_job(
     """Runs a policy on every scene on a cluster; continues where an earlier job stopped, joins one that is running.
 
     Args:
-        jobs: Of the cluster.
+        jobs: Jobs of the cluster.
         objects: Storage that its nodes reach.
         bundle: The policy, on this machine.
         suite: Scenes and conditions; its embodiment is a shipped name, or a file that the nodes have. Of the first

@@ -75,6 +75,6 @@ def read_evidence(path: Path) -> Evidence:
     """Reads a record.
 
     Raises:
-        BadInput: Missing file or not an Evidence record.
+        BadInput: The file is missing, or is no evidence record.
     """
     return parse(Evidence, read_json(path), str(path))

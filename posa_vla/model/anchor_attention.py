@@ -43,7 +43,7 @@ class AnchorAttention(nn.Module):
         self.scale = width**-0.5
 
     def forward(self, features: Tensor, text: Tensor, gripper_text: Tensor, pose: Tensor) -> AnchorMaps:
-        """Attends.
+        """Computes where each channel looks.
 
         Args:
             features: (B, C, d, h, w) patch features F_I of C cameras.

@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from posa_vla.dataset.shards.manifest import read_manifest
 from posa_vla.episodes.embodiment import Embodiment
-from posa_vla.errors import BadInput
 from posa_vla.files import read_json
 from posa_vla.model.config import ModelConfig
 from posa_vla.model.normalisation import Normalisation
@@ -23,7 +23,7 @@ from posa_vla.schema import parse
 
 @dataclass(frozen=True)
 class Prepared:
-    """What a prepared data folder says of itself."""
+    """What is known of prepared data: the manifest's content and the statistics."""
 
     embodiment: Embodiment
     cameras: list[str]
@@ -38,17 +38,14 @@ def read_prepared(data: Path) -> Prepared:
     Raises:
         BadInput: The folder is not prepared data.
     """
-    manifest = read_json(data / "manifest.json")
-    try:
-        return Prepared(
-            embodiment=parse(Embodiment, manifest["embodiment"], f"{data}/manifest.json"),
-            cameras=list(manifest["cameras"]),
-            image_size=int(manifest["image_size"]),
-            captions=list(manifest["captions"]),
-            normalisation=parse(Normalisation, read_json(data / "normalisation.json"), f"{data}/normalisation.json"),
-        )
-    except (KeyError, TypeError) as error:
-        raise BadInput(f"{data} is not prepared data: manifest.json lacks {error}; run `posa data prepare`") from None
+    manifest = read_manifest(data)
+    return Prepared(
+        embodiment=manifest.embodiment,
+        cameras=manifest.cameras,
+        image_size=manifest.image_size,
+        captions=manifest.captions,
+        normalisation=parse(Normalisation, read_json(data / "normalisation.json"), f"{data}/normalisation.json"),
+    )
 
 
 def _scratch(config: ModelConfig, tokenizer: Tokenizer) -> PosA:

@@ -68,6 +68,6 @@ def read_config(folder: Path) -> ModelConfig:
     """Reads `config.json` of a policy's folder or bundle.
 
     Raises:
-        BadInput: It is missing, or does not fit the schema.
+        BadInput: The file is missing, or does not fit the schema.
     """
     return parse(ModelConfig, read_json(folder / "config.json"), f"{folder}/config.json")

@@ -40,7 +40,7 @@ class TensorCard(Closed):
 
     @property
     def told(self) -> str:
-        """In words."""
+        """Type, shape and units in words."""
         return f"{self.dtype} ({', '.join(map(str, self.shape))}), {', '.join(dict.fromkeys(self.units))}"
 
 
@@ -48,7 +48,7 @@ class ExportCard(Closed):
     """`FILE.json` beside `FILE.pt2`: what has to be known to run the program.
 
     Attributes:
-        program_sha256: Of the file that this describes.
+        program_sha256: SHA-256 of the program's file.
         bundle: Digest of the policy.
         embodiment: Id of the robot that it is for.
         cameras: Roles of the images, in order.
@@ -60,7 +60,7 @@ class ExportCard(Closed):
         tokenizer: File of the bundle that turns an instruction into tokens, and its SHA-256; none where the policy is
             of `config.json` version 1, which hashes words.
         tolerance: Largest difference to the policy's own actions that was allowed, as a share of the channel's range.
-        largest_difference: What was found.
+        largest_difference: Largest difference that was found.
     """
 
     schema_version: Literal[1] = 1
@@ -112,9 +112,9 @@ def export_policy(policy: PosAPolicy, files: Path, out: Path, batch: int | None 
     """Writes `out` and the JSON file beside it, once the program that was read back acts as the policy does.
 
     Args:
-        policy: On the CPU.
-        files: The folder that it was loaded from.
-        out: Ends in .pt2; replaced if it exists.
+        policy: The policy, on the CPU.
+        files: Folder that the policy was loaded from.
+        out: The program's file, which must end in .pt2; replaced if it exists.
         batch: Observations at a time; by default any number, where torch can trace that, else one.
 
     Raises:

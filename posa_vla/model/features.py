@@ -1,4 +1,4 @@
-"""What a visual encoder gives."""
+"""The features that a visual encoder computes."""
 
 from __future__ import annotations
 

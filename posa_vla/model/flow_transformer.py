@@ -120,7 +120,7 @@ class FlowTransformer(nn.Module):
         Args:
             actions: (B * draws, H, A) noisy normalised chunks; the draws of one observation stand together.
             tau: (B * draws,) flow time, 0 noise to 1 action.
-            context: Of B observations.
+            context: Encoded observations, B of them.
             draws: Chunks an observation.
 
         Returns:

@@ -15,7 +15,7 @@ from posa_vla.model.posa import PosA
 
 @dataclass(frozen=True)
 class Targets:
-    """What a batch is supervised with.
+    """The supervision of a batch.
 
     Attributes:
         action: (B, H, A), normalised.
@@ -45,7 +45,7 @@ class Objective(nn.Module):
         """Wraps a model.
 
         Args:
-            model: To train.
+            model: Model that is trained.
             alpha: Share of the focal loss in the anchor loss (Eq. 11).
             anchor_weight: lambda (Eq. 17).
             draws: Noise and flow times for each observation.
@@ -72,7 +72,7 @@ class Objective(nn.Module):
             state: (B, S), normalised.
             texts: B instructions.
             targets: Supervision.
-            generator: Of noise and flow times.
+            generator: Source of noise and flow times.
             anchor_only: Whether `loss` is the anchor loss alone (the first steps of a training).
         """
         config, channels = self.model.config, len(self.model.config.channels)

@@ -34,9 +34,9 @@ class Standardise(nn.Module):
         self.register_buffer("std", torch.where(std > 1e-6, std, torch.ones_like(std)), False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """To the model's units."""
+        """Scales physical units to the model's."""
         return (x - self.get_buffer("mean")) / self.get_buffer("std")
 
     def back(self, x: Tensor) -> Tensor:
-        """To physical units."""
+        """Scales the model's units back to physical ones."""
         return x * self.get_buffer("std") + self.get_buffer("mean")

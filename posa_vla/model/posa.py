@@ -159,12 +159,12 @@ class PosA(nn.Module):
         """Integrates the flow from noise to a chunk by Euler's or Heun's method (Eq. 16).
 
         Args:
-            context: Of B observations.
+            context: Encoded observations, B of them.
             noise: (B, H, A) standard normal.
             committed: (B, K, A) normalised actions that the chunk must start with: they are held on the straight
                 path between their noise and themselves, so that the rest is drawn to continue them (inpainting, as
                 in real-time chunking, Black et al. 2025).
-            steps: Of the integration; the configuration's if None.
+            steps: Steps of the integration; the configuration's if None.
         """
         x = noise
         steps = steps or self.config.params.flow_steps
@@ -190,9 +190,9 @@ class PosA(nn.Module):
         """Where the action head's cross-attention lies as a chunk is finished, summed over the streams.
 
         Args:
-            context: Of B observations.
+            context: Encoded observations, B of them.
             chunk: (B, H, A), normalised, as `sample` returned it.
-            steps: That `sample` took; the configuration's if None.
+            steps: Steps that `sample` took; the configuration's if None.
 
         Returns:
             (B, C, k, l), the share of each cell, mean over layers, heads and actions; what is left of 1 went to the

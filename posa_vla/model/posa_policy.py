@@ -1,4 +1,4 @@
-"""PosA-VLA behind the Policy face, and the files that it is loaded from."""
+"""PosA-VLA as a `Policy`, and the files that the policy is loaded from."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ def write_policy_files(data: Path, model: PosA, folder: Path, average: Mapping[s
 
     Args:
         data: Prepared data that it was trained on.
-        model: Not changed.
-        folder: Existing.
-        average: Takes the place of the weights of these names.
+        model: The trained model; it is not changed.
+        folder: Existing folder that gets the files.
+        average: Name -> averaged weight that is written instead of the model's.
     """
     prepared = read_prepared(data)
     weights = folded({**model.state_dict(), **(average or {})})
@@ -55,7 +55,7 @@ def write_policy_files(data: Path, model: PosA, folder: Path, average: Mapping[s
 
 
 def initial_policy_files(data: Path, params: Params, out: Path, seed: int) -> None:
-    """Writes the files of an untrained policy into an existing folder: what a gate must refuse."""
+    """Writes the files of an untrained policy into an existing folder; a gate must refuse such a policy."""
     write_policy_files(data, new_model(read_prepared(data), params, seed), out)
 
 
@@ -225,7 +225,7 @@ def load_policy(folder: Path, digest: str, *, threads: int | None = None) -> Pos
         threads: CPU threads of torch in this process; unchanged if None.
 
     Raises:
-        BadInput: A file is missing, or they do not belong to each other.
+        BadInput: A file is missing, or the files do not belong to each other.
     """
     if threads is not None:
         torch.set_num_threads(threads)

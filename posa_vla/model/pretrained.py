@@ -33,7 +33,7 @@ class PretrainedWeights:
     Attributes:
         clip: `transformers.CLIPModel`.
         dino: `transformers.Dinov2Model`, or None where CLIP's features serve the action head too.
-        tokenizer: CLIP's.
+        tokenizer: CLIP's tokenizer.
     """
 
     clip: Any
@@ -69,7 +69,7 @@ def load_pretrained(params: EncoderParams) -> PretrainedWeights:
     """Loads CLIP, its tokenizer and DINOv2 from local folders or a hub; weights as safetensors alone.
 
     Raises:
-        BadInput: They cannot be loaded, or are of another architecture.
+        BadInput: The encoders cannot be loaded, or are of another architecture.
     """
     from transformers import AutoTokenizer, CLIPModel, Dinov2Model
     from transformers.utils import logging
@@ -119,7 +119,7 @@ def build_pretrained(configs: dict[str, dict[str, Any]]) -> tuple[Any, Any]:
     """CLIP and DINOv2 with random weights, from what `PretrainedWeights.configs` recorded.
 
     Raises:
-        BadInput: It describes no such architecture.
+        BadInput: The record describes neither CLIP nor DINOv2.
     """
     from huggingface_hub.errors import StrictDataclassError
     from transformers import CLIPConfig, CLIPModel, Dinov2Config, Dinov2Model

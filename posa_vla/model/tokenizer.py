@@ -87,7 +87,7 @@ def read_tokenizer(folder: Path) -> WordPieces:
     """Reads `tokenizer.json`.
 
     Raises:
-        BadInput: It is missing, or no tokenizer.
+        BadInput: The file is missing, or is no tokenizer.
     """
     path = folder / TOKENIZER_FILE
     try:

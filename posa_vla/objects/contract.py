@@ -1,4 +1,4 @@
-"""A tree of objects in a directory or in an S3 bucket: one face, chosen by the location's spelling."""
+"""The contract of a store of objects, which a directory and an S3 bucket fulfil."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Objects(Protocol):
         ...
 
     def exists(self, path: str) -> bool:
-        """Whether there is an object of this path."""
+        """Whether the store has an object of this path."""
         ...
 
     def list(self, prefix: str = "") -> list[str]:

@@ -1,4 +1,4 @@
-"""Open the objects of a location."""
+"""Opens the store of objects at a location."""
 
 from __future__ import annotations
 
@@ -7,16 +7,17 @@ from pathlib import Path
 from posa_vla.errors import BadInput
 from posa_vla.objects.contract import Objects
 from posa_vla.objects.directory import DirectoryObjects
-from posa_vla.objects.s3 import S3Objects
 
 
 def open_objects(location: str) -> Objects:
     """The objects of a directory, or of `s3://BUCKET/PREFIX`.
 
     Raises:
-        BadInput: The location is neither.
+        BadInput: The location is neither a directory nor an S3 address.
     """
     if location.startswith("s3://"):
+        from posa_vla.objects.s3 import S3Objects  # its client takes half a second to import
+
         return S3Objects(location)
     if "://" in location:
         raise BadInput(f"{location!r}: expected a directory or s3://BUCKET/PREFIX")

@@ -7,6 +7,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
 
+import boto3
+from boto3.exceptions import S3UploadFailedError
+from botocore.exceptions import BotoCoreError, ClientError
+
 from posa_vla.errors import BadInput, PosaError
 from posa_vla.objects.contract import _PIECE, Stored, _fetch
 
@@ -17,8 +21,6 @@ class S3Objects:
     """Objects below a prefix of an S3 bucket; credentials and endpoint come from boto3's own settings."""
 
     def __init__(self, location: str) -> None:
-        import boto3
-
         parts = urlparse(location)
         if not parts.netloc:
             raise BadInput(f"{location!r} names no bucket: expected s3://BUCKET/PREFIX")
@@ -32,8 +34,6 @@ class S3Objects:
 
     def put(self, path: str, data: bytes) -> None:
         """See `Objects.put`; S3 shows an object as a whole or not at all."""
-        from botocore.exceptions import BotoCoreError, ClientError
-
         try:
             self._client.put_object(Bucket=self._bucket, Key=self._prefix + path, Body=data)
         except (BotoCoreError, ClientError) as error:
@@ -46,8 +46,6 @@ class S3Objects:
 
     def read(self, path: str) -> Iterator[bytes] | None:
         """See `Objects.read`."""
-        from botocore.exceptions import BotoCoreError, ClientError
-
         try:
             answer = self._client.get_object(Bucket=self._bucket, Key=self._prefix + path)
         except ClientError as error:
@@ -59,8 +57,6 @@ class S3Objects:
         return self._pieces(path, answer["Body"])
 
     def _pieces(self, path: str, body: Any) -> Iterator[bytes]:
-        from botocore.exceptions import BotoCoreError
-
         try:
             yield from body.iter_chunks(_PIECE)
         except (BotoCoreError, OSError) as error:
@@ -68,8 +64,6 @@ class S3Objects:
 
     def exists(self, path: str) -> bool:
         """See `Objects.exists`."""
-        from botocore.exceptions import BotoCoreError, ClientError
-
         try:
             self._client.head_object(Bucket=self._bucket, Key=self._prefix + path)
         except ClientError as error:
@@ -86,8 +80,6 @@ class S3Objects:
 
     def stored(self, prefix: str = "") -> Iterator[Stored]:
         """See `Objects.stored`."""
-        from botocore.exceptions import BotoCoreError, ClientError
-
         pages = self._client.get_paginator("list_objects_v2")
         try:
             for page in pages.paginate(Bucket=self._bucket, Prefix=self._prefix + prefix):
@@ -99,8 +91,6 @@ class S3Objects:
 
     def delete(self, path: str) -> None:
         """See `Objects.delete`."""
-        from botocore.exceptions import BotoCoreError, ClientError
-
         try:
             self._client.delete_object(Bucket=self._bucket, Key=self._prefix + path)
         except (BotoCoreError, ClientError) as error:
@@ -108,9 +98,6 @@ class S3Objects:
 
     def put_file(self, path: str, source: Path) -> None:
         """See `Objects.put_file`; large files go up in parts."""
-        from boto3.exceptions import S3UploadFailedError
-        from botocore.exceptions import BotoCoreError, ClientError
-
         try:
             self._client.upload_file(str(source), self._bucket, self._prefix + path)
         except (BotoCoreError, ClientError, S3UploadFailedError) as error:

@@ -59,11 +59,11 @@ def get_tree(objects: Objects, path: str, cache: Path) -> Path:
 
     Args:
         objects: The store.
-        path: Its name there.
+        path: Name of the folder in the store.
         cache: Where folders of a store elsewhere are kept, named by their content; a process may be killed in between.
 
     Raises:
-        PosaError: It is not there, or a file is not what it was when it was put.
+        PosaError: The folder was never put, or a file has changed since.
     """
     data = objects.get(_manifest(path))
     if data is None:

@@ -153,6 +153,7 @@ class StepContext:
             BadInput: No GL library, no git, or too little room on the disk.
         """
         from posa_vla.sim.gl import require_gl
+        from posa_vla.sim.parts import pictures_bytes
 
         require_gl()
         target, embodiment = self.target, self.embodiment
@@ -168,9 +169,7 @@ class StepContext:
             )
         if shutil.which("git") is None:
             raise BadInput("git is not installed, and the data's history needs it: sudo apt-get install git")
-        collect = self.params.collect
-        cameras = len(self.embodiment.cameras)
-        images = collect.episodes * 30 * cameras * collect.image_size**2 * 3
+        images = pictures_bytes(self.params.collect, len(self.embodiment.cameras))
         require_free_space(self.workspace.home, _BYTES_FIXED + _COPIES_OF_DATA * images, "a retraining")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from posa_vla.console import say
 from posa_vla.dataset.exchange.ingest import Ingested, ingest
 from posa_vla.dataset.shards.prepare import nothing_to_learn
 from posa_vla.dataset.validation.findings import Finding, remedy_of, severity_of
+from posa_vla.dataset.validation.report import ValidationReport
 from posa_vla.dataset.validation.validate import validate
 from posa_vla.dataset.versions.record import DataVersion
 from posa_vla.episodes.calibration import load_calibration
@@ -186,24 +187,24 @@ def _declare(embodiment: Embodiment, path: Path) -> None:
     say(f"{path} written: it declares what the dataset shows of its robot, complete it")
 
 
-def _judged(store: EpisodeStore, done: Ingested, report: dict[str, Any], rules: ValidateParams) -> dict[str, Any]:
+def _judged(store: EpisodeStore, done: Ingested, report: ValidationReport, rules: ValidateParams) -> dict[str, Any]:
     """What the report says of these episodes alone."""
     places = store.known()
     mine = {places[digest] for digest in done.episodes if digest in places}
     kept = set(done.kept)
-    aside = {(row["batch"], row["episode"]) for row in report["quarantined"]}
+    aside = report.aside()
     bad = {place for place in mine if place in aside or (place[0], None) in aside}
     findings = [
         finding
-        for finding in report["findings"]
-        if (finding["batch"], finding["episode"]) in mine
-        or finding["batch"] in kept
-        or (finding["episode"] is None and finding["batch"] in done.batches)
+        for finding in report.findings
+        if (finding.batch, finding.episode) in mine
+        or finding.batch in kept
+        or (finding.episode is None and finding.batch in done.batches)
     ]
     # What no batch holds: of a dataset that came before, or of which nothing could be read.
-    said = [finding["value"] for finding in findings]
-    findings += [asdict(finding) for finding in _unsaid(done, said, rules)]
-    return {"accepted": len(mine - bad), "quarantined": len(bad) + len(kept), "findings": findings}
+    findings += _unsaid(done, [finding.value for finding in findings], rules)
+    listed = [finding.model_dump(mode="json") for finding in findings]
+    return {"accepted": len(mine - bad), "quarantined": len(bad) + len(kept), "findings": listed}
 
 
 def _unsaid(done: Ingested, said: list[str], rules: ValidateParams) -> Iterator[Finding]:
@@ -211,4 +212,12 @@ def _unsaid(done: Ingested, said: list[str], rules: ValidateParams) -> Iterator[
         severity = severity_of(rules, remark.rule)
         if severity is not None and remark.value not in said:
             value = remark.value if remark.episode is None else f"episode {remark.episode}: {remark.value}"
-            yield Finding(remark.rule, severity, "", None, "", None, value, remedy_of(remark.rule))
+            yield Finding(
+                rule=remark.rule,
+                severity=severity,
+                batch="",
+                episode=None,
+                frame=None,
+                value=value,
+                remedy=remedy_of(remark.rule),
+            )

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from posa_vla.dataset.shards.manifest import MANIFEST, read_manifest
 from posa_vla.dataset.versions.history import version_numbers
 from posa_vla.dataset.versions.store_state import read_state
 from posa_vla.episodes.embodiment import load_embodiment
 from posa_vla.episodes.store.episode_store import EpisodeStore
-from posa_vla.files import read_json
 from posa_vla.params import Params
 from posa_vla.workspace import Workspace
 
@@ -51,11 +51,11 @@ def store_state(workspace: Workspace, params: Params) -> StoreState:
     def age(version: str) -> tuple[bool, int]:
         return state is not None and state.version == version, numbers.get(version, -1)
 
-    for version in sorted((path.parent.name for path in workspace.data.glob("*/manifest.json")), key=age):
-        manifest = read_json(workspace.data / version / "manifest.json")
-        if manifest["embodiment"]["id"] != embodiment:
+    for version in sorted((path.parent.name for path in workspace.data.glob(f"*/{MANIFEST}")), key=age):
+        manifest = read_manifest(workspace.data / version)
+        if manifest.embodiment.id != embodiment:
             continue
-        versioned = sum(int(split["episodes"]) for split in manifest["splits"].values())
-        if manifest["source_digest"] == store.digest():
+        versioned = sum(split.episodes for split in manifest.splits.values())
+        if manifest.source_digest == store.digest():
             return StoreState(store.digest(), usable, usable)
     return StoreState(store.digest(), usable, versioned)

@@ -11,11 +11,12 @@ from pathlib import Path
 
 from pydantic import Field
 
+from posa_vla.code_root import CODE_ROOT
 from posa_vla.console import say
 from posa_vla.errors import BadInput, PosaError
 from posa_vla.files import scratch_folder, write_bytes
 from posa_vla.release.bundle_store import bundle_at_hand
-from posa_vla.release.code_state import ROOT, code_state
+from posa_vla.release.code_state import code_state
 from posa_vla.schema import Closed
 from posa_vla.workspace import Workspace
 
@@ -114,7 +115,7 @@ def reproduce(workspace: Workspace, model: str, version: str, out: Path, *, fetc
             say(f"the model was made with changes on top of {registered.commit[:12]} that no commit holds")
         if fetch_only:
             return fetched
-        _run_training(code or ROOT, data, place, out / "training")
+        _run_training(code or CODE_ROOT, data, place, out / "training")
     policy = _policy_below(out / "training")
     difference = _compare(workspace, registered.bundle, policy)
     return fetched.model_copy(update={"policy": str(policy), "difference": difference})
@@ -128,7 +129,7 @@ def _code_of(workspace: Workspace, commit: str) -> Iterator[Path | None]:
         say(f"this installation does not know its own commit: it stands in for {commit[:12]}, and may differ from it")
     if here.commit in {None, commit} and not here.dirty:
         yield None
-    elif not (ROOT / ".git").exists() or commit == "unknown":
+    elif not (CODE_ROOT / ".git").exists() or commit == "unknown":
         raise BadInput(f"this is no checkout at commit {commit[:12]}, which the model was made with: clone it there")
     else:
         with scratch_folder(workspace.clones) as scratch:
@@ -142,7 +143,7 @@ def _code_of(workspace: Workspace, commit: str) -> Iterator[Path | None]:
 
 
 def _git(*arguments: str) -> None:
-    done = subprocess.run(["git", "-C", str(ROOT), *arguments], capture_output=True, text=True)
+    done = subprocess.run(["git", "-C", str(CODE_ROOT), *arguments], capture_output=True, text=True)
     if done.returncode:
         raise PosaError(f"git {' '.join(arguments)} failed: {done.stderr.strip()}")
 

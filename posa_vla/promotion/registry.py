@@ -19,6 +19,7 @@ from mlflow.types import DataType, ParamSchema, ParamSpec, Schema
 from mlflow.types.schema import Array, ColSpec
 from PIL import Image
 
+from posa_vla.code_root import PACKAGE
 from posa_vla.errors import BadInput, PosaError
 from posa_vla.model.posa_policy import load_policy
 from posa_vla.release.bundle import Bundle, verify_bundle
@@ -156,14 +157,13 @@ def register(run: TrackedRun, model: str, bundle: Bundle, tags: Mapping[str, str
         version = find_version(client, model, bundle.digest)
         if version is None:
             example, signature = _example(bundle)
-            package = Path(__file__).parent.parent
             with mlflow.start_run(run_id=run.run_id, log_system_metrics=False):
                 logged = mlflow.pyfunc.log_model(
                     name="policy",
                     python_model=str(Path(__file__).with_name("pyfunc_model.py")),
                     artifacts={"bundle": str(bundle.folder)},
                     model_config={"bundle_digest": bundle.digest},
-                    code_paths=[str(package)],
+                    code_paths=[str(PACKAGE)],
                     signature=signature,
                     input_example=example,
                     pip_requirements=_requirements(),

@@ -12,24 +12,18 @@ from pydantic import ValidationError
 
 from posa_vla.errors import BadInput, Refused
 from posa_vla.files import canonical_json, new_folder, sha256_bytes, sha256_file, write_bytes
+from posa_vla.objects.trees import TreeFile
 from posa_vla.schema import Closed
 
 MANIFEST = "manifest.json"
 _SUFFIXES = (".json", ".safetensors")
 
 
-class BundleFile(Closed):
-    """Size (bytes) and hex SHA-256 of a file."""
-
-    size: int
-    sha256: str
-
-
 class BundleManifest(Closed):
     """`manifest.json`: every other file of the bundle; the SHA-256 of its bytes is the bundle's digest."""
 
     schema_version: Literal[1] = 1
-    files: dict[str, BundleFile]
+    files: dict[str, TreeFile]
 
 
 @dataclass(frozen=True)
@@ -61,7 +55,7 @@ def build_bundle(files: Path, bundles: Path) -> Bundle:
     for source in sources:
         if source.is_symlink() or not source.is_file() or source.suffix not in _SUFFIXES or source.name == MANIFEST:
             raise BadInput(f"{source} cannot be part of a bundle: expected plain files ending in {_SUFFIXES}")
-    manifest = BundleManifest(files={s.name: BundleFile(size=s.stat().st_size, sha256=sha256_file(s)) for s in sources})
+    manifest = BundleManifest(files={s.name: TreeFile(size=s.stat().st_size, sha256=sha256_file(s)) for s in sources})
     data = canonical_json(manifest.model_dump(mode="json"))
     digest = sha256_bytes(data)
     folder = bundles / digest
@@ -78,7 +72,7 @@ def parse_manifest(data: bytes, digest: str, where: str) -> BundleManifest:
     """Reads a manifest whose bytes have the expected digest; nothing is parsed before that is known.
 
     Raises:
-        Refused: Another digest, or no manifest.
+        Refused: The bytes have another digest, or are no manifest.
     """
     found = sha256_bytes(data)
     if found != digest:

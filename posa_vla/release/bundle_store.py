@@ -13,8 +13,8 @@ def bundle_at_hand(workspace: Workspace, digest: str) -> Path:
     """The folder of a bundle, every byte verified; one that is not in this workspace comes from the storage.
 
     Raises:
-        PosaError: Neither has it.
-        Refused: It was changed.
+        PosaError: Neither the workspace nor the storage has the bundle.
+        Refused: A file of the bundle was changed.
     """
     folder = workspace.bundles / digest
     if not folder.is_dir():

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import subprocess
-from pathlib import Path
 
+from posa_vla.code_root import CODE_ROOT
 from posa_vla.errors import PosaError
 from posa_vla.files import sha256_file
 from posa_vla.schema import Closed
@@ -20,25 +20,22 @@ class CodeState(Closed):
     image_digest: str | None = None
 
 
-ROOT = Path(__file__).parents[2]
-
-
 def code_state(settings: Settings) -> CodeState:
     """Commit and dirtiness of the image or checkout that the code runs from; unknown for an installed package."""
-    lock = ROOT / "requirements.lock"
+    lock = CODE_ROOT / "requirements.lock"
     lock_sha256 = sha256_file(lock) if lock.is_file() else None
     if settings.code_commit:
         return CodeState(commit=settings.code_commit, dirty=settings.code_dirty, lock_sha256=lock_sha256)
-    if not (ROOT / ".git").exists():
+    if not (CODE_ROOT / ".git").exists():
         return CodeState(commit=None, dirty=None, lock_sha256=None)
 
     def git(*arguments: str) -> str:
         return subprocess.run(
-            ["git", "-C", str(ROOT), *arguments], capture_output=True, text=True, check=True
+            ["git", "-C", str(CODE_ROOT), *arguments], capture_output=True, text=True, check=True
         ).stdout.strip()
 
     try:
         commit, changes = git("rev-parse", "HEAD"), git("status", "--porcelain", "--untracked-files=no")
     except subprocess.CalledProcessError as error:
-        raise PosaError(f"git cannot tell which commit {ROOT} is at: {error.stderr.strip()}") from None
+        raise PosaError(f"git cannot tell which commit {CODE_ROOT} is at: {error.stderr.strip()}") from None
     return CodeState(commit=commit, dirty=bool(changes), lock_sha256=lock_sha256)

@@ -20,7 +20,7 @@ def public_key(hex_bytes: str) -> SSlibKey:
     """A public key of its 32 raw bytes in hex; its id depends on nothing else.
 
     Raises:
-        BadInput: Not 32 bytes in hex.
+        BadInput: The text is not 32 bytes in hex.
     """
     try:
         return SSlibKey.from_crypto(Ed25519PublicKey.from_public_bytes(bytes.fromhex(hex_bytes)))
@@ -32,7 +32,7 @@ def canonical_keys(keys: list[str]) -> list[str]:
     """Public keys in the one spelling that may be compared: lower-case hex.
 
     Raises:
-        ValueError: One is no key, or is there twice.
+        ValueError: A text is no key, or a key is listed twice.
     """
     found = []
     for key in keys:
@@ -56,7 +56,7 @@ def load_key(path: Path) -> CryptoSigner:
     """Reads a private key file.
 
     Raises:
-        BadInput: No such file, no unencrypted Ed25519 key in PEM, or readable by others than its owner.
+        BadInput: The file is missing, is no unencrypted Ed25519 key in PEM, or others than its owner can read it.
     """
     try:
         if path.stat().st_mode & 0o077:

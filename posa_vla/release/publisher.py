@@ -54,9 +54,9 @@ def _copy(state: _State, source: Objects, target: Objects) -> None:
 class Publisher:
     """Signs a channel's metadata with the keys of a workspace.
 
-    What was signed last is kept beside the keys, and put back on a channel that shows less: whoever can only write to
-    the channel can neither have files vouched for nor an old state signed anew. What such a memory does not know is
-    verified with the keys before anything is built on it.
+    The state that was signed last is kept beside the keys, and put back on a channel that shows less: whoever can
+    only write to the channel can neither have files vouched for nor an old state signed anew. A state that the memory
+    does not know is verified with the keys before anything is built on it.
     """
 
     def __init__(self, location: str, keys: Path) -> None:
@@ -177,7 +177,7 @@ class Publisher:
             Whether the channel showed less than was signed, and was put back.
 
         Raises:
-            Refused: A state does not verify.
+            Refused: A state of the channel does not verify.
         """
         return self._settled()[1]
 
@@ -191,7 +191,7 @@ class Publisher:
         """The envelope of a target's newest release as it was signed, or None; nothing is written (see `settle`).
 
         Raises:
-            Refused: A state does not verify.
+            Refused: A state of the channel does not verify.
         """
         found, _ = self._newest()
         file = found[2].targets.get(record_path(target)) if found is not None else None

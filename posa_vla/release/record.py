@@ -39,7 +39,7 @@ class ReleaseRecord(Closed):
         bundle_digest: The policy.
         simulated: Whether the embodiment exists in simulation alone.
         data_version: DVC content hash of the training data.
-        params_digest: Of the resolved parameters.
+        params_digest: Digest of the resolved parameters.
         run_id: MLflow run; `model_version` of the target's registered model.
         evidence: Digest of the candidate's evidence, then of the champion's where there was one.
         decision: Digest of the gate's decision.
@@ -123,13 +123,13 @@ def record_digest(envelope: bytes) -> str:
     """Hex SHA-256 of the signed payload: the same before and after approvals.
 
     Raises:
-        Refused: Not an envelope.
+        Refused: The bytes are no envelope.
     """
     return sha256_bytes(_envelope(envelope).payload)
 
 
 def read_record(envelope: bytes) -> ReleaseRecord:
-    """What an envelope of one's own says; its signatures are not looked at."""
+    """The record in an envelope of this workspace; signatures are not checked."""
     return _read(_envelope(envelope).payload)
 
 
@@ -161,7 +161,7 @@ def verify(envelope: bytes, trust: Trust, *, require_approvals: bool = True) -> 
 
     Args:
         envelope: The DSSE envelope.
-        trust: The robot's.
+        trust: Whose signatures count for the robot.
         require_approvals: False to look at a record that still waits for them.
 
     Raises:

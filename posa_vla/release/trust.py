@@ -54,7 +54,7 @@ def read_trust(folder: Path) -> tuple[bytes, Trust]:
     """The channel's root metadata, and the keys that count.
 
     Raises:
-        BadInput: Nothing of the kind is in the folder, or a file is damaged.
+        BadInput: The folder lacks `root.json` or `trust.json`, or a file is damaged.
     """
     root, path = folder / "root.json", folder / "trust.json"
     if not root.is_file():

@@ -27,7 +27,7 @@ from posa_vla.seeds import COLLECTION_SEEDS
 from posa_vla.sim.demonstration import demonstrate, relabelled
 from posa_vla.sim.environment import TaskEnvironment, make_environment
 from posa_vla.sim.gl import require_gl
-from posa_vla.sim.parts import count_part, read_part, write_part
+from posa_vla.sim.parts import count_part, pictures_bytes, read_part, write_part
 from posa_vla.sim.tasks import Kinds, make_kinds, require_task
 
 if TYPE_CHECKING:
@@ -192,7 +192,7 @@ def collect(
     require_gl()
     blocks = _Blocks(embodiment, task, params, parts, learner)
     cameras = len(load_embodiment(embodiment).cameras)
-    require_free_space(parts, 40 * params.episodes * cameras * 3 * params.image_size**2, "collecting demonstrations")
+    require_free_space(parts, pictures_bytes(params, cameras), "collecting demonstrations")
     counts = _finished_counts(blocks, params.episodes)
     if sum(counts) < params.episodes:
         counts = _complete(blocks, counts, params.episodes, workers or len(os.sched_getaffinity(0)))

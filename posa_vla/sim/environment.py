@@ -153,7 +153,7 @@ def make_environment(
         objects: Objects on the table, the target among them.
         max_steps: Control steps after which an episode is truncated.
         perturb: How much scenes look otherwise than usual; not at all if None.
-        kinds: What objects may be; anything if None.
+        kinds: Shapes and colours that objects may have; any if None.
 
     Raises:
         BadInput: Unknown task, an embodiment that cannot be simulated, or no OpenGL library.

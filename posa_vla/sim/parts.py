@@ -9,11 +9,20 @@ from typing import Any
 import safetensors
 from safetensors.numpy import save
 
+from posa_vla.episodes.content import CAMERA_VECTORS, VECTORS
 from posa_vla.episodes.episode import CameraTrack, Episode
 from posa_vla.errors import BadInput
 from posa_vla.files import write_bytes
+from posa_vla.params import CollectParams
 
 _SCHEMA_VERSION = 1
+# Frames of a demonstration, with head room: the expert needs about half as many.
+_FRAMES = 40
+
+
+def pictures_bytes(params: CollectParams, cameras: int) -> int:
+    """Room that the pictures of a collection take at most, bytes."""
+    return _FRAMES * params.episodes * cameras * 3 * params.image_size**2
 
 
 def write_part(path: Path, episodes: list[Episode]) -> None:
@@ -21,12 +30,12 @@ def write_part(path: Path, episodes: list[Episode]) -> None:
     tensors: dict[str, Any] = {}
     headers = []
     for number, episode in enumerate(episodes):
-        for field in ("state", "action", "end_effector", "gripper"):
+        for field in VECTORS:
             value = getattr(episode, field)
             if value is not None:
                 tensors[f"{number}/{field}"] = value
         for role, camera in episode.cameras.items():
-            for field in ("images", "intrinsics", "pose"):
+            for field in ("images", *CAMERA_VECTORS):
                 value = getattr(camera, field)
                 if value is not None:
                     tensors[f"{number}/cameras/{role}/{field}"] = value

@@ -19,11 +19,11 @@ class Perturbation:
     """
 
     def __init__(self, model: Any, params: PerturbParams) -> None:
-        """Remembers what the model is like undisturbed.
+        """Remembers the model as it is without a perturbation.
 
         Args:
             model: `mujoco.MjModel` of a scene.
-            params: How much of what.
+            params: How strongly each thing is perturbed.
         """
         self._model, self._params = model, params
         self._camera, self._table = model.camera(_HEAD).id, model.geom(_TABLE).id

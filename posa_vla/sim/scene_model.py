@@ -161,7 +161,7 @@ def require_names(model: Any, arm: SimulatedArm, where: str) -> None:
     """Stops where the embodiment names something that the MJCF does not have.
 
     Raises:
-        BadInput: Naming the kind, the name and the file.
+        BadInput: The MJCF lacks a name; the message has the kind of thing, the name and the file.
     """
     kinds = {
         mujoco.mjtObj.mjOBJ_JOINT: ("joint", [*arm.joints, arm.gripper_joint]),

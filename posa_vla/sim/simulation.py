@@ -170,7 +170,7 @@ class Simulation:
         return len(touching) >= 2
 
     def perturbation(self, params: PerturbParams) -> Perturbation:
-        """What makes this scene look otherwise, seed by seed."""
+        """The scene's perturbation, which changes how the scene looks, seed by seed."""
         return Perturbation(self.model, params)
 
     def close(self) -> None:

@@ -175,7 +175,7 @@ def require_task(task: str) -> None:
     """Stops at an unknown task.
 
     Raises:
-        BadInput: Naming the closest known one.
+        BadInput: The task is unknown; the message names the closest known one.
     """
     if task not in TASKS:
         raise BadInput(f"unknown task {task!r}; {did_you_mean(task, TASKS)}")
@@ -188,7 +188,7 @@ def sample_scene(task: str, seed: int, objects: int, kinds: Kinds | None = None)
         task: Key of `TASKS`.
         seed: Any non-negative integer.
         objects: Objects on the table, the target among them.
-        kinds: What they may be; anything if None.
+        kinds: Shapes and colours that objects may have; any if None.
 
     Raises:
         BadInput: Unknown task, negative seed, or more objects than fit (6).

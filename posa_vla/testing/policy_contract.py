@@ -71,6 +71,19 @@ class PolicyContract:
         policy.act([observation, observation], seed=6)
         np.testing.assert_array_equal(first, policy.act([observation], seed=5).actions)
 
+    def test_another_way_of_sampling_leaves_the_policy_as_it_is(
+        self, policy: Policy, embodiment: Embodiment, observation: Observation
+    ) -> None:
+        """A release says the flow steps and the noise; the same weights act, and keep their name and their promises."""
+        before = policy.act([observation], seed=5).actions
+        steps = policy.flow_steps
+        assert steps is None or steps >= 1
+        other = policy.with_flow(None if steps is None else steps + 1, 0.0)
+        assert (other.digest, other.horizon, other.flow_steps) == (policy.digest, policy.horizon, steps)
+        self.require_chunk(other.act([observation], seed=5), other, embodiment, 1)
+        np.testing.assert_array_equal(before, policy.act([observation], seed=5).actions)
+        np.testing.assert_array_equal(before, policy.with_flow(steps, 1.0).act([observation], seed=5).actions)
+
     def test_what_it_sees_is_not_changed(self, policy: Policy, observation: Observation) -> None:
         """A reading is looked at again."""
         images = {role: image.copy() for role, image in observation.images.items()}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Sequence
+from typing import Self
 
 import numpy as np
 import pytest
@@ -26,9 +27,13 @@ class _Standing:
 
     digest = "0" * 64
     horizon = 2
+    flow_steps = None
 
     def __init__(self, action: NDArray[np.float32], frame: str) -> None:
         self._action, self._frame = action, frame
+
+    def with_flow(self, steps: int | None, start_noise: float) -> Self:
+        return self
 
     def act(
         self,
@@ -200,6 +205,6 @@ class RobotContract:
     def test_the_control_loop_runs_an_episode(self, ready: Robot) -> None:
         """As `posa robot run` does it, with a policy that asks for nothing."""
         policy = _Standing(self.still_action(ready), ready.embodiment.action_frame)
-        report = run_episode(ready, policy, seed=self.seed, way=Execution(2), max_steps=3)
+        report = run_episode(ready, policy, seed=self.seed, way=Execution(execute=2, max_steps=3))
         assert report.steps == 3
         assert not report.holds, "readings and actions were in time, and complete"

@@ -1,4 +1,4 @@
-"""Training state on disk: safetensors and JSON, whole or not at all."""
+"""Training state on disk, as safetensors and JSON; a checkpoint is there as a whole or not at all."""
 
 from __future__ import annotations
 

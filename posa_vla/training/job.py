@@ -1,4 +1,4 @@
-"""What a training's job is handed."""
+"""The record that a training's job is handed."""
 
 from __future__ import annotations
 

@@ -37,13 +37,13 @@ class _Metrics:
         self._last = 0.0
 
     def add(self, step: int, metrics: dict[str, float]) -> None:
-        """Takes one row."""
+        """Takes one row of metrics."""
         self._rows.append((step, metrics))
         if time.monotonic() - self._last > _METRICS_INTERVAL:
             self.flush()
 
     def flush(self) -> None:
-        """Leaves what was taken; before a checkpoint, since a training that goes on from there does not repeat it."""
+        """Writes the rows taken so far; a checkpoint comes after, for who goes on from it repeats no row."""
         if self._rows:
             put_metrics(self._objects, self._folder, self._rows)
             self._rows, self._last = [], time.monotonic()

@@ -1,4 +1,4 @@
-"""What a training leaves in the storage, and where."""
+"""Paths and rows that a training leaves in the storage."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def metrics_paths(objects: Objects, key: str) -> list[str]:
 
 
 def put_metrics(objects: Objects, folder: str, rows: list[Row]) -> None:
-    """Leaves rows of a training; named by the last step, so that a resumed training replaces what it repeats."""
+    """Writes rows to an object named by the last step, so that a resumed training replaces the rows it repeats."""
     objects.put(f"{folder}/metrics/{rows[-1][0]:09d}.json", json.dumps(rows).encode())
 
 
@@ -43,7 +43,7 @@ def all_metrics(objects: Objects, key: str) -> Iterator[Row]:
 
 
 def forget_training(objects: Objects, key: str) -> None:
-    """Removes a training; what makes it count goes first, so that after a kill it is done anew and never half used."""
+    """Removes a training; the policy's tree goes first, so that a half-removed training is done again."""
     objects.remove(f"trees/{training_path(key)}/")
     objects.delete(f"{training_path(key)}/ray/checkpoint_manager_snapshot.json")
     objects.remove(f"{training_path(key)}/")

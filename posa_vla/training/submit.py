@@ -29,10 +29,10 @@ def train_as_job(
     """Trains on a cluster; continues by `key` where an earlier job was stopped, and joins one that is running.
 
     Args:
-        jobs: Of the cluster.
+        jobs: Jobs of the cluster.
         objects: Storage that its nodes reach.
         data: Prepared data folder on this machine.
-        version: Its name in the storage.
+        version: Name of the data in the storage.
         params: All parameters.
         key: Content key of this training.
         cache: Where the policy is kept if the storage is elsewhere.

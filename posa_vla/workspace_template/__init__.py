@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from posa_vla.code_root import CODE_ROOT
 from posa_vla.errors import BadInput
 from posa_vla.files import write_bytes
 
@@ -15,7 +16,7 @@ def template_file(name: str) -> Path:
         BadInput: There is no template of that name.
     """
     here = Path(__file__).parent
-    for place in (here / name, here.parent.parent / name):
+    for place in (here / name, CODE_ROOT / name):
         if place.is_file():
             return place
     raise BadInput(f"template {name} is missing beside {here}: install posa-vla again")

@@ -66,10 +66,10 @@ def taken_in(folder: Path, root: Path) -> None:
     assert len(done.episodes) + len(done.kept) <= 3 + 1
     if done.episodes or done.kept:
         report = validate(root)
-        assert report["episodes"] == len(set(done.episodes))
+        assert report.episodes == len(set(done.episodes))
         # What came into a batch can be read from it.
         # A picture that cannot be decoded is found when it is looked at.
-        assert not {"content", "batch-readable"} & set(report["rules"])
+        assert not {"content", "batch-readable"} & set(report.rules)
 
 
 def copied(sound: dict[str, Path], tmp_path_factory, kind: str) -> tuple[Path, Path]:
@@ -188,7 +188,7 @@ def take_in(tmp_path):
     def run(folder: Path) -> tuple[int, list[tuple[str, str]]]:
         done = ingest(store, reader_of(folder))
         kept = store.quarantine.kept()
-        assert not {"content", "batch-readable", "episode-readable"} & set(validate(store.root)["rules"])
+        assert not {"content", "batch-readable", "episode-readable"} & set(validate(store.root).rules)
         return len(done.episodes), [(kept[key].rule, kept[key].value) for key in done.kept]
 
     return run

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from factories import make_embodiment, make_episode
+from manifests import write_manifest
 from packed_data import observation as synthetic_observation
 from safetensors.numpy import load_file
 
@@ -20,6 +21,7 @@ from posa_vla.files import write_json
 from posa_vla.model.posa_policy import POLICY_FILES, PosAPolicy, initial_policy_files, load_policy
 from posa_vla.params import ModelParams, Params, PrepareParams, TargetParams
 from posa_vla.policy.policy import Observation
+from posa_vla.schema import parse
 from posa_vla.testing import PolicyContract
 
 CHANNEL = {"unit": "m", "low": -0.5, "high": 0.5}
@@ -39,8 +41,7 @@ def files(tmp_path: Path) -> Path:
         "action_frame": "base",
         "control_hz": 10,
     }
-    manifest = {"embodiment": embodiment, "cameras": ["head", "wrist"], "image_size": 32, "captions": ["go"]}
-    write_json(data / "manifest.json", manifest)
+    write_manifest(data, parse(Embodiment, embodiment, "the test's"))
     statistics = {
         name: {"mean": [0.1] * n, "std": [0.5] * n, "q01": [-1.0] * n, "q99": [1.0] * n}
         for name, n in (("state", 4), ("action", 3))
@@ -204,7 +205,7 @@ def test_weights_of_another_architecture_are_refused(files: Path) -> None:
 
 
 def test_a_policy_of_the_first_version_acts_as_it_did() -> None:
-    golden = Path(__file__).parent / "golden"
+    golden = Path(__file__).parents[1] / "golden"
     expected = json.loads((golden / "policy-1-expected.json").read_text())
     chunk = load_policy(golden / "policy-1", "d").act([synthetic_observation()], seed=7, attention=True)
     np.testing.assert_allclose(chunk.actions, expected["actions"], atol=1e-4)

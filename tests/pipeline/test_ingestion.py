@@ -124,9 +124,9 @@ def test_limits_that_were_declared_since_count_for_quarantine_release_and_export
     (tmp_path / "test_arm.yaml").write_text(yaml.safe_dump(declaration))
     assert ingest_dataset(workspace, params, dataset)["quarantined"] == 3
     rows = quarantined_episodes(workspace, params, tmp_path)
-    assert {f["rule"] for row in rows for f in row["findings"]} == {"limits-nonsense"}
+    assert {f.rule for row in rows for f in row.findings} == {"limits-nonsense"}
     assert len(rows) == 3
-    release_episode(workspace, params, tmp_path, rows[0]["episode"], "the limit is wrong")
+    release_episode(workspace, params, tmp_path, rows[0].episode, "the limit is wrong")
     store = EpisodeStore(workspace.store)
     declared = declared_embodiments(store, params, tmp_path)
     report = validate(store.root, params.validation, declared=declared)

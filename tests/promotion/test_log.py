@@ -98,7 +98,7 @@ def test_every_cut_of_the_last_line_is_taken_away(path: Path) -> None:
         assert json.loads(path.read_text().splitlines()[-1])["number"] == 4
 
 
-GOLDEN = Path(__file__).parent / "golden" / "log-1.jsonl"
+GOLDEN = Path(__file__).parents[1] / "golden" / "promotion-log-1.jsonl"
 
 
 def test_the_same_events_are_the_same_lines_as_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

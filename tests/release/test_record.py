@@ -18,7 +18,7 @@ from posa_vla.release.keys import public_hex
 from posa_vla.release.record import approve_record, record_digest, sign_record, verify
 from posa_vla.release.trust import Trust
 
-GOLDEN = Path(__file__).with_name("golden")
+GOLDEN = Path(__file__).parents[1] / "golden"
 PUBLISHER, APPROVER, STRANGER = (CryptoSigner.generate_ed25519() for _ in range(3))
 TRUST = make_trust(PUBLISHER)
 RECORD = make_record("a" * 64)
@@ -128,7 +128,7 @@ def test_records_of_schema_version_1_stay_readable() -> None:
     from posa_vla.schema import parse
 
     trust = parse(Trust, json.loads((GOLDEN / "trust-1.json").read_text()), "golden")
-    envelope = (GOLDEN / "release-1.dsse.json").read_bytes()
+    envelope = (GOLDEN / "release-record-1.dsse.json").read_bytes()
     record = verify(envelope, trust)
     assert record == make_record("a" * 64)
     # Digests and approvals are of the payload: written again today, it is the same to the byte.
@@ -138,8 +138,8 @@ def test_records_of_schema_version_1_stay_readable() -> None:
 def test_records_of_schema_version_2_stay_readable() -> None:
     from posa_vla.schema import parse
 
-    trust = parse(Trust, json.loads((GOLDEN / "release-2-trust.json").read_text()), "golden")
-    envelope = (GOLDEN / "release-2.dsse.json").read_bytes()
+    trust = parse(Trust, json.loads((GOLDEN / "release-record-2-trust.json").read_text()), "golden")
+    envelope = (GOLDEN / "release-record-2.dsse.json").read_bytes()
     record = verify(envelope, trust)
     assert record == make_record_2("a" * 64, release=3, sequence=5, rollback=True, log_head="b" * 64)
     assert record.execution == EXECUTION

@@ -17,7 +17,7 @@ from posa_vla.episodes.episode import CameraTrack, Episode
 from posa_vla.errors import BadInput, PosaError
 from posa_vla.params import CollectParams
 from posa_vla.sim.collect import collect
-from posa_vla.sim.parts import read_part, write_part
+from posa_vla.sim.parts import pictures_bytes, read_part, write_part
 
 # A shell starts its background jobs, and with them these tests, with Ctrl-C ignored: here it shall count.
 PROGRAM = """
@@ -77,6 +77,8 @@ def test_a_killed_collection_continues_and_gives_the_same_episodes(tmp_path: Pat
     fresh = list(collect("sim_arm6", "pick", params, tmp_path / "other", workers=1))
     assert len(continued) == len(fresh) == 20
     assert all(same(a, b) for a, b in zip(continued, fresh, strict=True))
+    made = sum(camera.images.nbytes for episode in fresh for camera in episode.cameras.values())
+    assert pictures_bytes(params, cameras=2) / 4 < made < pictures_bytes(params, cameras=2)
     seeds = [episode.scene["seed"] for episode in fresh]
     assert seeds == sorted(set(seeds))
     assert seeds[0] < 3

@@ -100,7 +100,7 @@ def test_a_bundles_rollouts_come_into_the_store_and_are_imitated(tmp_path: Path)
     np.testing.assert_array_equal(episodes[2].action, again[2].action)
     store = EpisodeStore(tmp_path / "store")
     store.append(episodes, load_embodiment("sim_arm6"))
-    assert "success" not in validate(store.root)["rules"]
+    assert "success" not in validate(store.root).rules
     ((_, reader),) = store.readers()
     assert all(imitable(record) for record in reader.records)
     assert not any(record.extra.success for record in reader.records)

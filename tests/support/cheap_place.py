@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import yaml
 from factories import make_embodiment, make_episode
+from manifests import write_manifest
 
 from posa_vla.episodes.store.episode_store import EpisodeStore
-from posa_vla.files import write_json
 from posa_vla.params import load_params
 from posa_vla.pipeline.announcements import Announce, silent
 from posa_vla.pipeline.context import StepContext
@@ -44,10 +44,8 @@ class Place:
 
     def version(self, version: str, episodes: int, source: str, embodiment: str = "test_arm") -> Path:
         """Prepared data of a version that the history calls `data-v<version>`; returns its manifest."""
-        splits = {"train": {"episodes": episodes - 1}, "validation": {"episodes": 1}}
-        manifest = {"embodiment": {"id": embodiment}, "splits": splits, "source_digest": source}
-        path = self.workspace.data / version / "manifest.json"
-        write_json(path, manifest)
+        folder = self.workspace.data / version
+        path = write_manifest(folder, make_embodiment(name=embodiment), train=episodes - 1, validation=1, source=source)
         repository = self.workspace.repository
         if not repository.exists():
             _git("init", "--quiet", "--bare", str(repository))

@@ -6,21 +6,10 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from lerobot_datasets import write_table
+from lerobot_datasets import reader_of, write_table
 
 from posa_vla.dataset.exchange.ingest import Ingested, ingest
-from posa_vla.episodes.embodiment import Embodiment
-from posa_vla.episodes.foreign.dataset import open_source
-from posa_vla.episodes.foreign.fit import fitting_reader
-from posa_vla.episodes.foreign.mapping import derived_embodiment, map_features, parse_map
-from posa_vla.episodes.foreign.reader import SourceReader
 from posa_vla.episodes.store.episode_store import EpisodeStore
-
-
-def reader_of(folder: Path, *mapping: str, embodiment: Embodiment | None = None, **options) -> SourceReader:
-    source = open_source(folder)
-    features = map_features(source, parse_map(list(mapping)), embodiment)
-    return fitting_reader(source, features, embodiment or derived_embodiment(source, features), **options)
 
 
 def take_in(store: EpisodeStore, folder: Path, *mapping: str, **options) -> Ingested:

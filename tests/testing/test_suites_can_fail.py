@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pytest
@@ -169,6 +169,17 @@ class Unseeded(Acts):
         return replace(chunk, actions=(chunk.actions * self.random.random()).astype(np.float32))
 
 
+class SamplesOtherwiseEverAfter(Acts):
+    noise = 1.0
+
+    def with_flow(self, steps: int | None, start_noise: float) -> Self:
+        self.noise = start_noise
+        return self
+
+    def changed(self, chunk: ActionChunk, *_: Any) -> ActionChunk:
+        return replace(chunk, actions=(chunk.actions * self.noise).astype(np.float32))
+
+
 class WritesIntoTheState(Acts):
     def changed(self, chunk: ActionChunk, batch: Sequence[Observation], *_: Any) -> ActionChunk:
         batch[0].state[:] = 1
@@ -201,6 +212,7 @@ POLICIES: list[tuple[str, Acts, Mapping[str, Any]]] = [
     (SHAPE, OneForAll(), {"batch": 3}),
     (SHAPE, OtherFrame(), {"batch": 1}),
     ("test_the_same_batch_and_seed_give_the_same_actions", Unseeded(), {}),
+    ("test_another_way_of_sampling_leaves_the_policy_as_it_is", SamplesOtherwiseEverAfter(), {}),
     ("test_what_it_sees_is_not_changed", WritesIntoTheState(), {}),
     ("test_actions_that_are_being_executed_are_the_chunk_s_beginning", StartsAnew(), {}),
     ("test_attention_is_given_where_there_is_one", LooksTooHard(), {}),

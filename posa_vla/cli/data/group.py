@@ -147,7 +147,7 @@ def validate(
         cache=Workspace.open().validated,
     )
     if out is not None:
-        write_json(out, report)
+        write_json(out, report.model_dump(mode="json"))
     if page is not None:
         write_text(page, page_of(EpisodeStore(folder), report))
     if metrics is not None:
@@ -155,18 +155,20 @@ def validate(
     if plots is not None:
         write_plots(EpisodeStore(folder), report, plots)
     if as_json:
-        print_json(report)
+        print_json(report.model_dump(mode="json"))
     else:
-        found = [(rule, str(count)) for rule, count in report["rules"].items()]
-        rows = [(name, str(report[name])) for name in ("batches", "episodes", "frames")]
-        print_table("validated", [*rows, ("quarantined", str(len(report["quarantined"]))), *found])
+        found = [(rule, str(count)) for rule, count in report.rules.items()]
+        rows = [(name, str(getattr(report, name))) for name in ("batches", "episodes", "frames")]
+        print_table("validated", [*rows, ("quarantined", str(len(report.quarantined))), *found])
 
 
 @app.command()
 def prepare(
     out: Annotated[Path, typer.Option("--out", help="Folder of the training shards; must not exist.")],
     store: StoreOption = None,
-    report: Annotated[Path | None, typer.Option("--report", help="Validation report; by default made now.")] = None,
+    report: Annotated[
+        Path | None, typer.Option("--report", help="Validation report; by default it is made now.")
+    ] = None,
     statistics: Annotated[Path | None, typer.Option("--statistics", help="Where counts and statistics go.")] = None,
     embodiment: Annotated[str, typer.Option("--embodiment", help="Name or file; by default the target's.")] = "",
     params_file: ParamsFile = Path("params.yaml"),
@@ -178,6 +180,7 @@ def prepare(
     """Label and pack validated episodes into training shards."""
     from posa_vla.console import print_json, print_table
     from posa_vla.dataset.shards.prepare import prepare as prepare_store
+    from posa_vla.dataset.validation.report import read_report
     from posa_vla.dataset.validation.validate import validate as validate_store
     from posa_vla.episodes.embodiment import load_embodiment
     from posa_vla.errors import BadInput
@@ -191,19 +194,19 @@ def prepare(
     beside = place.parent / params.chosen.embodiment
     chosen = load_embodiment(embodiment or (str(beside) if beside.is_file() else params.chosen.embodiment))
     if report is not None:
-        found = read_json(report)
+        found = read_report(report)
     else:
         declared = {**_declared("", params, place, folder), chosen.id: chosen}
         share = params.prepare.validation_fraction
         found = validate_store(folder, params.validation, declared=declared, validation_fraction=share)
     manifest = prepare_store(folder, found, chosen, params.prepare, out)
     if statistics is not None:
-        kept = {name: manifest[name] for name in ("splits", "labels")}
+        kept = manifest.model_dump(mode="json", include={"splits", "labels"})
         write_json(statistics, {**kept, "normalisation": read_json(out / "normalisation.json")})
     if as_json:
-        print_json(manifest)
+        print_json(manifest.model_dump(mode="json"))
     else:
-        splits = [(name, f"{n['episodes']} episodes, {n['frames']} frames") for name, n in manifest["splits"].items()]
+        splits = [(name, f"{n.episodes} episodes, {n.frames} frames") for name, n in manifest.splits.items()]
         print_table("prepared", [("folder", str(out)), *splits])
 
 

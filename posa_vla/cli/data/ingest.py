@@ -19,7 +19,7 @@ def ingest(
         typer.Option("--map", help="FEATURE=state|action|end_effector|gripper|<camera role>; repeatable."),
     ] = None,
     embodiment: Annotated[
-        str, typer.Option("--embodiment", help="Name or file; by default what the dataset shows, written down.")
+        str, typer.Option("--embodiment", help="Name or file; by default a file is written from the dataset.")
     ] = "",
     calibration: Annotated[Path | None, typer.Option("--calibration", help="Calibration file (docs/data.md).")] = None,
     origin: Annotated[
@@ -65,15 +65,15 @@ def quarantine(workspace_folder: WorkspaceFolder = None, as_json: AsJson = False
     place = enter_workspace(workspace_folder, Path("params.yaml"))
     rows = quarantined_episodes(Workspace.open(), read_params(place, None, None), place.parent)
     if as_json:
-        print_json({"quarantined": rows})
+        print_json({"quarantined": [row.model_dump(mode="json") for row in rows]})
     else:
-        text = [(str(row["episode"])[:16], "; ".join(f["value"] for f in row["findings"])) for row in rows]
+        text = [(row.episode[:16], "; ".join(f.value for f in row.findings)) for row in rows]
         print_table("quarantined", text or [("none", "")])
 
 
 def release(
     episode: Annotated[str, typer.Argument(help="First digits of the episode's digest (posa data quarantine).")],
-    reason: Annotated[str, typer.Option("--reason", help="Why it may be learnt from all the same.")],
+    reason: Annotated[str, typer.Option("--reason", help="Why training may use it; the reason stays on record.")],
     workspace_folder: WorkspaceFolder = None,
     as_json: AsJson = False,
 ) -> None:
@@ -94,7 +94,7 @@ def remove(
     name: Annotated[
         str, typer.Argument(help="First digits of a batch (posa data list), or of an unreadable episode's key.")
     ],
-    reason: Annotated[str, typer.Option("--reason", help="Why it counts no more.")],
+    reason: Annotated[str, typer.Option("--reason", help="Why it is taken out; the reason stays on record.")],
     workspace_folder: WorkspaceFolder = None,
     as_json: AsJson = False,
 ) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from posa_vla.cli.options import AsJson, WorkspaceFolder, enter_workspace, read_params
 
 if TYPE_CHECKING:
+    from posa_vla.dataset.validation.report import ValidationReport
     from posa_vla.episodes.embodiment import Embodiment
     from posa_vla.episodes.store.episode_store import EpisodeStore
 
@@ -21,7 +22,7 @@ class _Judged:
 
     store: EpisodeStore
     declared: dict[str, Embodiment]
-    report: dict[str, Any]
+    report: ValidationReport
 
 
 def _judge(workspace_folder: Path | None) -> _Judged:
@@ -44,8 +45,10 @@ def _judge(workspace_folder: Path | None) -> _Judged:
 def export(
     out: Annotated[Path, typer.Argument(help="New folder of the dataset.")],
     batch: Annotated[list[str] | None, typer.Option("--batch", help="First digits of a batch; repeatable.")] = None,
-    embodiment: Annotated[str, typer.Option("--embodiment", help="Whose episodes, where there are several.")] = "",
-    failures: Annotated[bool, typer.Option("--failures", help="Take episodes whose task was not done, too.")] = False,
+    embodiment: Annotated[
+        str, typer.Option("--embodiment", help="Id of an embodiment, if the store holds several.")
+    ] = "",
+    failures: Annotated[bool, typer.Option("--failures", help="Also take episodes whose task was not done.")] = False,
     workspace_folder: WorkspaceFolder = None,
     as_json: AsJson = False,
 ) -> None:
@@ -87,10 +90,16 @@ def show(
     judged = _judge(workspace_folder)
     reader, record = judged.store.find(episode)
     place = (reader.folder.name, record.number)
-    findings = [f for f in judged.report["findings"] if (f["batch"], f["episode"]) == place]
+    findings = [f for f in judged.report.findings if (f.batch, f.episode) == place]
     title = f"Episode {record.extra.digest[:12]} ({place[0][:12]}/{record.number})"
     write_text(out, page_of(reader.episode(record), judged_by(reader.embodiment, judged.declared), title, findings))
     if as_json:
-        print_json({"episode": record.extra.digest, "page": str(out.resolve()), "findings": findings})
+        print_json(
+            {
+                "episode": record.extra.digest,
+                "page": str(out.resolve()),
+                "findings": [f.model_dump(mode="json") for f in findings],
+            }
+        )
     else:
         say(f"{out} written: open it in a browser")

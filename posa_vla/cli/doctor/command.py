@@ -174,7 +174,7 @@ def examine(workspace: Workspace) -> Iterator[Finding]:
 
 
 def doctor(as_json: AsJson = False) -> None:
-    """Say what is there and whether it is sound; exits 1 if something is not."""
+    """Check packages, workspace and servers; exit with 1 if something is not sound."""
     from posa_vla.console import print_json, print_table
     from posa_vla.workspace import Workspace
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from posa_vla.console import progress
+from posa_vla.dataset.validation.report import ValidationReport
 from posa_vla.episodes.embodiment import Embodiment
 from posa_vla.episodes.episode import Episode
 from posa_vla.episodes.lerobot.reader import DatasetReader, write_dataset
@@ -20,7 +21,7 @@ from posa_vla.files import require_free_space
 
 def export(
     store: EpisodeStore,
-    report: dict[str, Any],
+    report: ValidationReport,
     out: Path,
     *,
     batches: list[str] | None = None,
@@ -59,7 +60,7 @@ def export(
     if not readers:
         raise BadInput(f"the store has no episode of {embodiment!r}, only of {', '.join(ids) or 'nobody'}")
     replaced = store.replaced()
-    aside = {(row["batch"], row["episode"]) for row in report["quarantined"]}
+    aside = report.aside()
     records = [
         (reader, record)
         for batch, reader in readers

@@ -77,7 +77,7 @@ def ingest(store: EpisodeStore, reader: SourceReader) -> Ingested:
     recording that the store has already, with more or other things declared of it, counts in the earlier one's place.
 
     Args:
-        store: Where they go.
+        store: Store that the episodes go into.
         reader: The dataset.
 
     Raises:

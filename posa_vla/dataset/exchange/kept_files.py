@@ -30,7 +30,7 @@ class Waiting:
                 self._kept.setdefault(kept.episode, []).append((key, kept))
 
     def settle(self, where: SourceEpisode, digest: str) -> None:
-        """Notes that an episode came after all.
+        """Notes that an episode, which could not be read before, has come after all.
 
         A dataset is known by its folder's name, which others may have too: one of the files that were kept must be
         among the episode's, unless there was none.
@@ -50,7 +50,7 @@ class Waiting:
 
 
 def keep(store: EpisodeStore, reader: SourceReader, where: SourceEpisode, rule: str, value: str) -> str:
-    """Keeps what there is of an episode that cannot be read; returns its key in quarantine."""
+    """Keeps the files of an episode that cannot be read; returns its key in quarantine."""
     source = reader.source
     # Paths of this machine say nothing to the next one, and would make another finding of the same fault.
     kept = Kept(

@@ -24,8 +24,8 @@ class Same:
 
     Attributes:
         digest: Its digest.
-        adds: What the new one has besides, or otherwise: where there is nothing, the stored one goes on counting.
-        lacks: What the stored one alone has.
+        adds: Parts that the new episode alone has, or has with other values; without any the stored one counts on.
+        lacks: Parts that the stored episode alone has.
     """
 
     digest: str

@@ -9,8 +9,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from posa_vla.dataset.shards.manifest import read_manifest
 from posa_vla.errors import BadInput
-from posa_vla.files import read_json
 
 
 @dataclass(frozen=True)
@@ -59,15 +59,13 @@ class PackedDataset:
         Raises:
             BadInput: The folder is not prepared data, or a file of it is damaged.
         """
-        manifest = read_json(folder / "manifest.json")
+        manifest = read_manifest(folder)
         path = folder / f"{split}.safetensors"
-        self.horizon = horizon
+        self.horizon, self.cameras, self.captions = horizon, manifest.cameras, manifest.captions
         try:
-            self.cameras: list[str] = list(manifest["cameras"])
-            self.captions: list[str] = list(manifest["captions"])
             with safe_open(path, "pt") as file:
                 tensors: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            frames = int(manifest["splits"][split]["frames"])
+            frames = manifest.splits[split].frames
             self._images = {role: tensors[f"images.{role}"] for role in self.cameras}
             self._points = {role: tensors[f"anchor_points.{role}"] for role in self.cameras}
             self._valid = {role: tensors[f"anchor_valid.{role}"] for role in self.cameras}

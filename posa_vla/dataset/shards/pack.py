@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from posa_vla.dataset.labels import anchor_labels
+from posa_vla.dataset.shards.manifest import MANIFEST, LabelShare, PreparedManifest, SplitCount
 from posa_vla.dataset.shards.tensor_file import TensorFileWriter
 from posa_vla.dataset.split import SPLITS, split_of
 from posa_vla.episodes.embodiment import Embodiment
@@ -76,7 +76,7 @@ def pack_episodes(
     out: Path,
     *,
     source_digest: str = "",
-) -> dict[str, Any]:
+) -> PreparedManifest:
     """Writes the training shards of a sequence of episodes in one pass, one episode in memory at a time.
 
     Args:
@@ -129,23 +129,19 @@ def pack_episodes(
         for writer in writers.values():
             writer.finish()
         frames = sum(count["frames"] for count in counts.values())
-        manifest = {
-            "schema_version": 1,
-            # Share of frames with each anchor label, by camera; what has none is masked out of the loss.
-            "labels": {
-                role: dict(zip(("task", "end_effector"), (valid / frames).round(4).tolist(), strict=True))
-                for role, valid in labelled.items()
-            },
-            "embodiment": embodiment.model_dump(mode="json"),
-            "image_size": params.image_size,
-            "cameras": list(embodiment.cameras),
-            "captions": list(captions),
-            "state_dim": len(embodiment.state),
-            "action_dim": len(embodiment.action),
-            "fps": fps,
-            "splits": counts,
-            "source_digest": source_digest,
-        }
+        shares = {role: (valid / frames).round(4).tolist() for role, valid in labelled.items()}
+        manifest = PreparedManifest(
+            labels={role: LabelShare(task=task, end_effector=end) for role, (task, end) in shares.items()},
+            embodiment=embodiment,
+            image_size=params.image_size,
+            cameras=list(embodiment.cameras),
+            captions=list(captions),
+            state_dim=len(embodiment.state),
+            action_dim=len(embodiment.action),
+            fps=fps,
+            splits={split: SplitCount(**count) for split, count in counts.items()},
+            source_digest=source_digest,
+        )
         write_json(folder / "normalisation.json", normalisation)
-        write_json(folder / "manifest.json", manifest)
+        write_json(folder / MANIFEST, manifest.model_dump(mode="json"))
     return manifest

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from posa_vla.console import progress
+from posa_vla.dataset.shards.manifest import PreparedManifest
 from posa_vla.dataset.shards.pack import pack_episodes
 from posa_vla.dataset.split import split_of
+from posa_vla.dataset.validation.report import ValidationReport
 from posa_vla.episodes.embodiment import Embodiment
 from posa_vla.episodes.episode import Episode
 from posa_vla.episodes.lerobot.reader import DatasetReader, EpisodeRecord
@@ -20,11 +21,11 @@ from posa_vla.params import PrepareParams
 
 
 def _chosen(
-    store: EpisodeStore, report: dict[str, Any], embodiment: Embodiment
+    store: EpisodeStore, report: ValidationReport, embodiment: Embodiment
 ) -> list[tuple[DatasetReader, list[EpisodeRecord]]]:
     """The batches of an embodiment with the episodes to learn from: successful, not superseded, nothing severe."""
     replaced = store.replaced()
-    quarantined = {(row["batch"], row["episode"]) for row in report["quarantined"]}
+    quarantined = report.aside()
     chosen = []
     for batch in store.batches():
         if (batch, None) in quarantined:
@@ -45,7 +46,9 @@ def imitable(record: EpisodeRecord) -> bool:
     return record.extra.success or (isinstance(collected, dict) and collected.get("how") == "dagger")
 
 
-def nothing_to_learn(store_folder: Path, report: dict[str, Any], embodiment: Embodiment, params: PrepareParams) -> str:
+def nothing_to_learn(
+    store_folder: Path, report: ValidationReport, embodiment: Embodiment, params: PrepareParams
+) -> str:
     """Why `prepare` would have nothing to train on, in words; empty where it has something.
 
     Args:
@@ -70,8 +73,8 @@ def nothing_to_learn(store_folder: Path, report: dict[str, Any], embodiment: Emb
 
 
 def prepare(
-    store_folder: Path, report: dict[str, Any], embodiment: Embodiment, params: PrepareParams, out: Path
-) -> dict[str, Any]:
+    store_folder: Path, report: ValidationReport, embodiment: Embodiment, params: PrepareParams, out: Path
+) -> PreparedManifest:
     """Packs the successful, sound episodes of one embodiment.
 
     Args:
@@ -88,14 +91,14 @@ def prepare(
         BadInput: The report is of another store, or nothing is left to learn from.
     """
     store = EpisodeStore(store_folder)
-    if report.get("store_digest") != store.digest():
+    if report.store_digest != store.digest():
         raise BadInput(f"the report is of another store than {store_folder}: run `posa data validate` again")
     chosen = _chosen(store, report, embodiment)
     episodes = sum(len(records) for _, records in chosen)
     if not episodes:
         raise BadInput(
             f"{store_folder} has no sound, successful episode of embodiment {embodiment.id} "
-            f"({len(report['quarantined'])} quarantined): see the report's findings, or collect more"
+            f"({len(report.quarantined)} quarantined): see the report's findings, or collect more"
         )
     # Twice: the rows of each tensor, then the shard made of them.
     require_free_space(

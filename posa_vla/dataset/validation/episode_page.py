@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from posa_vla.dataset.labels import AnchorLabels, anchor_labels, gripper_events
+from posa_vla.dataset.validation.findings import Finding
 from posa_vla.episodes.embodiment import UNSTATED, Channel, Embodiment
 from posa_vla.episodes.episode import Episode
 from posa_vla.episodes.media.images import StoredImages
@@ -102,14 +103,14 @@ def _curves(name: str, values: NDArray[np.float32], channels: list[Channel], eve
     return f"<h2>{name}</h2>{drawing}<div class=key>{''.join(key)}</div>"
 
 
-def page_of(episode: Episode, embodiment: Embodiment, title: str, findings: list[dict[str, Any]] | None = None) -> str:
+def page_of(episode: Episode, embodiment: Embodiment, title: str, findings: list[Finding] | None = None) -> str:
     """An episode as one HTML page that needs nothing beside it.
 
     Args:
-        episode: Which one.
+        episode: The episode.
         embodiment: Its robot.
         title: What the page is called.
-        findings: What validation found of it (see `Finding`), or None where it was not validated.
+        findings: What validation found of it, or None where it was not validated.
 
     Raises:
         BadInput: A picture cannot be decoded.
@@ -129,7 +130,7 @@ def page_of(episode: Episode, embodiment: Embodiment, title: str, findings: list
     listed = "".join(f"<dt>{name}<dd>{html.escape(str(value))}" for name, value in facts.items())
     found = ""
     if findings is not None:
-        rows = [f"<li class={f['severity']}>{html.escape(f['rule'] + ': ' + f['value'])}" for f in findings]
+        rows = [f"<li class={f.severity}>{html.escape(f.rule + ': ' + f.value)}" for f in findings]
         found = f"<h2>Found by validation</h2><ul>{''.join(rows) or '<li>nothing'}</ul>"
     pictures = _pictures(episode, embodiment, chosen)
     cameras = "".join(

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
 
+from posa_vla.schema import Closed
 from posa_vla.validation_params import RuleParams, ValidateParams
 
 Severity = Literal["severe", "warning", "info"]
@@ -48,19 +48,18 @@ REMEDIES: dict[str, str] = {
 }
 
 
-@dataclass(frozen=True)
-class Finding:
+class Finding(Closed):
     """One thing that was found.
 
     Attributes:
-        rule: Its id.
+        rule: Id of the rule that found it.
         severity: A severe finding quarantines its episode, unless it was released.
         batch: Digest of the batch; of an episode that could not be read, its key in quarantine.
         episode: Number in the batch, or None for the whole batch; of an unreadable one, its number in its dataset.
         digest: The episode's digest; empty where there is none.
         frame: First frame concerned, or None.
         value: What was found, in words.
-        remedy: What to do.
+        remedy: What a person can do about the finding.
         released: Why somebody released the episode from this rule; empty where nobody did.
     """
 
@@ -68,7 +67,7 @@ class Finding:
     severity: Severity
     batch: str
     episode: int | None
-    digest: str
+    digest: str = ""
     frame: int | None
     value: str
     remedy: str
@@ -84,7 +83,7 @@ def rule_params(rules: ValidateParams, rule: str) -> RuleParams:
 
 
 def severity_of(rules: ValidateParams, rule: str) -> Severity | None:
-    """How bad a finding of a rule is; None where nobody wants to know."""
+    """How bad a finding of a rule is; None where the parameters turn the rule off."""
     severity = rule_params(rules, rule).severity
     return None if severity == "off" else severity
 

@@ -9,6 +9,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from posa_vla.dataset.validation.findings import Finding
+from posa_vla.dataset.validation.report import ValidationReport
 from posa_vla.episodes.lerobot.reader import DatasetReader
 from posa_vla.episodes.store.episode_store import EpisodeStore
 from posa_vla.errors import BadInput
@@ -19,20 +21,20 @@ from posa_vla.html_page import page, plot
 _LISTED = 50
 
 
-def metrics_of(report: dict[str, Any]) -> dict[str, Any]:
+def metrics_of(report: ValidationReport) -> dict[str, Any]:
     """What `dvc metrics` compares: counts of episodes, frames and findings."""
-    severities = Counter(f["severity"] for f in report["findings"] if not f["released"])
-    quarantined = {(row["batch"], row["episode"]) for row in report["quarantined"]}
+    severities = Counter(f.severity for f in report.findings if not f.released)
+    quarantined = report.aside()
     whole = {batch for batch, episode in quarantined if episode is None}
     return {
-        "episodes": report["episodes"],
-        "frames": report["frames"],
-        "superseded": report["superseded"],
-        "unreadable": report["unreadable"],
+        "episodes": report.episodes,
+        "frames": report.frames,
+        "superseded": report.superseded,
+        "unreadable": report.unreadable,
         "quarantined": len(quarantined),
         "quarantined_batches": len(whole),
         "findings": {name: severities.get(name, 0) for name in ("severe", "warning", "info")},
-        "rules": report["rules"],
+        "rules": report.rules,
     }
 
 
@@ -52,11 +54,11 @@ def lengths(store: EpisodeStore) -> list[tuple[str, int, int, float]]:
     return rows
 
 
-def write_plots(store: EpisodeStore, report: dict[str, Any], folder: Path) -> None:
+def write_plots(store: EpisodeStore, report: ValidationReport, folder: Path) -> None:
     """Writes what `dvc plots` draws: `lengths.csv` and `findings.csv`."""
     tables: dict[str, list[tuple[Any, ...]]] = {
         "lengths": [("episode", "seconds"), *((i, row[3]) for i, row in enumerate(lengths(store)))],
-        "findings": [("rule", "count"), *report["rules"].items()],
+        "findings": [("rule", "count"), *report.rules.items()],
     }
     for name, rows in tables.items():
         text = io.StringIO()
@@ -78,7 +80,7 @@ def _figure(draw: Any, size: tuple[float, float], text: str) -> str:
     return plot(picture.getvalue(), text)
 
 
-def _plots(store: EpisodeStore, report: dict[str, Any]) -> str:
+def _plots(store: EpisodeStore, report: ValidationReport) -> str:
     seconds = [row[3] for row in lengths(store)]
 
     def durations(axes: Any) -> None:
@@ -86,29 +88,29 @@ def _plots(store: EpisodeStore, report: dict[str, Any]) -> str:
         axes.set(xlabel="length of an episode (s)", ylabel="episodes")
 
     def rules(axes: Any) -> None:
-        worst = {f["rule"]: f["severity"] for f in report["findings"]}
+        worst = {f.rule: f.severity for f in report.findings}
         colours = {"severe": "#b3261e", "warning": "#d29922", "info": "#8c959f"}
-        names = list(report["rules"])[::-1]
-        counts = [report["rules"][name] for name in names]
+        names = list(report.rules)[::-1]
+        counts = [report.rules[name] for name in names]
         bars = axes.barh(names, counts, color=[colours[worst[name]] for name in names])
         axes.bar_label(bars, padding=3)
         axes.set(xlabel="findings")
         axes.margins(x=0.1)
 
     figures = [_figure(durations, (7, 2.6), "how long the episodes are")] if seconds else []
-    if report["rules"]:
-        figures.append(_figure(rules, (7, 0.8 + 0.3 * len(report["rules"])), "findings of each rule"))
+    if report.rules:
+        figures.append(_figure(rules, (7, 0.8 + 0.3 * len(report.rules)), "findings of each rule"))
     return "".join(figures)
 
 
-def _table(findings: list[dict[str, Any]]) -> str:
+def _table(findings: list[Finding]) -> str:
     rows = []
     for finding in findings[:_LISTED]:
-        place = f"{finding['batch'][:12]} / {'all' if finding['episode'] is None else finding['episode']}"
-        frame = "" if finding["frame"] is None else finding["frame"]
-        words = finding["value"] + (f" (released: {finding['released']})" if finding["released"] else "")
+        place = f"{finding.batch[:12]} / {'all' if finding.episode is None else finding.episode}"
+        frame = "" if finding.frame is None else finding.frame
+        words = finding.value + (f" (released: {finding.released})" if finding.released else "")
         rows.append(
-            f"<tr><td class={finding['severity']}>{finding['severity']}</td><td><code>{place}</code></td>"
+            f"<tr><td class={finding.severity}>{finding.severity}</td><td><code>{place}</code></td>"
             f"<td class=n>{frame}</td><td>{html.escape(words)}</td></tr>"
         )
     more = len(findings) - _LISTED
@@ -121,26 +123,26 @@ def _table(findings: list[dict[str, Any]]) -> str:
     )
 
 
-def page_of(store: EpisodeStore, report: dict[str, Any]) -> str:
+def page_of(store: EpisodeStore, report: ValidationReport) -> str:
     """The report as one HTML page that needs nothing beside it."""
     metrics = metrics_of(report)
     numbers = [
-        (report["episodes"], "episodes"),
-        (report["frames"], "frames"),
+        (report.episodes, "episodes"),
+        (report.frames, "frames"),
         (metrics["quarantined"], "quarantined"),
         (metrics["findings"]["warning"], "warnings"),
     ]
-    by_rule: dict[str, list[dict[str, Any]]] = {}
+    by_rule: dict[str, list[Finding]] = {}
     order = {"severe": 0, "warning": 1, "info": 2}
-    for finding in sorted(report["findings"], key=lambda f: (order[f["severity"]], f["rule"])):
-        by_rule.setdefault(finding["rule"], []).append(finding)
+    for finding in sorted(report.findings, key=lambda f: (order[f.severity], f.rule)):
+        by_rule.setdefault(finding.rule, []).append(finding)
     sections = [
-        f"<h2>{rule} ({len(found)})</h2><p>{html.escape(found[0]['remedy'])}</p>{_table(found)}"
+        f"<h2>{rule} ({len(found)})</h2><p>{html.escape(found[0].remedy)}</p>{_table(found)}"
         for rule, found in by_rule.items()
     ]
     tiles = "".join(f"<div><b>{number:,}</b>{label}</div>" for number, label in numbers)
     body = (
-        f"<p>Episode store <code>{report['store_digest'][:12]}</code></p><div class=numbers>{tiles}</div>"
+        f"<p>Episode store <code>{report.store_digest[:12]}</code></p><div class=numbers>{tiles}</div>"
         f"<p>Quarantined episodes are kept, and not trained on. <code>posa data quarantine</code> lists them; "
         f"<code>posa data release EPISODE --reason TEXT</code> lets one in.</p>{_plots(store, report)}"
         + ("".join(sections) or "<p>Nothing was found.</p>")

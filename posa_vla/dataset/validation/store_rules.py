@@ -25,8 +25,8 @@ class Trace:
     """What comparing needs to know of an episode.
 
     Attributes:
-        batch: Its batch.
-        number: Its number there.
+        batch: Digest of its batch.
+        number: Its number in the batch.
         digest: Its digest.
         group: Equal for episodes that may be compared: embodiment and instruction.
         scene: Digest of its scene; empty where none was recorded.
@@ -123,10 +123,10 @@ class _Trajectories:
         are looked at, and all of the others only where those few do not decide.
 
         Args:
-            numbers: Whose neighbours are sought, ascending.
-            others: Among which, ascending.
+            numbers: Traces whose neighbours are sought, ascending.
+            others: Traces among which they are sought, ascending.
             threshold: Largest distance.
-            earlier: Whether only those count that come before.
+            earlier: Whether only neighbours with a smaller number count.
         """
         if not numbers or not others:
             return

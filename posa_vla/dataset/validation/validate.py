@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Container, Iterator, Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from posa_vla.dataset.code import data_code
 from posa_vla.dataset.validation.episode_rules import episode_remarks, undeclared
 from posa_vla.dataset.validation.findings import Finding, Remark, remedy_of, severity_of
 from posa_vla.dataset.validation.image_rules import glance, image_remarks
+from posa_vla.dataset.validation.report import Quarantined, ValidationReport
 from posa_vla.dataset.validation.store_rules import Trace, store_remarks, trace_of
 from posa_vla.episodes.content import episode_digest
 from posa_vla.episodes.embodiment import Embodiment
@@ -27,8 +28,6 @@ from posa_vla.episodes.store.quarantine import Release
 from posa_vla.errors import BadInput, PosaError
 from posa_vla.files import read_json, sha256_json, write_json
 from posa_vla.validation_params import ValidateParams
-
-SCHEMA_VERSION = 3
 
 
 def _numbered(table: pa.Table) -> Iterator[Remark]:
@@ -69,7 +68,16 @@ def _finding(rules: ValidateParams, batch: str, episode: int | None, digest: str
     rule, frame, value = remark
     severity = severity_of(rules, rule)
     if severity is not None:
-        yield Finding(rule, severity, batch, episode, digest, frame, value, remedy_of(rule))
+        yield Finding(
+            rule=rule,
+            severity=severity,
+            batch=batch,
+            episode=episode,
+            digest=digest,
+            frame=frame,
+            value=value,
+            remedy=remedy_of(rule),
+        )
 
 
 def _batch(
@@ -90,7 +98,7 @@ def _batch(
         noted = read_remarks(store.folder(batch))
     except BadInput as error:
         found = _finding(rules, batch, None, "", ("batch-readable", None, str(error)))
-        return {"findings": [asdict(f) for f in found], "traces": [], "missing": [], "lengths": {}}
+        return {"findings": [finding.model_dump() for finding in found], "traces": [], "missing": [], "lengths": {}}
     embodiment = judged_by(reader.embodiment, declared)
     known = None
     if cache is not None:
@@ -115,7 +123,7 @@ def _batch(
         missing += [(record.extra.digest, text) for text in without]
         advance(1)
     seen = {
-        "findings": [asdict(finding) for finding in findings],
+        "findings": [finding.model_dump() for finding in findings],
         "traces": [asdict(trace) for trace in traces],
         "missing": missing,
         "lengths": {record.extra.digest: record.length for record in reader.records},
@@ -147,7 +155,7 @@ def _released(findings: list[Finding], releases: dict[str, Release]) -> list[Fin
     for finding in findings:
         release = releases.get(finding.digest)
         reason = release.reason(finding.rule) if release is not None and finding.severity == "severe" else ""
-        marked.append(replace(finding, released=reason) if reason else finding)
+        marked.append(finding.model_copy(update={"released": reason}) if reason else finding)
     return marked
 
 
@@ -158,7 +166,7 @@ def validate(
     declared: Mapping[str, Embodiment] | None = None,
     validation_fraction: float = 0.0,
     cache: Path | None = None,
-) -> dict[str, Any]:
+) -> ValidationReport:
     """Checks every episode of a store; nothing of it is changed.
 
     Args:
@@ -170,9 +178,7 @@ def validate(
         cache: Folder of what was found of batches before; none if None.
 
     Returns:
-        The report: `store_digest`, counts, `findings` (see `Finding`), and `quarantined`: batch and number of the
-        episodes with a severe finding that nobody released; a number of None stands for the whole batch. Superseded
-        episodes are counted under `superseded` alone, and what was found of them does not matter.
+        The report.
 
     Raises:
         BadInput: The store is empty.
@@ -203,15 +209,14 @@ def validate(
     findings = _released(findings + kept, store.quarantine.releases())
     severe = {(f.batch, f.episode): None for f in findings if f.severity == "severe" and not f.released}
     aside = {finding.batch for finding in kept}
-    return {
-        "schema_version": SCHEMA_VERSION,
-        "store_digest": store.digest(),
-        "batches": len(store.batches()),
-        "episodes": len(lengths),
-        "frames": sum(lengths.values()),
-        "superseded": len(superseded),
-        "unreadable": len(kept),
-        "rules": dict(sorted(Counter(finding.rule for finding in findings).items())),
-        "quarantined": [{"batch": b, "episode": e, "kept_aside": b in aside} for b, e in severe],
-        "findings": [asdict(finding) for finding in findings],
-    }
+    return ValidationReport(
+        store_digest=store.digest(),
+        batches=len(store.batches()),
+        episodes=len(lengths),
+        frames=sum(lengths.values()),
+        superseded=len(superseded),
+        unreadable=len(kept),
+        rules=dict(sorted(Counter(finding.rule for finding in findings).items())),
+        quarantined=[Quarantined(batch=b, episode=e, kept_aside=b in aside) for b, e in severe],
+        findings=findings,
+    )

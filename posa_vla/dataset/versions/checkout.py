@@ -1,4 +1,4 @@
-"""Bring the store and the prepared data to a version."""
+"""Brings the store and the prepared data to a version."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import yaml
 
 from posa_vla.console import progress
 from posa_vla.dataset.shards.prepare import prepare
+from posa_vla.dataset.validation.report import read_report
 from posa_vla.dataset.versions.clone import Clone, open_clone
 from posa_vla.dataset.versions.history import Version, _store_names, _top, all_versions, find_version
 from posa_vla.dataset.versions.make import publish_prepared
@@ -24,13 +25,6 @@ from posa_vla.schema import parse
 from posa_vla.workspace import Workspace
 
 _STEPS = 4
-
-
-# The stage `prepare` of dvc.yaml, by hand.
-_PREPARE = (
-    *("data", "prepare", "--store", "data/episodes", "--report", "data/report.json", "--embodiment", "embodiment.json"),
-    *("--params", "params.yaml", "--out", "data/prepared", "--statistics", "data/statistics-again.json"),
-)
 
 
 def _unsaved(root: Path, versions: list[Version]) -> list[str]:
@@ -51,7 +45,7 @@ def checkout(workspace: Workspace, name: str) -> dict[str, Any]:
 
     Args:
         workspace: Whose store it is.
-        name: See `find_version`.
+        name: Name of the version, see `find_version`.
 
     Returns:
         `version`, `name`, `folder` of the prepared data, `restored` and `removed` (names below the store).
@@ -94,8 +88,8 @@ def prepared_data(workspace: Workspace, name: str, code: Path | None = None) -> 
     """A version and its prepared data, made again from its episodes where need be; the store stays as it is.
 
     Args:
-        workspace: Whose version.
-        name: See `find_version`.
+        workspace: Workspace that has the version.
+        name: Name of the version, see `find_version`.
         code: Checkout whose code prepares them, if not this one's.
 
     Raises:
@@ -131,9 +125,9 @@ def _restore_prepared(workspace: Workspace, clone: Clone, version: Version, code
     if code is None:
         params = parse(Params, yaml.safe_load((clone.folder / "params.yaml").read_text()), "params.yaml of the version")
         embodiment = parse(Embodiment, read_json(clone.folder / "embodiment.json"), "embodiment.json of the version")
-        prepare(data / "episodes", read_json(data / "report.json"), embodiment, params.prepare, data / "prepared")
+        prepare(data / "episodes", read_report(data / "report.json"), embodiment, params.prepare, data / "prepared")
     else:
-        clone.run_posa(code, _PREPARE)
+        clone.run_stage("prepare", code)
     if tree_manifest(data / "prepared") != version.record.prepared_files:
         made = read_json(clone.folder / "code.json")
         raise PosaError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import yaml
 
+from posa_vla.code_root import CODE_ROOT
 from posa_vla.console import say
 from posa_vla.dataset.versions.dvc_objects import OBJECTS, complete, is_sound, listed, object_path
 from posa_vla.dataset.versions.remote_owners import leave_mark
@@ -20,21 +22,12 @@ from posa_vla.files import new_folder, scratch_folder, write_text
 from posa_vla.objects.directory import DirectoryObjects
 from posa_vla.objects.open import open_objects
 from posa_vla.workspace import Workspace
+from posa_vla.workspace_template import template_file
 
 # Human names of versions: tags of the workspace repository.
 NAME = "data-v"
 # How often another run may push first before this one gives up.
 _PUSHES = 20
-
-
-def stages_file() -> Path:
-    """`dvc.yaml` of the checkout, or the copy that an installed package carries."""
-    package = Path(__file__).parents[2]
-    places = [package / "workspace_template" / "dvc.yaml", package.parent / "dvc.yaml"]
-    for place in places:
-        if place.is_file():
-            return place
-    raise BadInput(f"dvc.yaml is neither at {places[0]} nor at {places[1]}: install posa-vla again")
 
 
 class Clone:
@@ -55,12 +48,11 @@ class Clone:
         for name in ("dvc-system", "dvc-global", "dvc-site"):
             (scratch / name).mkdir()
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("GIT_", "DVC_"))}
-        package_root = str(Path(__file__).parents[3])
         self._environment = {
             **kept,
             # `python` of the stages is this interpreter, and finds this very package.
             "PATH": os.pathsep.join([str(Path(sys.executable).parent), kept.get("PATH", os.defpath)]),
-            "PYTHONPATH": os.pathsep.join(filter(None, [package_root, kept.get("PYTHONPATH", "")])),
+            "PYTHONPATH": os.pathsep.join(filter(None, [str(CODE_ROOT), kept.get("PYTHONPATH", "")])),
             "GIT_CONFIG_GLOBAL": str(scratch / "gitconfig"),
             "GIT_CONFIG_NOSYSTEM": "1",
             "GIT_TERMINAL_PROMPT": "0",
@@ -105,7 +97,7 @@ class Clone:
         """Runs git; returns its output.
 
         Raises:
-            PosaError: It failed.
+            PosaError: The command failed.
         """
         code, output = self._run(["git", *arguments], folder or self.folder)
         if code:
@@ -117,7 +109,7 @@ class Clone:
 
         Raises:
             BadInput: A stage met bad input.
-            PosaError: It failed.
+            PosaError: The command failed.
         """
         if importlib.util.find_spec("dvc") is None:
             raise BadInput("versioning needs DVC: pip install 'posa-vla[platform]'")
@@ -132,20 +124,39 @@ class Clone:
         kind = BadInput if "exited with 2" in output else PosaError
         raise kind(f"dvc {' '.join(arguments)} failed: {message}")
 
-    def run_posa(self, code: Path, arguments: Sequence[str]) -> None:
-        """Runs the `posa` of another checkout in this clone.
+    def run_stage(self, stage: str, code: Path) -> None:
+        """Runs a stage of this clone's dvc.yaml by the code of another checkout, without DVC.
+
+        Args:
+            stage: Name of the stage.
+            code: Root of the other checkout.
 
         Raises:
-            PosaError: It failed.
+            PosaError: The stage is missing, or its command failed.
         """
-        command = [sys.executable, "-m", "posa_vla.cli.main", *arguments]
+        python, *arguments = self.stage_command(stage)
+        command = [sys.executable if python == "python" else python, *arguments]
         before, self._environment = self._environment, {**self._environment, "PYTHONPATH": str(code)}
         try:
             exit_code, output = self._run(command, self.folder, show=True)
         finally:
             self._environment = before
         if exit_code:
-            raise PosaError(f"posa {' '.join(arguments[:2])} with the code in {code} failed: {output.strip()[-1000:]}")
+            raise PosaError(f"stage {stage!r} of dvc.yaml with the code in {code} failed: {output.strip()[-1000:]}")
+
+    def stage_command(self, stage: str) -> list[str]:
+        """The command of a stage of this clone's dvc.yaml, split into its words.
+
+        Raises:
+            PosaError: There is no such stage.
+        """
+        stages = yaml.safe_load((self.folder / "dvc.yaml").read_text())["stages"]
+        if stage not in stages:
+            raise PosaError(
+                f"dvc.yaml of this version has no stage {stage!r}, only {', '.join(stages)}: check out the code that "
+                "made the version, and run this again there"
+            )
+        return shlex.split(stages[stage]["cmd"])
 
     def open(self, commit: str = "") -> None:
         """Clones the repository, which is made where there is none, at a commit or at the newest.
@@ -173,7 +184,7 @@ class Clone:
         # DVC ignores what it caches; this it does not.
         write_text(self.folder / ".gitignore", "/data/prepared\n/.posa\n")
         if not commit:
-            write_text(self.folder / "dvc.yaml", stages_file().read_text())
+            write_text(self.folder / "dvc.yaml", template_file("dvc.yaml").read_text())
 
     def versions(self) -> dict[str, str]:
         """Version -> commit of all versions in the workspace repository."""
@@ -181,7 +192,7 @@ class Clone:
         return dict(line.split() for line in listed.splitlines())
 
     def fsck(self) -> list[str]:
-        """What git finds wrong in the repository; nothing where it is sound."""
+        """What git finds wrong in the repository; empty where the repository is sound."""
         code, output = self._run(["git", "fsck", "--no-progress", "--no-dangling"], self._workspace.repository)
         return [line for line in output.splitlines() if line.strip()] if code else []
 
@@ -230,10 +241,10 @@ class Clone:
     def push(self) -> None:
         """Pushes the episodes' bytes, and sees that all of them arrived.
 
-        DVC takes a folder for pushed where the remote has its listing, whatever became of the files.
+        DVC believes that a folder was pushed as soon as the remote has its listing, even where files are missing.
 
         Raises:
-            PosaError: The remote is away, or something is nowhere as it was.
+            PosaError: The remote does not answer, or an object is missing or damaged in both cache and remote.
         """
         remote = self._workspace.dvc_remote
         try:
@@ -256,7 +267,7 @@ class Clone:
         its object in the cache and its place in a clone are one file, and what damages one damages all.
 
         Raises:
-            PosaError: The cache lacks something, and the remote is away, does not have it or has it damaged.
+            PosaError: The cache lacks an object, and the remote does not answer, lacks that object or has it damaged.
         """
         # DVC fetches what is not there, and trusts what is; only with the listing is it known what that must be.
         for _ in range(2):
@@ -322,7 +333,7 @@ class Clone:
 
 @contextmanager
 def open_clone(workspace: Workspace, commit: str = "") -> Iterator[Clone]:
-    """Yields a clone of the workspace repository, at a commit or at the newest; it is gone afterwards.
+    """Yields a clone of the workspace repository, at a commit or at the newest one; the clone is deleted afterwards.
 
     Raises:
         PosaError: git failed.

@@ -33,7 +33,7 @@ def diff_versions(workspace: Workspace, first: str, second: str) -> dict[str, An
         "quarantined": [_episode(d, b) for d in sorted(both) if after[d].quarantined and not before[d].quarantined],
         "kept": sorted(set(b.record.kept) - set(a.record.kept)),
         "released": [_episode(d, b) for d in sorted(both) if before[d].quarantined and not after[d].quarantined],
-        "splits": {"from": a.record.splits, "to": b.record.splits},
+        "splits": {"from": _splits(a), "to": _splits(b)},
         "labels": {"from": statistics[0].get("labels"), "to": statistics[1].get("labels")},
         "moved": _moved(*statistics),
         "params": _changed({k: params[0].get(k) for k in ("validation", "prepare")}, params[1]),
@@ -49,6 +49,10 @@ def _json_at(clone: Clone, commit: str, path: str) -> dict[str, Any]:
 
 def _episode(digest: str, version: Version) -> dict[str, Any]:
     return {"digest": digest, **version.record.episodes[digest].model_dump()}
+
+
+def _splits(version: Version) -> dict[str, dict[str, int]]:
+    return {name: split.model_dump() for name, split in version.record.splits.items()}
 
 
 def _moved(before: dict[str, Any], after: dict[str, Any]) -> dict[str, dict[str, list[float]]]:

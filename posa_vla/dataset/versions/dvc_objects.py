@@ -41,12 +41,12 @@ def content_md5(pieces: Iterator[bytes] | None) -> str | None:
 
 
 def is_sound(place: Objects, name: str) -> bool:
-    """Whether a place has an object, and it is what its name says."""
+    """Whether a place has an object whose content has the MD5 that the object is named by."""
     return content_md5(place.read(object_path(name))) == name.removesuffix(LISTING)
 
 
 def listed(name: str, places: Iterable[Objects]) -> list[str] | None:
-    """Names of a folder's files, from the first place whose listing is what its name says; None where none is."""
+    """Names of a folder's files, from the first place with an undamaged listing; None where no place has one."""
     for place in places:
         data = place.get(object_path(name))
         if data is not None and content_md5(iter([data])) == name.removesuffix(LISTING):
@@ -55,13 +55,13 @@ def listed(name: str, places: Iterable[Objects]) -> list[str] | None:
 
 
 def complete(remote: Objects, cache: Path, name: str) -> int:
-    """Puts what a remote lacks of a folder, or has only a part of, from the cache.
+    """Copies the objects of a folder that a remote lacks, or has only a part of, from the cache to the remote.
 
     Returns:
-        How many objects it lacked.
+        How many objects the remote lacked.
 
     Raises:
-        PosaError: The cache does not have them as they were either, or the remote is away.
+        PosaError: The cache lacks these objects too or has them damaged, or the remote does not answer.
     """
     here = DirectoryObjects(cache)
     files = listed(name, [here, remote])

@@ -1,4 +1,4 @@
-"""The versions that there are: listed, compared, brought back."""
+"""The versions of the data: listed and found by name."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Version:
     record: VersionRecord
 
     def summary(self) -> dict[str, Any]:
-        """As `posa data versions` prints it."""
+        """The version as `posa data versions` prints it."""
         return {
             "name": self.name,
             "version": self.record.version,
@@ -38,8 +38,8 @@ class Version:
             "embodiment": self.record.embodiment,
             "stored": len(self.record.episodes),
             "quarantined": sum(e.quarantined for e in self.record.episodes.values()) + len(self.record.kept),
-            "prepared": sum(split["episodes"] for split in self.record.splits.values()),
-            "frames": sum(split["frames"] for split in self.record.splits.values()),
+            "prepared": sum(split.episodes for split in self.record.splits.values()),
+            "frames": sum(split.frames for split in self.record.splits.values()),
             "commit": self.commit,
         }
 
@@ -67,7 +67,7 @@ def list_versions(workspace: Workspace) -> list[Version]:
 
 
 def version_numbers(workspace: Workspace) -> dict[str, int]:
-    """Digest -> how many versions were made before it; a file's time is not asked, which a restored backup changes."""
+    """Digest of a version -> how many were made before it. File times do not count: a restored backup changes them."""
     if not workspace.repository.exists():
         return {}
     with open_clone(workspace) as clone:
@@ -85,7 +85,7 @@ def find_version(versions: list[Version], name: str) -> Version:
     """The version of a name, of the first digits of its digest, or `latest`.
 
     Raises:
-        BadInput: There is none, or several begin so.
+        BadInput: No version has this name, or several digests begin with these digits.
     """
     if not versions:
         raise BadInput("there is no data version yet: `posa data ingest` or `posa data version` makes one")

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import shutil
 from pathlib import Path
-from typing import Any
 
 from posa_vla.console import progress, say
+from posa_vla.dataset.shards.manifest import read_manifest
+from posa_vla.dataset.validation.report import ValidationReport, read_report
 from posa_vla.dataset.versions.clone import Clone, open_clone
 from posa_vla.dataset.versions.record import RECORD, DataVersion, EpisodeEntry, VersionRecord, read_record
 from posa_vla.dataset.versions.store_state import require_unchanged, require_whole, write_state
@@ -18,7 +19,6 @@ from posa_vla.errors import BadInput
 from posa_vla.files import (
     link_or_copy,
     new_folder,
-    read_json,
     require_free_space,
     sha256_json,
     sync_folder,
@@ -60,12 +60,12 @@ def _require_intact(workspace: Workspace, clone: Clone, files: dict[str, str]) -
 
 
 def publish_prepared(prepared: Path, final: Path, aside: Path) -> None:
-    """Moves prepared data to where it stays; the bytes are never copied.
+    """Moves prepared data to the folder that they stay in; the bytes are never copied.
 
     Args:
-        prepared: As it must be.
-        final: Where it stays; what lies there already stays if it is the same.
-        aside: Where what lies there goes if it is not.
+        prepared: The prepared data as they must be.
+        final: Folder that the data stay in; data that lie there already stay if they are the same.
+        aside: Folder that different data in `final` are moved to.
     """
     if final.exists():
         if tree_manifest(final) == tree_manifest(prepared):
@@ -78,10 +78,10 @@ def publish_prepared(prepared: Path, final: Path, aside: Path) -> None:
     sync_folder(final.parent)
 
 
-def _entries(store: EpisodeStore, report: dict[str, Any]) -> dict[str, EpisodeEntry]:
+def _entries(store: EpisodeStore, report: ValidationReport) -> dict[str, EpisodeEntry]:
     """The store's episodes that count, by digest."""
     replaced = store.replaced()
-    aside = {(row["batch"], row["episode"]) for row in report["quarantined"]}
+    aside = report.aside()
     entries: dict[str, EpisodeEntry] = {}
     for batch in store.batches():
         try:
@@ -136,14 +136,14 @@ def version_data(workspace: Workspace, params: Params, embodiment: Embodiment) -
         advance(1, "dvc repro")
         clone.dvc("repro")
         advance(1, "hash")
-        report, manifest = read_json(data / "report.json"), read_json(data / "prepared" / "manifest.json")
+        report, manifest = read_report(data / "report.json"), read_manifest(data / "prepared")
         prepared = tree_manifest(data / "prepared")
         version = sha256_json({"episodes": placed.digest(), "prepared": prepared})
         record = VersionRecord(
             version=version,
             embodiment=embodiment.id,
             episodes=_entries(placed, report),
-            splits=manifest["splits"],
+            splits=manifest.splits,
             store_files=files,
             prepared_files=prepared,
             kept=sorted(placed.quarantine.kept()),
@@ -165,8 +165,8 @@ def version_data(workspace: Workspace, params: Params, embodiment: Embodiment) -
         version=version,
         name=named,
         folder=(workspace.data / version).relative_to(workspace.home).as_posix(),
-        episodes=sum(split["episodes"] for split in record.splits.values()),
-        frames=sum(split["frames"] for split in record.splits.values()),
+        episodes=sum(split.episodes for split in record.splits.values()),
+        frames=sum(split.frames for split in record.splits.values()),
         commit=commit,
         prepared=sha256_json(record.prepared_files),
     )
@@ -179,6 +179,6 @@ def _commit(clone: Clone, record: VersionRecord, versions: dict[str, str]) -> st
         if versions[record.version] in commits:
             return commits[versions[record.version]]
     clone.git("add", "--all")
-    episodes = sum(split["episodes"] for split in record.splits.values())
+    episodes = sum(split.episodes for split in record.splits.values())
     clone.git("commit", "--quiet", "--allow-empty", "--message", f"Data {record.version[:12]}: {episodes} episodes")
     return clone.publish(record.version)

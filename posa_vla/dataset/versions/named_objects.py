@@ -28,7 +28,7 @@ class _DvcFile:
     commit: str
 
     def names(self) -> set[str]:
-        """Everything it could name."""
+        """Every object that the history could name."""
         return set(_NAMES.findall(self.text))
 
     def pushed_listings(self) -> set[str]:
@@ -55,11 +55,11 @@ def named_objects(workspace: Workspace, clone: Clone) -> set[str]:
     """Paths, in DVC's cache and remote, of everything that any commit of any ref of the repository names.
 
     Args:
-        workspace: Whose history.
-        clone: Its tools; what is read is the repository itself, which has refs that no clone gets.
+        workspace: Workspace whose history is read.
+        clone: Gives git. The repository itself is read, because it has refs that no clone gets.
 
     Raises:
-        PosaError: A listing of a folder is nowhere as it was: what it names could not be told from what nobody needs.
+        PosaError: A folder's listing is missing or damaged everywhere, so that nobody can tell which objects it names.
     """
     names: set[str] = set()
     places = [DirectoryObjects(workspace.dvc_cache), open_objects(workspace.dvc_remote)]

@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from posa_vla.dataset.shards.manifest import SplitCount
 from posa_vla.dataset.versions.clone import Clone
 from posa_vla.schema import Closed, parse_json
 
@@ -40,7 +41,7 @@ class VersionRecord(Closed):
     version: str
     embodiment: str
     episodes: dict[str, EpisodeEntry]
-    splits: dict[str, dict[str, int]]
+    splits: dict[str, SplitCount]
     store_files: dict[str, str]
     prepared_files: dict[str, str]
     kept: list[str] = Field(default_factory=list)

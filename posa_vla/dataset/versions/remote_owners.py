@@ -43,10 +43,10 @@ def _mark(workspace: Workspace) -> str:
 
 
 def leave_mark(workspace: Workspace) -> None:
-    """Says on the remote that this repository's objects are there; comes before the first of them.
+    """Leaves this repository's mark on the remote, before its first object.
 
     Raises:
-        PosaError: The remote is away.
+        PosaError: The remote does not answer.
     """
     remote, mine = open_objects(workspace.dvc_remote), _mark(workspace)
     marks = remote.list(_MARKS)
@@ -62,7 +62,7 @@ def claim(workspace: Workspace) -> None:
     """Makes this repository the remote's only owner, because a person says that it is.
 
     Raises:
-        PosaError: The remote is away.
+        PosaError: The remote does not answer.
     """
     remote, mine = open_objects(workspace.dvc_remote), _mark(workspace)
     _put(remote, workspace, mine)
@@ -72,10 +72,10 @@ def claim(workspace: Workspace) -> None:
 
 
 def other_owners(workspace: Workspace) -> str:
-    """Why the remote may hold what others need; empty where this repository is its only owner.
+    """Why the remote may hold objects that others need; empty where this repository is its only owner.
 
     Raises:
-        PosaError: The remote is away.
+        PosaError: The remote does not answer.
     """
     remote = open_objects(workspace.dvc_remote)
     marks, mine = remote.list(_MARKS), _mark(workspace)

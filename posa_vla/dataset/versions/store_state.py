@@ -45,19 +45,19 @@ def read_state(workspace: Workspace) -> StoreState | None:
 
 
 def write_state(workspace: Workspace, name: str, version: str, batches: Iterable[str], *, moving: bool = False) -> None:
-    """Notes where the store is, or is going."""
+    """Writes down the version that the store is at, or that a checkout is bringing it to."""
     state = StoreState(name=name, version=version, batches=sorted(batches), moving=moving)
     write_json(_place(workspace), state.model_dump(mode="json"))
 
 
 def require_whole(workspace: Workspace) -> None:
-    """Stops where nobody may learn from the store as it is.
+    """Stops where the store is incomplete, so that nobody may learn from it.
 
     A checkout was killed in its middle, or a batch of the version that the store is at has gone, which nobody took out:
     a version without it would hide the loss.
 
     Raises:
-        BadInput: So, with the command that mends it.
+        BadInput: A checkout was cut off, or a batch is missing; the message names the command that mends it.
     """
     state = read_state(workspace)
     if state is None:
@@ -91,7 +91,7 @@ def _by_name(files: Mapping[str, str]) -> dict[str, dict[str, str]]:
 
 
 def require_unchanged(known: Iterable[tuple[str, Mapping[str, str]]], files: Mapping[str, str], root: Path) -> None:
-    """Stops where a batch of the store is not what the version that has it knows it as, in any file.
+    """Stops where a file of a batch is not what the newest version with that batch recorded.
 
     Args:
         known: Versions, the newest first: name, and path below the store -> hex SHA-256.
@@ -99,7 +99,7 @@ def require_unchanged(known: Iterable[tuple[str, Mapping[str, str]]], files: Map
         root: Of the store.
 
     Raises:
-        BadInput: Naming a file, what is wrong with it, and the version that has it as it was.
+        BadInput: A file differs or is missing; the message names it, and the version that still has the right one.
     """
     waiting = _by_name(files)
     for version, there in known:

@@ -27,7 +27,7 @@ class Problem(Closed):
 
     Attributes:
         where: `store`, `prepared`, `cache`, `remote`, or `history`.
-        file: Its place.
+        file: Path of the file.
         problem: What is wrong, in words.
         remedy: What to do.
     """
@@ -42,8 +42,8 @@ def verify(workspace: Workspace, name: str = "", *, repair: bool = False) -> dic
     """Reads every byte of a version's data and compares it with the history.
 
     Args:
-        workspace: Whose data.
-        name: See `find_version`; by default the version that the store is at, else the newest one.
+        workspace: Workspace that has the data.
+        name: Name of the version, see `find_version`; by default the version that the store is at, else the newest one.
         repair: Replaces damaged and missing objects of the remote by the cache's, and the other way round.
 
     Returns:
@@ -156,7 +156,7 @@ def require_sound(report: dict[str, Any]) -> None:
     """Stops where verification found something.
 
     Raises:
-        PosaError: Naming the first file and its remedy.
+        PosaError: A file is not what it must be; the message names the first such file and its remedy.
     """
     if not report["ok"]:
         first = report["problems"][0]

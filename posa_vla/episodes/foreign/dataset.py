@@ -49,7 +49,7 @@ class Stretch:
 
 @dataclass(frozen=True)
 class SourceEpisode:
-    """Where one episode lies; nothing of it has been read.
+    """Where one episode lies; no row or frame of it has been read.
 
     Attributes:
         number: Its number in the dataset.
@@ -75,7 +75,7 @@ class SourceDataset:
     """An opened dataset.
 
     Attributes:
-        folder: Where it lies.
+        folder: Folder of the dataset.
         version: `codebase_version` of its info.json.
         fps: Frames per second.
         robot: `robot_type`, or the folder's name.
@@ -289,7 +289,7 @@ def open_source(folder: Path) -> SourceDataset:
     """Opens a LeRobot dataset v2.0, v2.1 or v3.0 of anybody's making; only its metadata is read.
 
     Raises:
-        BadInput: It is none, or its metadata cannot be read.
+        BadInput: The folder is no LeRobot dataset, or its metadata cannot be read.
     """
     if not folder.is_dir():
         raise BadInput(f"{folder} is not a folder, expected a LeRobot dataset")

@@ -1,4 +1,4 @@
-"""Which feature of a foreign dataset is what: declared by its names, the embodiment file or `--map`, never guessed."""
+"""What each feature of a foreign dataset is: its name, the embodiment file or `--map` says so, nothing is guessed."""
 
 from __future__ import annotations
 
@@ -10,18 +10,11 @@ from typing import Any
 
 from posa_vla.episodes.embodiment import UNSTATED, Embodiment
 from posa_vla.episodes.foreign.dataset import SourceDataset
-from posa_vla.episodes.lerobot.layout import CAMERA, IMAGES, KNOWN, NUMBERS, WIDER
+from posa_vla.episodes.lerobot.layout import CAMERA, IMAGES, KNOWN, NUMBERS, PARTS, WIDER
 from posa_vla.episodes.outside_files import MALFORMED, file_inside, read_table
 from posa_vla.errors import BadInput, did_you_mean
 from posa_vla.schema import parse
 
-# What a feature can be mapped to besides a camera's role, and the name that it then needs no mapping for.
-PARTS = {
-    "state": "observation.state",
-    "action": "action",
-    "end_effector": "observation.end_effector",
-    "gripper": "observation.gripper",
-}
 _NEEDED = ("state", "action")
 # For proposals in messages alone.
 _LOOKS_LIKE = {"state": r"state|qpos|joint|proprio", "action": r"action|cmd|command|target"}
@@ -35,7 +28,7 @@ class FeatureMap:
     Attributes:
         parts: `state`, `action` and, where there are such, `end_effector` and `gripper` -> feature.
         cameras: Role -> feature.
-        extra: Numeric features that are neither; they are kept under their own names.
+        extra: Other numeric features; they are kept under their own names.
         dropped: Features that cannot be kept (text, depth, numbers under a name that means something else here, ...).
         calibration: Role -> `intrinsics` and `pose`, where they were recorded -> feature.
     """
@@ -51,7 +44,7 @@ def parse_map(settings: list[str]) -> dict[str, str]:
     """`FEATURE=PART-OR-ROLE` each, as a dict from feature to part or role.
 
     Raises:
-        BadInput: One is not of that form, or a feature or target comes twice.
+        BadInput: A mapping has another form, or a feature or target comes twice.
     """
     given: dict[str, str] = {}
     for setting in settings:

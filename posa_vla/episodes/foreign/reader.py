@@ -25,7 +25,7 @@ from posa_vla.episodes.lerobot.layout import WIDER
 from posa_vla.episodes.media.images import Images
 from posa_vla.episodes.media.stills import StoredStills, still_size
 from posa_vla.episodes.media.video import StoredVideo, video_size
-from posa_vla.episodes.outside_files import file_inside, read_table
+from posa_vla.episodes.outside_files import DAMAGED, file_inside, read_table
 from posa_vla.errors import BadInput
 
 # Recorded times that are this close to regular ones are regular (s); LeRobot's own tolerance.
@@ -106,7 +106,7 @@ class SourceReader:
                 names = file.schema_arrow.names
         except FileNotFoundError:
             raise BadEpisode("table", f"{path} does not exist") from None
-        except (pa.ArrowException, OSError, ValueError) as error:
+        except DAMAGED as error:
             raise BadEpisode("table", f"{path} is damaged ({str(error)[:200]})") from None
         total = sum(lengths)
         if "episode_index" not in names:
@@ -151,7 +151,7 @@ class SourceReader:
             with pq.ParquetFile(path) as file:
                 columns = [n for n in file.schema_arrow.names if images or n not in self.source.cameras()]
                 groups = file.read_row_groups(place.groups, columns=columns)
-        except (pa.ArrowException, OSError, ValueError) as error:
+        except DAMAGED as error:
             raise BadEpisode("table", f"{path} is damaged ({str(error)[:200]})") from None
         return groups.slice(place.rows.start, len(place.rows))
 
@@ -164,7 +164,7 @@ class SourceReader:
         return self.read(where)[0]
 
     def read(self, where: SourceEpisode) -> tuple[Episode, list[Remark]]:
-        """An episode, and what the dataset says of it otherwise than the store will.
+        """An episode, and remarks where the dataset says something else of the episode than the store will.
 
         Raises:
             BadEpisode: See `episode`.
@@ -267,7 +267,7 @@ class SourceReader:
         """The pictures of one camera of an episode, counted and not decoded.
 
         Raises:
-            BadEpisode: They are missing or damaged, or not as many as there are frames.
+            BadEpisode: Pictures are missing or damaged, or there are not as many as frames.
         """
         folder = self.source.folder
         try:

@@ -1,4 +1,4 @@
-"""What is remarkable about a foreign dataset, in words."""
+"""Remarks on a foreign dataset: where its metadata and files disagree."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def source_remarks(table: pa.Table, fps: float) -> Iterator[tuple[str, int | Non
 
 
 def length_remarks(where: SourceEpisode, episode: Episode) -> Iterator[tuple[str, int | None, str]]:
-    """Rule, frame and value of what the metadata says otherwise than the files."""
+    """Rule, frame and value where the metadata says something else than the files."""
     if where.length is not None and where.length != len(episode):
         yield "metadata", None, f"the metadata counts {where.length} frames, table and images {len(episode)}"
     if where.tasks > 1:

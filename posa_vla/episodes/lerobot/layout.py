@@ -31,6 +31,13 @@ STATS_PATH = "meta/stats.json"
 POSA_PATH = "meta/posa.json"
 IMAGES = "observation.images."
 POSE_NAMES = ["x", "y", "z", "qw", "qx", "qy", "qz"]
+# Field of an episode -> its feature.
+PARTS = {
+    "state": "observation.state",
+    "action": "action",
+    "end_effector": "observation.end_effector",
+    "gripper": "observation.gripper",
+}
 INDEX_COLUMNS = {
     "timestamp": "float32",
     "frame_index": "int64",
@@ -39,7 +46,7 @@ INDEX_COLUMNS = {
     "task_index": "int64",
 }
 # Features of an episode that are part of the contract; all others are its `extra`.
-KNOWN = {"observation.state", "action", "observation.end_effector", "observation.gripper", *INDEX_COLUMNS}
+KNOWN = {*PARTS.values(), *INDEX_COLUMNS}
 CAMERA = "observation.camera."
 NUMBERS = {"float32": pa.float32(), "float64": pa.float64(), "int64": pa.int64()}
 # Other numbers, by what keeps every one of their values.
@@ -51,7 +58,7 @@ def fill_path(pattern: str, **values: int | str) -> str:
     """A path pattern of info.json with its values: `{name}` and `{name:03d}`, nothing else of Python's formatting.
 
     Raises:
-        BadInput: It names another value.
+        BadInput: The pattern names a value that is not given.
     """
 
     def value(found: re.Match[str]) -> str:

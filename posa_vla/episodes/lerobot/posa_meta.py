@@ -47,7 +47,7 @@ def read_posa(folder: Path, numbers: list[int]) -> PosaMeta:
         numbers: Its episodes, which the file must be of.
 
     Raises:
-        BadInput: It cannot be read, is not of our schema, or speaks of other episodes.
+        BadInput: The file cannot be read, does not fit the schema, or lists other episodes.
     """
     posa = parse(PosaMeta, inside_json(folder, POSA_PATH), POSA_PATH)
     if numbers != list(range(len(posa.episodes))):

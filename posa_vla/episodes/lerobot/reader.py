@@ -19,6 +19,7 @@ from posa_vla.episodes.lerobot.writer import write_dataset
 from posa_vla.episodes.media.images import Images
 from posa_vla.episodes.media.stills import StoredStills, decode_still
 from posa_vla.episodes.media.video import StoredVideo
+from posa_vla.episodes.outside_files import DAMAGED, read_table
 from posa_vla.errors import BadInput
 from posa_vla.files import read_json, safe_join
 from posa_vla.schema import parse
@@ -26,8 +27,6 @@ from posa_vla.schema import parse
 __all__ = ["DatasetReader", "EpisodeRecord", "read_episodes", "write_dataset"]
 
 _OF_CAMERAS = (layout.IMAGES, layout.CAMERA)
-# What pyarrow raises on a damaged file: names that are not UTF-8 are plain ValueErrors.
-_DAMAGED = (pa.ArrowException, OSError, ValueError, MemoryError)
 
 
 @dataclass(frozen=True)
@@ -53,15 +52,11 @@ class EpisodeRecord:
     videos: dict[str, tuple[str, float, float]]
 
 
-def _read_table(path: Path) -> pa.Table:
+def _episodes_table(folder: Path) -> pa.Table:
     try:
-        return pq.read_table(path)
-    except FileNotFoundError:
-        raise BadInput(f"{path} does not exist: the dataset is incomplete; delete it and record it again") from None
-    except _DAMAGED as error:
-        raise BadInput(
-            f"{path} is damaged ({error}): the dataset is incomplete; delete it and record it again"
-        ) from None
+        return read_table(folder / layout.EPISODES_PATH)
+    except BadInput as error:
+        raise BadInput(f"{error}: the dataset is incomplete; delete it and record it again") from None
 
 
 class DatasetReader:
@@ -104,7 +99,7 @@ class DatasetReader:
         self._open: tuple[str, Any] | None = None
 
     def _records(self, info: dict[str, Any], posa: PosaMeta) -> list[EpisodeRecord]:
-        rows = _read_table(self.folder / layout.EPISODES_PATH).to_pylist()
+        rows = _episodes_table(self.folder).to_pylist()
         if not len(rows) == len(posa.episodes) == int(info["total_episodes"]):
             raise BadInput(
                 f"{self.folder} is incomplete: info.json counts {info['total_episodes']} episodes, "
@@ -142,7 +137,7 @@ class DatasetReader:
                 file = pq.ParquetFile(path)
             except FileNotFoundError:
                 raise BadInput(f"{path} does not exist: the dataset is incomplete; record it again") from None
-            except _DAMAGED as error:
+            except DAMAGED as error:
                 raise BadInput(f"{path} was not finished or is damaged ({error}): record it again") from None
             other = set(self._schema.names) ^ set(file.schema_arrow.names)
             if other:
@@ -162,7 +157,7 @@ class DatasetReader:
         file = self._file(record.path)
         try:
             table = file.read_row_group(record.row_group) if record.row_group < file.num_row_groups else None
-        except _DAMAGED as error:
+        except DAMAGED as error:
             raise BadInput(f"{self.folder / record.path}: episode {record.number} is damaged ({error})") from None
         if table is None or table.num_rows != record.length:
             raise BadInput(
@@ -178,7 +173,7 @@ class DatasetReader:
         try:
             # Other writers may store a vector as a list of any length.
             return table.select(self._schema.names).cast(self._schema)
-        except _DAMAGED as error:
+        except DAMAGED as error:
             raise BadInput(f"{self.folder / record.path}: a column is not what info.json declares ({error})") from None
 
     def episode(self, record: EpisodeRecord, table: pa.Table | None = None) -> Episode:

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from posa_vla.episodes.content import batch_digest, episode_digest
+from posa_vla.episodes.content import CAMERA_VECTORS, batch_digest, episode_digest, vectors
 from posa_vla.episodes.embodiment import Embodiment
 from posa_vla.episodes.episode import Episode
 from posa_vla.episodes.lerobot import layout as layout
@@ -93,24 +93,23 @@ class _DataFiles:
             self._writer = None
 
 
-def _vectors(episode: Episode) -> dict[str, NDArray[Any] | None]:
-    vectors: dict[str, NDArray[Any] | None] = {
-        "observation.state": episode.state,
-        "action": episode.action,
-        "observation.end_effector": episode.end_effector,
-        "observation.gripper": episode.gripper,
-        **episode.extra,
-    }
-    for role, camera in episode.cameras.items():
-        vectors[f"{layout.CAMERA}{role}.intrinsics"] = camera.intrinsics
-        vectors[f"{layout.CAMERA}{role}.pose"] = camera.pose
-    return vectors
+def _feature(part: str) -> str:
+    """The feature of a part of an episode, see `vectors`."""
+    kind, _, name = part.partition(".")
+    if kind in CAMERA_VECTORS:
+        return f"{layout.CAMERA}{name}.{kind}"
+    return name if kind == "extra" else layout.PARTS[part]
+
+
+def _vectors(episode: Episode) -> dict[str, NDArray[Any]]:
+    """Feature -> array with a row a frame; pictures and times are written otherwise."""
+    return {_feature(name): values for name, values in vectors(episode).items()}
 
 
 def _table(episode: Episode, schema: pa.Schema, number: int, start: int, task: int) -> pa.Table:
     frames = len(episode)
     steps = np.arange(frames)
-    columns: dict[str, NDArray[Any] | None] = {
+    columns: dict[str, NDArray[Any]] = {
         **_vectors(episode),
         "timestamp": (steps / episode.fps if episode.timestamps is None else episode.timestamps).astype(np.float32),
         "frame_index": steps,
@@ -127,7 +126,6 @@ def _table(episode: Episode, schema: pa.Schema, number: int, start: int, task: i
             arrays.append(pa.StructArray.from_arrays([encoded, pa.nulls(frames, pa.string())], ["bytes", "path"]))
             continue
         values = columns[field.name]
-        assert values is not None  # for the type checker: the schema was compared with this episode's features
         if pa.types.is_fixed_size_list(field.type):
             flat = pa.array(np.ascontiguousarray(values).reshape(-1), field.type.value_type)
             arrays.append(pa.FixedSizeListArray.from_arrays(flat, field.type.list_size))
@@ -147,9 +145,8 @@ class _Statistics:
 
     def add(self, episode: Episode) -> None:
         for name, values in _vectors(episode).items():
-            if values is not None:
-                rows = values.reshape(len(episode), -1)
-                self._add(name, rows, (rows.shape[1],))
+            rows = values.reshape(len(episode), -1)
+            self._add(name, rows, (rows.shape[1],))
         chosen = np.linspace(0, len(episode) - 1, min(len(episode), STATISTICS_IMAGES)).astype(int)
         for role, camera in episode.cameras.items():
             try:

@@ -12,13 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from posa_vla.episodes.media.images import LARGEST_PIXELS, StoredImages
-from posa_vla.episodes.outside_files import file_inside
+from posa_vla.episodes.outside_files import DAMAGED, file_inside
 from posa_vla.errors import BadInput
 
 _END = struct.pack(">I", 0) + b"IEND" + struct.pack(">I", zlib.crc32(b"IEND"))
@@ -74,7 +73,7 @@ def decode_still(data: bytes, height: int, width: int) -> NDArray[np.uint8]:
     """uint8 (height, width, 3), RGB, of PNG or JPEG bytes.
 
     Raises:
-        BadInput: Neither PNG nor JPEG, damaged, or of another size; the size is looked at before anything is unpacked.
+        BadInput: The bytes are neither PNG nor JPEG, are damaged, or claim another size, which is checked first.
     """
     try:
         own = _decode_own(data, height, width)
@@ -92,7 +91,7 @@ def still_size(data: bytes) -> tuple[int, int]:
     """Height and width (pixels) that PNG or JPEG bytes claim.
 
     Raises:
-        BadInput: They are neither, or claim a picture larger than any camera's.
+        BadInput: The bytes are neither PNG nor JPEG, or claim a picture larger than any camera's.
     """
     try:
         with Image.open(io.BytesIO(data), formats=["PNG", "JPEG"]) as image:
@@ -116,7 +115,7 @@ class StoredStills(StoredImages):
     def __init__(
         self, folder: Path, file: Path, column: str, rows: range, size: tuple[int, int], groups: list[int] | None = None
     ) -> None:
-        """Points at them; nothing is read yet.
+        """Notes where the images lie; nothing is read yet.
 
         Args:
             folder: The dataset, which paths in the column are relative to.
@@ -142,7 +141,7 @@ class StoredStills(StoredImages):
                     number += len(batch)
                     if number >= self._rows.stop:
                         return
-        except (pa.ArrowException, OSError, ValueError) as error:
+        except DAMAGED as error:
             raise BadInput(f"{self._file}: column {self._column} cannot be read ({error})") from None
         raise BadInput(f"{self._file} has {number} rows, expected at least {self._rows.stop}")
 
@@ -162,10 +161,10 @@ class StoredStills(StoredImages):
         return decode_still(next(itertools.islice(self.payloads(), frames // 2, None)), height, width)
 
     def pixels(self) -> NDArray[np.uint8]:
-        """All of them, decoded: what an episode that was recorded here is known by.
+        """All images, decoded: the digest of an episode that was recorded here is made of their pixels.
 
         Raises:
-            BadInput: One cannot be decoded, or together they would fill the memory.
+            BadInput: An image cannot be decoded, or all images together would fill the memory.
         """
         if math.prod(self.shape) > _DECODED:
             raise BadInput(

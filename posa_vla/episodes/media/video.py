@@ -51,8 +51,8 @@ def video_size(path: Path) -> tuple[int, int]:
     """Height and width (pixels) of a video file.
 
     Raises:
-        BadInput: It is missing, damaged, larger than any camera's picture, or of a codec that the store's MP4 files
-            cannot hold.
+        BadInput: The file is missing or damaged, its pictures are larger than any camera's, or the store's MP4 files
+            cannot hold its codec.
     """
     with _opened(path) as (_, stream):
         height, width = int(stream.height or 0), int(stream.width or 0)
@@ -73,13 +73,13 @@ class StoredVideo(StoredImages):
     """
 
     def __init__(self, path: Path, start: float, end: float | None, frames: int, fps: float, size: tuple[int, int]):
-        """Points at them; nothing is read yet.
+        """Notes where the frames lie; nothing is read yet.
 
         Args:
             path: MP4 file.
             start: Time of the first frame in the file (s).
             end: Time at which the episode is over (s); None where the whole file from `start` on is the episode.
-            frames: How many there must be.
+            frames: How many frames there must be.
             fps: Frames per second.
             size: Height and width (pixels).
         """
@@ -177,10 +177,10 @@ class VideoFiles:
     """Video files of one camera, each the stretches of many episodes one after the other, never encoded anew."""
 
     def __init__(self, path: Path, limit: int) -> None:
-        """Starts with no file.
+        """Sets up the naming; the first file is made by the first `append`.
 
         Args:
-            path: With `{number}` where the file's number goes.
+            path: Pattern of the files' paths, with `{number}` where the file's number goes.
             limit: Size at which a file is closed and the next begun (bytes).
         """
         self._path, self._limit = str(path), limit

@@ -1,4 +1,4 @@
-"""What was found of a dataset when it came in, and nobody can see in the batch that was made of it."""
+"""Remarks on a dataset that came in: what was found then, and the batch made of it does not show."""
 
 from __future__ import annotations
 

@@ -13,9 +13,9 @@ from posa_vla.params import Params
 
 
 def meant_otherwise(recorded: Embodiment, declared: Embodiment) -> list[str]:
-    """What recorded numbers mean otherwise than an embodiment declares now.
+    """The parts of a declaration by which recorded numbers mean something else than an embodiment declares now.
 
-    Limits and models may change without changing it, and what was unstated when it was recorded may be stated since.
+    Limits and models do not change what numbers mean, nor does stating what was unstated at the recording.
     """
 
     def meaning(embodiment: Embodiment) -> dict[str, list[str]]:
@@ -40,7 +40,7 @@ def require_meant_alike(batch: str, recorded: Embodiment, declared: Embodiment) 
     """Stops where a batch's numbers mean something else than an embodiment declares now.
 
     Raises:
-        BadInput: So.
+        BadInput: The batch's numbers mean something else; the message names what changed.
     """
     if unlike := meant_otherwise(recorded, declared):
         raise BadInput(
@@ -61,8 +61,8 @@ def declared_embodiments(store: EpisodeStore, params: Params, folder: Path) -> d
     A robot's declaration is `<id>.yaml` beside the parameter file, else that of the target, else the shipped one.
 
     Args:
-        store: Whose episodes they are.
-        params: With the target.
+        store: Store whose robots are looked up.
+        params: Parameters, which name the target.
         folder: The parameter file's folder.
 
     Raises:

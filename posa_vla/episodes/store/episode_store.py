@@ -26,7 +26,7 @@ class Removal(Closed):
 
     Attributes:
         batch: Its digest.
-        reason: Why.
+        reason: Why, in a person's words.
         who: Name of the account that took it out.
         when: POSIX seconds.
     """
@@ -79,10 +79,10 @@ class EpisodeStore:
 
         Args:
             batch: Its digest.
-            reason: Why.
+            reason: Why, in a person's words.
 
         Returns:
-            Where it lies now.
+            Folder that the batch lies in now.
 
         Raises:
             BadInput: There is no such batch, or no reason.
@@ -117,7 +117,7 @@ class EpisodeStore:
         """The dataset of a batch.
 
         Raises:
-            BadInput: There is none of that digest.
+            BadInput: No batch has this digest.
         """
         folder = self.root / "batches" / batch
         if batch not in self.batches():
@@ -178,7 +178,7 @@ class EpisodeStore:
             text: First digits of the episode's digest, or BATCH/NUMBER with first digits of the batch's.
 
         Raises:
-            BadInput: None, or several, fit.
+            BadInput: No episode, or several, begin with these digits.
         """
         prefix, slash, number = text.partition("/")
         if slash:

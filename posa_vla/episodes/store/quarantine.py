@@ -25,7 +25,7 @@ class Kept(Closed):
         episode: Its number there.
         length: Frames that the dataset claims, or None.
         instruction: As the dataset has it.
-        rule: Rule that it breaks.
+        rule: Rule that the episode breaks.
         value: What was found, in words.
         files: The original files, by name: hex SHA-256; they lie in `quarantine/files/`.
     """
@@ -60,7 +60,7 @@ class Waiver(Closed):
 
     Attributes:
         rules: The rules that are waived.
-        reason: Why.
+        reason: Why, in a person's words.
         who: Name of the account that decided.
         when: POSIX seconds.
     """
@@ -112,7 +112,7 @@ class Quarantine:
         """Keeps an episode's original files.
 
         Args:
-            kept: What is known of it; `files` is filled in here.
+            kept: What is known of the episode; `files` is filled in here.
             files: Name and place of each.
 
         Returns:
@@ -136,7 +136,7 @@ class Quarantine:
         return digest
 
     def kept(self) -> dict[str, Kept]:
-        """Key -> episode.
+        """Key in quarantine -> what is known of the episode.
 
         Raises:
             BadInput: A record is damaged.
@@ -173,7 +173,7 @@ class Quarantine:
         Args:
             episode: Its digest.
             rules: The rules that are waived.
-            reason: Why.
+            reason: Why, in a person's words.
 
         Raises:
             BadInput: There is no reason, or nothing to waive.
@@ -192,7 +192,7 @@ class Quarantine:
         return sorted(self._releases.glob("*.json")) if self._releases.is_dir() else []
 
     def releases(self) -> dict[str, Release]:
-        """Digest -> release.
+        """Digest of an episode -> its release.
 
         Raises:
             BadInput: A record is damaged.
@@ -200,7 +200,7 @@ class Quarantine:
         return {path.stem: parse(Release, read_json(path), str(path)) for path in self._release_files()}
 
     def digest(self) -> dict[str, list[str]]:
-        """What an episode store's digest has to count of it; empty where there is nothing."""
+        """What counts of the quarantine in a store's digest; empty where nothing is quarantined or released."""
         aside = {"kept": sorted(self.kept())} if self._folder.is_dir() else {}
         if replaced := self.replaced():
             aside["replaced"] = [sha256_json(record.model_dump()) for record in replaced.values()]
@@ -211,10 +211,10 @@ class Quarantine:
 
 
 def by_prefix(prefix: str, known: Iterable[str], what: str) -> str:
-    """The one key that begins so.
+    """The one key that begins with these digits.
 
     Raises:
-        BadInput: None does, or several do.
+        BadInput: No key begins with these digits, or several keys do.
     """
     names = sorted(known)
     found = [name for name in names if name.startswith(prefix)] if prefix else []

@@ -44,7 +44,7 @@ def group_figures(group: Group, expert: Mapping[int, tuple[int, float]]) -> dict
     """Figures of one variant under one condition, with 95 % intervals over training seeds and scenes.
 
     Args:
-        group: Its rows.
+        group: Rows of the variant.
         expert: Scene seed -> steps and path length (m) of the scripted expert, where it solved the scene.
 
     Returns:

@@ -69,7 +69,7 @@ def load_plan(path: Path | None = None) -> AblationPlan:
     """Reads a plan; the shipped one if None.
 
     Raises:
-        BadInput: It is missing, or no plan.
+        BadInput: The file is missing, or is no plan.
     """
     place = path or Path(str(importlib.resources.files("posa_vla") / "evaluation" / "ablation" / "plan.yaml"))
     return parse(AblationPlan, read_yaml(place), str(place))
@@ -81,7 +81,7 @@ class Cell:
 
     Attributes:
         variant: Name in the plan.
-        seed: Of the training.
+        seed: Seed of the training.
         demonstrations: Episodes that it is trained on.
     """
 
@@ -136,7 +136,7 @@ def condition_params(plan: AblationPlan, params: Params, condition: str, episode
 
 
 def plan_scenes(plan: AblationPlan, purpose: str, count: int) -> list[int]:
-    """Scene seeds that follow from plan and purpose alone: a condition, or `TUNING`, which takes none of theirs."""
+    """Scene seeds that follow from plan and purpose alone; the purpose `TUNING` shares no scene with a condition."""
     judged = set[int]()
     if purpose == TUNING:
         judged = {seed for condition in plan.conditions for seed in plan_scenes(plan, condition, plan.scenes)}

@@ -5,12 +5,13 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
-_ROOT = Path(__file__).parents[3]
+from posa_vla.code_root import CODE_ROOT
+
 # Lines that the page lists.
 _LISTED = 40
 
 
-def commits_between(before: str, after: str, checkout: Path = _ROOT) -> list[str] | None:
+def commits_between(before: str, after: str, checkout: Path = CODE_ROOT) -> list[str] | None:
     """One line a commit that `after` has and `before` has not, newest first; None where that cannot be told.
 
     Args:

@@ -10,10 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from posa_vla.code_digest import code_digest
+from posa_vla.episodes.embodiment import shipped_embodiments
 from posa_vla.errors import PosaError
+from posa_vla.params import Params
 from posa_vla.pipeline.context import StepContext
 from posa_vla.pipeline.records import Released, RobotReport, RobotRun
 from posa_vla.robot.agent.slots import Slots
+from posa_vla.robot.settings import FILE, RobotSettings, write_file
 from posa_vla.workspace import Workspace
 
 
@@ -26,6 +29,41 @@ def robot_state(workspace: Workspace, target: str) -> RobotReport:
     """What the simulated robot runs without having been asked to take anything."""
     running = Slots(robot_home(workspace, target)).running
     return RobotReport(release=None if running is None else running.release, episodes=0, successes=0)
+
+
+def simulated_robot(workspace: Workspace, params: Params, *, fixed: bool) -> RobotSettings:
+    """Settings of the target's simulated robot, as the file in its home says them.
+
+    Args:
+        workspace: Whose channel it takes releases from; where that lies in the workspace, it is named so that a move of
+            the workspace changes nothing.
+        params: Of the retraining.
+        fixed: Whether the release says how it is run; else the robot is told what the evaluation ran with.
+    """
+    target, evaluate, channel, embodiment = params.chosen, params.evaluate, workspace.channel, params.chosen.embodiment
+    if "://" not in channel:
+        place = Path(os.path.abspath(os.path.expanduser(channel)))
+        inside = place.is_relative_to(workspace.home)
+        channel = os.path.relpath(place, robot_home(workspace, params.target)) if inside else str(place)
+    if embodiment not in shipped_embodiments():
+        embodiment = os.path.abspath(embodiment)
+    execution: dict[str, Any] = {
+        "execute": evaluate.execute,
+        "committed": evaluate.committed,
+        "ensemble": evaluate.ensemble,
+        "max_steps": evaluate.max_steps,
+        "image_size": params.collect.image_size,
+    }
+    return RobotSettings(
+        home=".",
+        channel=channel,
+        target=params.target,
+        embodiment=embodiment,
+        driver="simulated",
+        options={"task": target.task, "objects": evaluate.objects},
+        episodes=params.robot.episodes,
+        **({} if fixed else execution),
+    )
 
 
 def _posa(workspace: Workspace, arguments: list[str]) -> dict[str, Any]:
@@ -51,24 +89,17 @@ def run_on_robot(context: StepContext, released: Released) -> RobotRun:
     Raises:
         PosaError: Nothing was released, or a command of the robot failed.
     """
-    workspace, params, target = context.workspace, context.params, context.target
+    workspace, params = context.workspace, context.params
     home = robot_home(workspace, params.target)
 
     def work(key: str) -> RobotRun:
         if released.trust is None:
             raise PosaError(f"nothing was released for robots to take: {released.pending}")
-        trust = workspace.home / released.trust
-        _posa(workspace, ["robot", "provision", "--home", str(home), "--trust", str(trust)])
-        evaluate = params.evaluate
-        place = ["--home", str(home), "--channel", workspace.channel, "--target", params.target]
-        place += ["--embodiment", target.embodiment, "--driver", "simulated", "--once"]
-        run = ["--task", target.task, "--episodes", str(params.robot.episodes)]
-        run += ["--objects", str(evaluate.objects)]
-        if released.record_version == 1:  # it does not say how it is run
-            run += ["--max-steps", str(evaluate.max_steps), "--image-size", str(params.collect.image_size)]
-            run += ["--execute", str(evaluate.execute), "--committed", str(evaluate.committed)]
-            run += [] if evaluate.ensemble is None else ["--ensemble", str(evaluate.ensemble)]
-        report = _posa(workspace, ["robot", "run", *place, *run])
+        settings = simulated_robot(workspace, params, fixed=released.record_version != 1)
+        write_file(home / FILE, settings, "posa retrain writes it anew for each release, and changes in it are lost.")
+        robot = ["--config", str(home / FILE)]
+        _posa(workspace, ["robot", "provision", *robot, "--trust", str(workspace.home / released.trust)])
+        report = _posa(workspace, ["robot", "run", *robot, "--once"])
         return RobotRun(
             released=released,
             report=RobotReport(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 from pathlib import Path
 
@@ -33,5 +34,6 @@ def trust_of(home: Path) -> tuple[bytes, Trust]:
     """
     folder = home / "trust"
     if not (folder / "root.json").exists():
-        raise BadInput(f"{home} has no trust yet: provision it first, `posa robot provision --home {home} --trust DIR`")
+        command = f"posa robot provision --home {shlex.quote(str(home))} --trust DIR"
+        raise BadInput(f"{home} has no trust yet: provision it first, `{command}`")
     return read_trust(folder)

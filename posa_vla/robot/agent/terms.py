@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from pydantic import Field
@@ -20,21 +21,46 @@ NOT_FIXED = "not fixed by the release"
 class RunSettings(Closed):
     """What a robot's own settings say of how a release is run; None for nothing.
 
-    Attributes:
-        execute: See `Execution`, and so for `committed`, `ensemble` and `max_steps`.
-        image_size: Pixels along each side of the pictures where the release does not say: a driver that can choose
-            delivers what the release was judged on, and another one what its camera gives.
-        speed_limit: Largest share of the embodiment's limits that an action may reach, in (0, 1].
-        allow_upscale: Whether a camera may show less than the release was judged on.
+    Each field's description is the comment above it in `robot.yaml`, and the help of its flag.
     """
 
-    execute: int | None = Field(default=None, ge=1)
-    committed: int | None = Field(default=None, ge=0)
-    ensemble: float | None = Field(default=None, ge=0)
-    max_steps: int | None = Field(default=None, ge=1)
-    image_size: int | None = Field(default=None, ge=16)
-    speed_limit: float = Field(default=1.0, gt=0, le=1)
-    allow_upscale: bool = False
+    max_steps: int | None = Field(
+        default=None,
+        ge=1,
+        description="Control steps of an episode: the release's, or fewer. The lower limit is applied.",
+    )
+    speed_limit: float = Field(
+        default=1.0,
+        gt=0,
+        le=1,
+        description="Largest share of the embodiment's limits of motion. Below 1 for a robot that people stand beside.",
+    )
+    allow_upscale: bool = Field(
+        default=False,
+        description="Run although a camera shows less than the release was judged on; the reports say so.",
+    )
+    execute: int | None = Field(
+        default=None,
+        ge=1,
+        description="Actions taken before the policy looks again, 4 by default. Like the next two, it is for releases "
+        "of record version 1: one of version 2 says it itself, and another value here is refused.",
+    )
+    committed: int | None = Field(
+        default=None,
+        ge=0,
+        description="Actions that go on while the policy thinks, 0 by default. For record version 1.",
+    )
+    ensemble: float | None = Field(
+        default=None,
+        ge=0,
+        description="Look at every step, and average the chunks with weights exp(-x i). For record version 1.",
+    )
+    image_size: int | None = Field(
+        default=None,
+        ge=16,
+        description="Side of a simulated camera's pictures (pixels), 64 by default. For record version 1: of a release "
+        "of version 2 the size that it was judged on is rendered, whatever this says.",
+    )
 
 
 class Terms(Closed):
@@ -55,12 +81,27 @@ class Terms(Closed):
     lowered: list[str] = Field(default_factory=list)
 
 
-def terms_of(record: ReleaseRecord, own: RunSettings) -> Terms:
+def said(name: str, value: object, said_in: Mapping[str, Path]) -> str:
+    """A setting as messages name it: the file that says it and its key, or its flag; then its value."""
+    return f"{said_in[name]}: {name}: {value}" if name in said_in else f"{_flag(name)} {value}"
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
+def terms_of(record: ReleaseRecord, own: RunSettings, said_in: Mapping[str, Path] | None = None) -> Terms:
     """What a release is run with on a robot of these settings.
+
+    Args:
+        record: The release's.
+        own: The robot's settings.
+        said_in: Setting -> file that says it; the others were said by flags.
 
     Raises:
         BadInput: A setting is another than the release's, and is not a lower limit.
     """
+    said_in = said_in or {}
     given = {name: value for name in _UNFIXED if (value := getattr(own, name)) is not None}
     slower = f"the speed limit is {own.speed_limit:g} of the embodiment's limits"
     lowered = [slower] if own.speed_limit < 1 else []
@@ -73,13 +114,13 @@ def terms_of(record: ReleaseRecord, own: RunSettings) -> Terms:
     for name, value in given.items():
         if value == released[name] or name == "image_size":
             continue
-        flag = f"--{name.replace('_', '-')}"
         if name == "max_steps" and value < released[name]:
             lowered.insert(0, f"an episode is over after {value} steps, released were {released[name]}")
             continue
+        where = f"take {name} out of the file" if name in said_in else f"leave {_flag(name)} out"
         raise BadInput(
-            f"{flag} {value}: release {record.release} was judged with {_words(released[name])}, and runs with it: "
-            f"leave {flag} out{', or choose a lower one' if name == 'max_steps' else ''}"
+            f"{said(name, value, said_in)}: release {record.release} was judged with {_words(released[name])}, and "
+            f"runs with it: {where}{', or choose a lower one' if name == 'max_steps' else ''}"
         )
     steps = min(record.execution.max_steps, own.max_steps or record.execution.max_steps)
     return Terms(

@@ -5,15 +5,27 @@ from __future__ import annotations
 import importlib.metadata
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
 from posa_vla.episodes.embodiment import Embodiment
 from posa_vla.errors import BadInput, did_you_mean
+from posa_vla.schema import Closed, parse
 
 GROUP = "posa_vla.robots"
+
+
+class DriverOptions(Closed):
+    """What a robot's owner may say to its driver: `options` in `robot.yaml`.
+
+    A driver that has more options declares a subclass as its attribute `Options`, and finds it, parsed, in
+    `RobotOptions.own`. Unknown keys are refused before anything is connected.
+    """
+
+    task: str = Field(default="pick", min_length=1, description="Task of the episodes.")
 
 
 @dataclass(frozen=True)
@@ -27,6 +39,7 @@ class RobotOptions:
             was judged on, where it says so. A real camera's driver delivers what its camera gives.
         objects: Objects of a simulated scene.
         max_steps: Control steps after which an episode is over.
+        own: The driver's own options, of the class that it declares; None where it is opened without any.
     """
 
     embodiment: str
@@ -34,6 +47,7 @@ class RobotOptions:
     image_size: int
     objects: int = 3
     max_steps: int = 60
+    own: DriverOptions | None = None
 
 
 @dataclass(frozen=True)
@@ -64,9 +78,10 @@ class Robot(Protocol):
     wherever there is nothing safe to apply; `disconnect` at the end, also after an error. `apply` and `hold` last one
     control period and return at its end: the driver keeps the pace, its caller never sleeps. `hold` and `disconnect`
     may be called at any time after `connect`, any number of times, and raise nothing for a robot that already stands.
-    A driver is constructed from `RobotOptions`, does no work before `connect`, and owns its clock: a simulator's
-    stands still while a policy thinks. One that knows the size of its pictures beforehand has `camera_sizes` too (see
-    `posa_vla.robot.control.pictures.KnowsCameras`); it is the size that a release's health is tried at.
+    A driver is constructed from `RobotOptions`, may declare options of its own (`DriverOptions`), does no work before
+    `connect`, and owns its clock: a simulator's stands still while a policy thinks. One that knows the size of its
+    pictures beforehand has `camera_sizes` too (see `posa_vla.robot.control.pictures.KnowsCameras`); it is the size that
+    a release's health is tried at.
     """
 
     @property
@@ -136,8 +151,8 @@ def synthetic_reading(embodiment: Embodiment, image_size: int, instruction: str,
     return Reading(time, dict.fromkeys(embodiment.cameras, grey), np.array(middle, np.float32), instruction)
 
 
-def open_driver(name: str, options: RobotOptions) -> Robot:
-    """Constructs the driver that an installed distribution declares under the entry point group `posa_vla.robots`.
+def find_driver(name: str) -> Any:
+    """The class that an installed distribution declares under the entry point group `posa_vla.robots`.
 
     Raises:
         BadInput: No such driver.
@@ -149,4 +164,28 @@ def open_driver(name: str, options: RobotOptions) -> Robot:
         )
     if name not in known:
         raise BadInput(f"unknown driver {name!r}; {did_you_mean(name, known)}")
-    return cast(Robot, known[name].load()(options))
+    return known[name].load()
+
+
+def open_driver(name: str, options: RobotOptions) -> Robot:
+    """Constructs the driver of a name.
+
+    Raises:
+        BadInput: No such driver.
+    """
+    return cast(Robot, find_driver(name)(options))
+
+
+def driver_options(name: str, own: Mapping[str, Any], where: str) -> DriverOptions:
+    """What a robot's owner says to the driver of a name, as the driver declares it.
+
+    Args:
+        name: Of the driver.
+        own: Option -> value.
+        where: Names their origin in the message.
+
+    Raises:
+        BadInput: No such driver, or it does not know an option, or a value does not fit.
+    """
+    schema: type[DriverOptions] = getattr(find_driver(name), "Options", DriverOptions)
+    return parse(schema, dict(own), where)

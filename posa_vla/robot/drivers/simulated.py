@@ -6,14 +6,21 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
 from posa_vla.episodes.embodiment import load_embodiment
 from posa_vla.errors import BadInput
 from posa_vla.robot.control.pictures import Sizes
-from posa_vla.robot.control.robot import Reading, RobotOptions, require_action
+from posa_vla.robot.control.robot import DriverOptions, Reading, RobotOptions, require_action
 
 if TYPE_CHECKING:
     from posa_vla.sim.environment import TaskEnvironment
+
+
+class SimulatedOptions(DriverOptions):
+    """What the scene of a simulated robot is."""
+
+    objects: int = Field(default=3, ge=1, description="Objects of the scene.")
 
 
 class SimulatedRobot:
@@ -21,6 +28,8 @@ class SimulatedRobot:
 
     Its clock is the simulation's: one control period a step, and no time passes while a policy thinks.
     """
+
+    Options = SimulatedOptions
 
     def __init__(self, options: RobotOptions) -> None:
         self.embodiment = load_embodiment(options.embodiment)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -86,6 +87,7 @@ class Runner:
         *,
         seed: int,
         say: Callable[[str], None],
+        said_in: Mapping[str, Path] | None = None,
     ) -> None:
         """Takes a robot that is not connected yet.
 
@@ -95,6 +97,7 @@ class Runner:
             settings: The robot's own.
             seed: Of the first episode; each further one takes the next.
             say: Told what the robot's settings lower of what a release was judged with.
+            said_in: Setting -> file that says it; the others were said by flags.
         """
         self.session = Session()
         self._agent = agent
@@ -102,6 +105,7 @@ class Runner:
         self._settings = settings
         self._seed = seed
         self._say = say
+        self._said_in = said_in
         self._robot: Robot | None = None
         self._opened_with: tuple[int, int] | None = None
         self._ready: _Ready | None = None
@@ -145,7 +149,7 @@ class Runner:
             except Refused as error:
                 reason = session.update.reason if session.update is not None else ""
                 raise Refused(f"{error} ({reason})" if reason else str(error)) from None
-            terms = terms_of(record, self._settings)
+            terms = terms_of(record, self._settings, self._said_in)
             robot = self._connected(terms)
             running = self._agent.slots.running
             assert running is not None  # installed() found it

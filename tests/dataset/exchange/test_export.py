@@ -15,6 +15,7 @@ from lerobot_datasets import make_v21, make_v30
 from posa_vla.dataset.exchange.export import export
 from posa_vla.dataset.exchange.ingest import ingest
 from posa_vla.dataset.validation.episode_page import page_of
+from posa_vla.dataset.validation.findings import Finding
 from posa_vla.dataset.validation.validate import validate
 from posa_vla.episodes.embodiment import Embodiment
 from posa_vla.episodes.foreign.dataset import open_source
@@ -131,7 +132,9 @@ def test_the_real_lerobot_reads_an_export(tmp_path):
 
 def test_a_page_shows_frames_and_events_and_trusts_no_text():
     episode = make_episode(np.random.default_rng(0), instruction="<script>alert(1)</script>")
-    finding = {"severity": "warning", "rule": "jumps", "value": "</li><img onerror=x>"}
+    finding = Finding(
+        rule="jumps", severity="warning", batch="b", episode=0, frame=None, value="</li><img onerror=x>", remedy=""
+    )
     page = page_of(episode, make_embodiment(), "an episode", [finding])
     assert "<script>alert" not in page
     assert "<img onerror" not in page

@@ -79,7 +79,7 @@ def test_what_came_in_calibrated_is_the_same_again(tmp_path, video):
     out = exported(store, tmp_path / "out")
     assert set(ingest(again, reader_of(out)).episodes) == store.known().keys()
     assert ingest(store, reader_of(out)).new == 0
-    assert "content" not in validate(again.root)["rules"]
+    assert "content" not in validate(again.root).rules
 
 
 def test_a_file_of_ours_that_does_not_fit_is_a_remark(tmp_path, recorded):
@@ -105,7 +105,7 @@ def test_a_file_of_ours_that_does_not_fit_is_a_remark(tmp_path, recorded):
     assert len(ingest(again, reader_of(out)).episodes) == 3
     assert all(episode.source == "teleop" and not episode.scene for episode in again.episodes())
     assert all(camera.pose is not None for e in again.episodes() for camera in e.cameras.values())
-    assert "content" not in validate(again.root)["rules"]
+    assert "content" not in validate(again.root).rules
 
 
 def test_a_file_of_ours_that_is_no_json_or_leads_elsewhere_is_a_remark(tmp_path, recorded):

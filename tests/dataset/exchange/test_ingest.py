@@ -8,10 +8,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import yaml
-from lerobot_datasets import CAMERA, FPS, LENGTHS, TASKS, edit_info, make_v21, make_v30, trajectory
-from taking_in import change_table, reader_of, take_in, with_column
+from lerobot_datasets import CAMERA, FPS, LENGTHS, TASKS, edit_info, make_v21, make_v30, reader_of, trajectory
+from taking_in import change_table, take_in, with_column
 
 from posa_vla.dataset.exchange.ingest import ingest
+from posa_vla.dataset.validation.report import Quarantined
 from posa_vla.dataset.validation.validate import validate
 from posa_vla.episodes.calibration import load_calibration
 from posa_vla.episodes.embodiment import Embodiment
@@ -51,8 +52,8 @@ def test_every_number_and_picture_of_a_dataset_is_in_the_store(tmp_path, store, 
         assert pictures(episode) == pictures(reader.episode(where))
         assert len(set(pictures(episode))) == len(episode)
     report = validate(store.root)
-    assert report["quarantined"] == []
-    assert set(report["rules"]) == {"undeclared"}
+    assert report.quarantined == []
+    assert set(report.rules) == {"undeclared"}
 
 
 def test_the_same_episode_twice_is_one_whichever_way_it_comes(tmp_path, store):
@@ -77,8 +78,8 @@ def test_an_episode_without_its_video_is_kept_with_its_files_and_the_others_come
     table = (folder / "data/chunk-000/episode_000001.parquet").read_bytes()
     assert (store.root / f"quarantine/files/{digest}.parquet").read_bytes() == table
     report = validate(store.root)
-    assert report["unreadable"] == 1
-    assert report["quarantined"] == [{"batch": done.kept[0], "episode": 1, "kept_aside": True}]
+    assert report.unreadable == 1
+    assert report.quarantined == [Quarantined(batch=done.kept[0], episode=1, kept_aside=True)]
     assert take_in(store, folder).new == 0
 
 
@@ -149,11 +150,11 @@ def test_a_folder_that_disagrees_with_its_metadata_is_believed_and_reported(tmp_
     done = take_in(store, folder)
     assert done.new == 3
     # All of it is in the report, for good: with its episode, its rule and a remedy.
-    found = [f for f in validate(store.root)["findings"] if f["rule"] == "metadata"]
-    assert [(f["episode"], f["severity"]) for f in found] == [(None, "warning")] * 2 + [(0, "warning")] * 2
+    found = [f for f in validate(store.root).findings if f.rule == "metadata"]
+    assert [(f.episode, f.severity) for f in found] == [(None, "warning")] * 2 + [(0, "warning")] * 2
     for finding, words in zip(found, ("counts 7 episodes", "moved", "counts 99 frames", "2 instructions"), strict=True):
-        assert words in finding["value"]
-        assert finding["remedy"]
+        assert words in finding.value
+        assert finding.remedy
     assert len(done.remarks) == 4
     # Where the list of episodes is silent, the table's task says it.
     assert [episode.instruction for episode in store.episodes()] == [TASKS[0], TASKS[1], TASKS[0]]
@@ -182,9 +183,9 @@ def test_recorded_times_are_kept_and_a_gap_is_found(tmp_path, store):
     take_in(store, folder)
     (_, episode, _) = store.episodes()
     np.testing.assert_allclose(episode.timestamps, times, atol=1e-6)
-    (finding,) = [f for f in validate(store.root)["findings"] if f["rule"] == "dropped-frames"]
-    assert (finding["episode"], finding["frame"]) == (1, 10)
-    assert "about 4 are missing" in finding["value"] or "about 3 are missing" in finding["value"]
+    (finding,) = [f for f in validate(store.root).findings if f.rule == "dropped-frames"]
+    assert (finding.episode, finding.frame) == (1, 10)
+    assert "about 4 are missing" in finding.value or "about 3 are missing" in finding.value
 
 
 ARM = """
@@ -240,7 +241,7 @@ def test_joints_and_calibration_give_poses_and_anchors_and_nothing_is_invented(t
     intrinsics = episode.cameras["head"].intrinsics
     assert intrinsics is not None
     assert intrinsics[0].tolist() == [20, 20, 24, 16]
-    without = [f["value"] for f in validate(store.root)["findings"] if f["rule"] == "undeclared"]
+    without = [f.value for f in validate(store.root).findings if f.rule == "undeclared"]
     assert without == []
 
 
@@ -309,7 +310,7 @@ def test_a_real_humanoids_dataset_has_two_good_episodes_and_one_quarantined(stor
     done = take_in(store, REAL)
     assert (len(done.episodes), len(done.kept)) == (2, 1)
     report = validate(store.root)
-    assert [row["kept_aside"] for row in report["quarantined"]] == [True]
-    assert report["frames"] == 736
-    masked = [f["value"] for f in report["findings"] if f["rule"] == "undeclared"]
+    assert [row.kept_aside for row in report.quarantined] == [True]
+    assert report.frames == 736
+    masked = [f.value for f in report.findings if f.rule == "undeclared"]
     assert any("all anchors are masked" in value for value in masked)

@@ -34,7 +34,7 @@ def test_what_is_mapped_is_not_overwritten_by_what_has_its_name(tmp_path, store,
         np.testing.assert_allclose(getattr(episode, part)[:, :3], [[0.25, 0.5, 0.75]] * len(episode))
         assert name not in episode.extra
     assert name in reader.features.dropped
-    assert "content" not in validate(store.root)["rules"]
+    assert "content" not in validate(store.root).rules
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,7 @@ def test_numbers_under_a_cameras_name_are_left_out_and_said(tmp_path, store, nam
     reader = reader_of(folder)
     ingest(store, reader)
     assert (name in reader.features.extra, name in reader.features.dropped) == (kept, not kept)
-    assert set(validate(store.root)["rules"]) == ({"undeclared"} if kept else {"undeclared", "metadata"})
+    assert set(validate(store.root).rules) == ({"undeclared"} if kept else {"undeclared", "metadata"})
 
 
 def test_whole_numbers_and_flags_are_kept_under_a_wider_type(tmp_path, store):
@@ -66,7 +66,7 @@ def test_whole_numbers_and_flags_are_kept_under_a_wider_type(tmp_path, store):
         assert episode.extra["observation.mode"].ravel().tolist() == [3] * len(episode)
         assert episode.extra["next.done"].ravel().tolist() == [int(f == 5) for f in range(len(episode))]
         assert {values.dtype.name for values in episode.extra.values()} == {"int64"}
-    assert set(validate(store.root)["rules"]) == {"undeclared"}
+    assert set(validate(store.root).rules) == {"undeclared"}
 
 
 @pytest.mark.parametrize(
@@ -134,7 +134,7 @@ def test_late_times_of_single_precision_are_regular_and_come_back(tmp_path, stor
         pq.write_table(table.set_column(table.column_names.index("timestamp"), "timestamp", times), path)
     ingest(store, reader_of(folder))
     assert all(episode.timestamps is None for episode in store.episodes())
-    assert "content" not in validate(store.root)["rules"]
+    assert "content" not in validate(store.root).rules
 
 
 @pytest.mark.parametrize("unit", ["deg", "unstated"])

@@ -46,7 +46,7 @@ def episodes_of(store: EpisodeStore, out: Path) -> tuple[int, int, int]:
     (_, reader), *_ = store.readers()
     prepared = prepare(store.root, report, reader.embodiment, ALL, out / "prepared")
     exported = export(store, report, out / "exported")
-    return report["episodes"], prepared["splits"]["train"]["episodes"], exported["episodes"]
+    return report.episodes, prepared.splits["train"].episodes, exported["episodes"]
 
 
 def test_a_calibration_that_comes_later_takes_the_place_of_none(tmp_path, store):
@@ -56,11 +56,11 @@ def test_a_calibration_that_comes_later_takes_the_place_of_none(tmp_path, store)
     assert (later.new, len(set(first.episodes) & set(later.episodes))) == (3, 0)
     assert episodes_of(store, tmp_path) == (3, 3, 3)
     report = validate(store.root)
-    assert (report["superseded"], later.superseded) == (3, 3)
-    found = [f for f in report["findings"] if f["rule"] == "superseded"]
-    assert {f["digest"] for f in found} == set(first.episodes)
-    assert all("intrinsics.head, pose.head" in f["value"] for f in found)
-    assert not {"near-duplicate", "scene-leakage"} & set(report["rules"])
+    assert (report.superseded, later.superseded) == (3, 3)
+    found = [f for f in report.findings if f.rule == "superseded"]
+    assert {f.digest for f in found} == set(first.episodes)
+    assert all("intrinsics.head, pose.head" in f.value for f in found)
+    assert not {"near-duplicate", "scene-leakage"} & set(report.rules)
     # Both ways of taking it in again change nothing, and lead to the better one.
     before = sha256_tree(store.root)
     for again in (take_in(store, folder), take_in(store, folder, focal=40)):
@@ -102,15 +102,15 @@ def test_words_that_were_missing_are_supplied_and_others_make_another_episode(tm
     tasks.unlink()
     rows.unlink()
     take_in(store, folder)
-    assert len(validate(store.root)["quarantined"]) == 3
+    assert len(validate(store.root).quarantined) == 3
     tasks.write_text(words[0])
     rows.write_text(words[1])
     take_in(store, folder)
-    assert (validate(store.root)["quarantined"], validate(store.root)["superseded"]) == ([], 3)
+    assert (validate(store.root).quarantined, validate(store.root).superseded) == ([], 3)
     tasks.write_text(words[0].replace("red", "green"))
     rows.write_text(words[1].replace("red", "green"))
     assert take_in(store, folder).new == 2
-    assert (validate(store.root)["episodes"], validate(store.root)["superseded"]) == (5, 3)
+    assert (validate(store.root).episodes, validate(store.root).superseded) == (5, 3)
 
 
 def test_a_kept_episode_is_settled_once_it_can_be_read_and_another_datasets_is_not(tmp_path, store):
@@ -118,14 +118,14 @@ def test_a_kept_episode_is_settled_once_it_can_be_read_and_another_datasets_is_n
     missing = folder / f"videos/chunk-000/{CAMERA}/episode_000001.mp4"
     shutil.move(missing, tmp_path / "kept.mp4")
     done = take_in(store, folder)
-    assert [row["batch"] for row in validate(store.root)["quarantined"]] == done.kept
+    assert [row.batch for row in validate(store.root).quarantined] == done.kept
     # Another dataset of this name says nothing of it.
     take_in(store, make_v21(tmp_path / "two/dataset", seed=500))
-    assert len(validate(store.root)["quarantined"]) == 1
+    assert len(validate(store.root).quarantined) == 1
     shutil.move(tmp_path / "kept.mp4", missing)
     assert take_in(store, folder).new == 1
     report = validate(store.root)
-    assert (report["quarantined"], report["unreadable"], report["episodes"]) == ([], 0, 6)
+    assert (report.quarantined, report.unreadable, report.episodes) == ([], 0, 6)
     assert set(store.quarantine.kept()) == set(done.kept)
 
 
@@ -137,7 +137,7 @@ def test_an_odd_episode_of_two_mistakes_has_two_entries_and_both_are_settled(tmp
     take_in(store, folder)
     write_table(path, table.set_column(1, "action", pa.array([["x"]] * len(table))))
     take_in(store, folder)
-    assert len(validate(store.root)["quarantined"]) == 2
+    assert len(validate(store.root).quarantined) == 2
     write_table(path, table)
     take_in(store, folder)
-    assert validate(store.root)["quarantined"] == []
+    assert validate(store.root).quarantined == []

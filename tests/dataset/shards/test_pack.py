@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 
 from posa_vla.dataset.labels import anchor_labels
+from posa_vla.dataset.shards.manifest import SplitCount
 from posa_vla.dataset.shards.pack import pack_episodes
 from posa_vla.dataset.shards.tensor_file import TensorFileWriter
 from posa_vla.dataset.split import split_of
@@ -44,7 +45,7 @@ def test_every_frame_of_every_episode_is_in_its_split_with_its_labels(tmp_path):
         packed = tensors(tmp_path / "packed" / f"{split}.safetensors")
         own = [(n, e) for n, e in enumerate(episodes) if split_of(e, 0.3) == split]
         assert own
-        assert manifest["splits"][split] == {"episodes": len(own), "frames": sum(len(e) for _, e in own)}
+        assert manifest.splits[split] == SplitCount(episodes=len(own), frames=sum(len(e) for _, e in own))
         start = 0
         for number, episode in own:
             rows = slice(start, start + len(episode))
@@ -58,7 +59,7 @@ def test_every_frame_of_every_episode_is_in_its_split_with_its_labels(tmp_path):
             assert packed["frame"][rows].tolist() == list(range(len(episode)))
             assert set(packed["length"][rows]) == {len(episode)}
             assert set(packed["episode"][rows]) == {number}
-            assert {manifest["captions"][i] for i in packed["caption"][rows]} == {episode.instruction}
+            assert {manifest.captions[i] for i in packed["caption"][rows]} == {episode.instruction}
         assert len(packed["state"]) == start
 
 

@@ -94,14 +94,14 @@ def test_a_rule_finds_its_fault_and_blames_nobody_else(tmp_path: Path, rule: str
     make, words = FAULTS[rule]
     store = EpisodeStore(tmp_path / "store")
     store.append([good(0), make()], EMBODIMENT)
-    findings = validate(store.root)["findings"]
-    mine = [finding for finding in findings if finding["rule"] == rule]
-    assert [finding["episode"] for finding in mine] == [1]
-    assert words in mine[0]["value"]
+    findings = validate(store.root).findings
+    mine = [finding for finding in findings if finding.rule == rule]
+    assert [finding.episode for finding in mine] == [1]
+    assert words in mine[0].value
     # A picture that is all black or white also stands still; nothing else may follow from one fault.
-    others = {f["rule"] for f in findings} - {rule}
+    others = {f.rule for f in findings} - {rule}
     assert others <= {"frozen-frames", "calibration-drift", "jumps"}, findings
-    assert all(finding["episode"] == 1 for finding in findings)
+    assert all(finding.episode == 1 for finding in findings)
 
 
 def test_every_rule_has_a_remedy_and_every_remedy_a_rule():
@@ -114,8 +114,8 @@ def test_severities_and_thresholds_are_parameters(tmp_path):
     store.append([good(0), with_images(good(1), held_still)], EMBODIMENT)
     strict = ValidateParams(frozen_frames=RuleParams(severity="severe", threshold=0.5))
     off = ValidateParams(frozen_frames=RuleParams(severity="off"))
-    assert [row["episode"] for row in validate(store.root, strict)["quarantined"]] == [1]
-    assert "frozen-frames" not in validate(store.root, off)["rules"]
+    assert [row.episode for row in validate(store.root, strict).quarantined] == [1]
+    assert "frozen-frames" not in validate(store.root, off).rules
 
 
 def test_nearly_the_same_episode_on_both_sides_is_kept_out_of_training_alone(tmp_path):
@@ -127,8 +127,8 @@ def test_nearly_the_same_episode_on_both_sides_is_kept_out_of_training_alone(tmp
     store = EpisodeStore(tmp_path / "store")
     store.append([held, other], EMBODIMENT)
     report = validate(store.root, validation_fraction=0.3)
-    assert set(report["rules"]) == {"near-duplicate", "scene-leakage"}
-    assert [row["episode"] for row in report["quarantined"]] == [1]
+    assert set(report.rules) == {"near-duplicate", "scene-leakage"}
+    assert [row.episode for row in report.quarantined] == [1]
 
 
 def traces(points: np.ndarray, *, frames: int = 40, position: float = 0.9) -> list[Trace]:
@@ -164,15 +164,15 @@ def test_a_released_episode_counts_again_and_its_reason_stays(tmp_path):
     store = EpisodeStore(tmp_path / "store")
     store.append([good(0), with_images(good(1), lambda i: i // 64)], EMBODIMENT)
     before = validate(store.root)
-    (finding,) = [f for f in before["findings"] if f["severity"] == "severe"]
+    (finding,) = [f for f in before.findings if f.severity == "severe"]
     with pytest.raises(BadInput, match="needs a reason"):
-        store.quarantine.release(finding["digest"], ["black"], " ")
-    store.quarantine.release(finding["digest"], ["black"], "the lamp was off, the arm is seen by the wrist camera")
+        store.quarantine.release(finding.digest, ["black"], " ")
+    store.quarantine.release(finding.digest, ["black"], "the lamp was off, the arm is seen by the wrist camera")
     after = validate(store.root)
-    assert (len(before["quarantined"]), after["quarantined"]) == (1, [])
-    assert after["store_digest"] != before["store_digest"]
-    (released,) = [f for f in after["findings"] if f["rule"] == "black"]
-    assert "the lamp was off" in released["released"]
+    assert (len(before.quarantined), after.quarantined) == (1, [])
+    assert after.store_digest != before.store_digest
+    (released,) = [f for f in after.findings if f.rule == "black"]
+    assert "the lamp was off" in released.released
 
 
 def test_a_second_release_keeps_what_the_first_waived_and_both_reasons(tmp_path):
@@ -182,11 +182,11 @@ def test_a_second_release_keeps_what_the_first_waived_and_both_reasons(tmp_path)
     ((_, reader),) = store.readers()
     digest = reader.records[1].extra.digest
     store.quarantine.release(digest, ["instruction"], "it waves")
-    assert len(validate(store.root)["quarantined"]) == 1
+    assert len(validate(store.root).quarantined) == 1
     store.quarantine.release(digest, ["black"], "the lamp was off")
     after = validate(store.root)
-    assert after["quarantined"] == []
-    assert {f["rule"]: f["released"] for f in after["findings"] if f["severity"] == "severe"} == {
+    assert after.quarantined == []
+    assert {f.rule: f.released for f in after.findings if f.severity == "severe"} == {
         "instruction": "it waves",
         "black": "the lamp was off",
     }
@@ -199,7 +199,7 @@ def test_a_release_of_the_previous_schema_still_counts_and_changes_no_digest(tmp
     digest = reader.records[1].extra.digest
     first = {"episode": digest, "rules": ["black"], "reason": "lamp", "schema_version": 1, "who": "me", "when": 12.5}
     write_json(store.root / f"releases/{digest}.json", first)
-    assert validate(store.root)["quarantined"] == []
+    assert validate(store.root).quarantined == []
     assert store.quarantine.digest() == {"releases": [sha256_json(first)]}
     store.quarantine.release(digest, ["jumps"], "bumped")
     assert store.quarantine.releases()[digest].rules == ["black", "jumps"]
@@ -213,5 +213,5 @@ def test_what_was_found_of_a_batch_is_kept_until_rules_or_robot_change(tmp_path)
     narrow = EMBODIMENT.model_dump()
     narrow["state"][0] |= {"low": -0.001, "high": 0.001}
     changed = type(EMBODIMENT).model_validate(narrow)
-    assert "limits-nonsense" in validate(store.root, declared={changed.id: changed}, cache=cache)["rules"]
+    assert "limits-nonsense" in validate(store.root, declared={changed.id: changed}, cache=cache).rules
     assert validate(store.root, cache=cache) == first

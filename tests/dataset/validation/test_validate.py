@@ -11,6 +11,7 @@ from factories import make_embodiment, make_episode
 
 from posa_vla.dataset.shards.prepare import prepare
 from posa_vla.dataset.validation.findings import remedy_of, severity_of
+from posa_vla.dataset.validation.report import Quarantined, read_report
 from posa_vla.dataset.validation.validate import validate
 from posa_vla.episodes.embodiment import Embodiment
 from posa_vla.episodes.episode import Episode
@@ -55,8 +56,8 @@ def blind() -> Episode:
     return replace(episode, end_effector=away, cameras=cameras)
 
 
-def quarantined(batch: str, episode: int | None) -> dict[str, object]:
-    return {"batch": batch, "episode": episode, "kept_aside": False}
+def quarantined(batch: str, episode: int | None) -> Quarantined:
+    return Quarantined(batch=batch, episode=episode)
 
 
 @pytest.mark.parametrize(
@@ -73,23 +74,23 @@ def quarantined(batch: str, episode: int | None) -> dict[str, object]:
 def test_a_fault_is_found_once_and_the_good_episode_beside_it_is_not_blamed(tmp_path, episode, rule, frame, value):
     store = store_of(tmp_path, good(), episode())
     report = validate(store.root)
-    assert report["rules"] == {rule: 1}
-    (finding,) = report["findings"]
-    assert (finding["rule"], finding["batch"], finding["episode"]) == (rule, store.batches()[0], 1)
-    assert finding["frame"] == frame
-    assert value in finding["value"]
-    assert finding["remedy"] == remedy_of(rule)
+    assert report.rules == {rule: 1}
+    (finding,) = report.findings
+    assert (finding.rule, finding.batch, finding.episode) == (rule, store.batches()[0], 1)
+    assert finding.frame == frame
+    assert value in finding.value
+    assert finding.remedy == remedy_of(rule)
     severe = severity_of(ValidateParams(), rule) == "severe"
-    assert report["quarantined"] == ([quarantined(store.batches()[0], 1)] if severe else [])
+    assert report.quarantined == ([quarantined(store.batches()[0], 1)] if severe else [])
 
 
 def test_sound_episodes_have_no_findings(tmp_path):
     report = validate(store_of(tmp_path, good(0), good(1), good(2, frames=7)).root)
-    assert (report["episodes"], report["frames"], report["findings"]) == (3, 31, [])
+    assert (report.episodes, report.frames, report.findings) == (3, 31, [])
 
 
 def test_values_at_and_a_little_beyond_a_limit_are_sound(tmp_path):
-    assert validate(store_of(tmp_path, with_state(1.0), with_state(-1.03)).root)["findings"] == []
+    assert validate(store_of(tmp_path, with_state(1.0), with_state(-1.03)).root).findings == []
 
 
 def test_an_empty_store_is_bad_input(tmp_path):
@@ -132,10 +133,10 @@ def test_stored_values_that_changed_quarantine_their_episode(tmp_path, change, r
     store = store_of(tmp_path, good(0), good(1), good(2))
     rewrite(store, change)
     report = validate(store.root)
-    assert set(report["rules"]) == rules
-    assert report["quarantined"] == [quarantined(store.batches()[0], 1)]
+    assert set(report.rules) == rules
+    assert report.quarantined == [quarantined(store.batches()[0], 1)]
     manifest = prepare(store.root, report, EMBODIMENT, ALL, tmp_path / "out")
-    assert manifest["splits"]["train"]["episodes"] == 2
+    assert manifest.splits["train"].episodes == 2
 
 
 def test_a_batch_that_cannot_be_opened_is_left_out_as_a_whole(tmp_path):
@@ -143,8 +144,8 @@ def test_a_batch_that_cannot_be_opened_is_left_out_as_a_whole(tmp_path):
     broken = store.append([good(1)], EMBODIMENT)
     (store.folder(broken) / "meta/info.json").unlink()
     report = validate(store.root)
-    assert report["quarantined"] == [quarantined(broken, None)]
-    assert prepare(store.root, report, EMBODIMENT, ALL, tmp_path / "out")["splits"]["train"]["episodes"] == 1
+    assert report.quarantined == [quarantined(broken, None)]
+    assert prepare(store.root, report, EMBODIMENT, ALL, tmp_path / "out").splits["train"].episodes == 1
     assert store.folder(broken).is_dir()
 
 
@@ -152,8 +153,8 @@ def test_failures_and_other_robots_are_not_imitated(tmp_path):
     store = store_of(tmp_path, good(0), good(1, success=False))
     store.append([good(2, embodiment="other_arm")], make_embodiment(name="other_arm"))
     manifest = prepare(store.root, validate(store.root), EMBODIMENT, ALL, tmp_path / "out")
-    assert manifest["splits"]["train"]["episodes"] == 1
-    assert manifest["source_digest"] == store.digest()
+    assert manifest.splits["train"].episodes == 1
+    assert manifest.source_digest == store.digest()
 
 
 def test_nothing_to_learn_from_is_bad_input(tmp_path):
@@ -183,10 +184,14 @@ def test_an_embodiment_whose_numbers_mean_something_else_is_refused(tmp_path):
         prepare(store.root, report, changed_embodiment(unit="mm"), ALL, tmp_path / "out")
     wider = changed_embodiment(high=2)
     manifest = prepare(store.root, report, wider, ALL, tmp_path / "out")
-    assert manifest["embodiment"]["state"][0]["high"] == 2
+    assert manifest.embodiment.state[0].high == 2
 
 
 def test_a_report_survives_json(tmp_path):
     report = validate(store_of(tmp_path, good(0, instruction="")).root)
-    write_json(tmp_path / "report.json", report)
-    assert read_json(tmp_path / "report.json") == report
+    write_json(tmp_path / "report.json", report.model_dump(mode="json"))
+    assert read_report(tmp_path / "report.json") == report
+    cut = {key: value for key, value in read_json(tmp_path / "report.json").items() if key != "quarantined"}
+    write_json(tmp_path / "report.json", cut)
+    with pytest.raises(BadInput, match=r"report\.json: quarantined: Field required"):
+        read_report(tmp_path / "report.json")

@@ -13,19 +13,21 @@ import pytest
 import yaml
 from factories import make_embodiment, make_episode
 
+from posa_vla.code_root import CODE_ROOT, PACKAGE
 from posa_vla.dataset.shards.loader import PackedDataset
-from posa_vla.dataset.versions import make as versioning
-from posa_vla.dataset.versions.clone import open_clone, stages_file
+from posa_vla.dataset.validation.report import read_report
+from posa_vla.dataset.versions.clone import open_clone
 from posa_vla.dataset.versions.make import version_data
 from posa_vla.dataset.versions.record import DataVersion
 from posa_vla.episodes.lerobot.layout import DATA_FILE_MB
 from posa_vla.episodes.store.episode_store import EpisodeStore
 from posa_vla.errors import BadInput, PosaError
-from posa_vla.files import read_json, sha256_tree
+from posa_vla.files import sha256_tree
 from posa_vla.params import Params
 from posa_vla.schema import parse
 from posa_vla.settings import Settings
 from posa_vla.workspace import Workspace
+from posa_vla.workspace_template import template_file
 
 DEADLINE = 120.0
 
@@ -104,7 +106,7 @@ def test_a_version_is_made_although_the_first_attempt_was_killed(versioned):
     packed = [PackedDataset(workspace.home / data.folder, split, 2) for split in ("train", "validation")]
     assert sum(len(dataset) for dataset in packed) == data.frames
     assert (data.episodes, data.frames) == (4, 48)
-    assert read_json(workspace.reports / data.version / "report.json")["quarantined"] == []
+    assert read_report(workspace.reports / data.version / "report.json").quarantined == []
 
 
 @pytest.mark.slow
@@ -252,6 +254,19 @@ def test_a_stage_that_meets_bad_input_says_so_and_nothing_is_published(tmp_path)
     assert list(workspace.clones.iterdir()) == []
 
 
+def test_what_is_prepared_again_is_prepared_by_the_stage_of_that_version(versioned):
+    workspace, _, data = versioned
+    with open_clone(workspace, data.commit) as clone:
+        assert {"data", "prepare", "--out", "data/prepared"} <= set(clone.stage_command("prepare"))
+        program = "import pathlib, posa_vla; pathlib.Path('made').write_text(posa_vla.__file__)"
+        stages = {"prepare": {"cmd": f'python -c "{program}"'}}
+        (clone.folder / "dvc.yaml").write_text(yaml.safe_dump({"stages": stages}))
+        clone.run_stage("prepare", CODE_ROOT)
+        assert (clone.folder / "made").read_text() == str(PACKAGE / "__init__.py")
+        with pytest.raises(PosaError, match="has no stage 'validate', only prepare: check out the code"):
+            clone.run_stage("validate", CODE_ROOT)
+
+
 def test_an_empty_store_is_bad_input(tmp_path):
     workspace, params = new_workspace(tmp_path / "home")
     shutil.rmtree(workspace.store)
@@ -268,7 +283,7 @@ def test_a_missing_git_is_bad_input_that_says_what_to_install(tmp_path, monkeypa
 
 
 def test_the_stages_have_one_home_and_the_wheel_carries_it():
-    root = Path(versioning.__file__).parents[2]
-    assert stages_file() == root / "dvc.yaml"
+    root = CODE_ROOT
+    assert template_file("dvc.yaml") == root / "dvc.yaml"
     stages = yaml.safe_load((root / "dvc.yaml").read_text())["stages"]
     assert list(stages) == ["code", "validate", "prepare"]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 import pytest
-from lerobot_datasets import CAMERA, FPS, LENGTHS, make_v21
-from taking_in import change_table, reader_of, take_in, with_column
+from lerobot_datasets import CAMERA, FPS, LENGTHS, make_v21, reader_of
+from taking_in import change_table, take_in, with_column
 
 from posa_vla.dataset.validation.validate import validate
 from posa_vla.episodes.calibration import load_calibration
@@ -98,10 +98,10 @@ def test_numbers_and_times_that_the_store_gives_anew_are_judged_as_they_came(tmp
     change_table(folder, 2, lambda t: with_column(t, "frame_index", pa.array(np.arange(LENGTHS[2]) + 3)))
     take_in(store, folder)
     report = validate(store.root)
-    found = [f for f in report["findings"] if f["rule"] in {"timestamps", "metadata"}]
-    assert [(f["rule"], f["episode"], f["frame"]) for f in found] == [
+    found = [f for f in report.findings if f.rule in {"timestamps", "metadata"}]
+    assert [(f.rule, f.episode, f.frame) for f in found] == [
         ("timestamps", 0, 8),
         ("timestamps", 1, 0),
         ("metadata", 2, 0),
     ]
-    assert [row["episode"] for row in report["quarantined"]] == [0, 1]
+    assert [row.episode for row in report.quarantined] == [0, 1]

@@ -173,14 +173,14 @@ def test_the_report_says_what_was_not_run(tmp_path: Path) -> None:
     ],
 )
 def test_a_plan_that_makes_no_sense_is_named(tmp_path: Path, change: dict[str, object], words: str) -> None:
-    value = yaml.safe_load((ROOT / "posa_vla" / "evaluation" / "ablation.yaml").read_text())
+    value = yaml.safe_load((ROOT / "posa_vla" / "evaluation" / "ablation" / "plan.yaml").read_text())
     (tmp_path / "plan.yaml").write_text(yaml.safe_dump(value | change))
     with pytest.raises(BadInput, match=words):
         load_plan(tmp_path / "plan.yaml")
 
 
 def test_a_variant_with_an_unknown_key_is_named(tmp_path: Path) -> None:
-    value = yaml.safe_load((ROOT / "posa_vla" / "evaluation" / "ablation.yaml").read_text())
+    value = yaml.safe_load((ROOT / "posa_vla" / "evaluation" / "ablation" / "plan.yaml").read_text())
     value["variants"]["full"] = {"model": {"gates": "max"}}
     (tmp_path / "plan.yaml").write_text(yaml.safe_dump(value))
     with pytest.raises(BadInput, match=r"variant full: unknown key model\.gates"):
@@ -198,7 +198,7 @@ def test_a_variant_with_an_unknown_key_is_named(tmp_path: Path) -> None:
 def test_a_mistake_anywhere_in_a_plan_is_named_before_anything_is_trained(
     tmp_path: Path, path: tuple[str, ...], value: object, words: str
 ) -> None:
-    plan = yaml.safe_load((ROOT / "posa_vla" / "evaluation" / "ablation.yaml").read_text())
+    plan = yaml.safe_load((ROOT / "posa_vla" / "evaluation" / "ablation" / "plan.yaml").read_text())
     place = plan
     for name in path[:-1]:
         place = place[name]

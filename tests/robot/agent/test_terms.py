@@ -31,7 +31,7 @@ from posa_vla.robot.control.robot import Robot
 from posa_vla.robot.control.safety import speed_limited
 from posa_vla.robot.station.session import Runner, follow
 
-GOLDEN = Path(__file__).with_name("golden")
+GOLDEN = Path(__file__).parents[2] / "golden"
 
 
 @pytest.fixture
@@ -259,7 +259,7 @@ def test_no_order_of_signed_records_takes_a_robot_back(tmp_path_factory: pytest.
 
 @pytest.mark.parametrize("version", [1, 2])
 def test_states_of_every_version_stay_readable_and_are_written_the_same(tmp_path: Path, version: int) -> None:
-    golden = GOLDEN / f"state-{version}.json"
+    golden = GOLDEN / f"slot-state-{version}.json"
     (tmp_path / "state.json").write_bytes(golden.read_bytes())
     state = Slots(tmp_path).state
     assert state.schema_version == version

@@ -26,16 +26,17 @@ from posa_vla.model.posa_policy import PosAPolicy, load_policy
 from posa_vla.objects.directory import DirectoryObjects
 from posa_vla.policy.execution import Execution, execution_of
 from posa_vla.policy.policy import ActionChunk, Observation
-from posa_vla.release.channel import ChannelClient
 from posa_vla.release.record import sign_record
 from posa_vla.robot.agent.agent import Agent
-from posa_vla.robot.agent.health import RobotPolicy, load_installed
+from posa_vla.robot.agent.health import RobotPolicy
+from posa_vla.robot.agent.provision import provision
 from posa_vla.robot.agent.terms import RunSettings, Terms
 from posa_vla.robot.control.loop import run_episode
 from posa_vla.robot.control.robot import Reading, Robot, RobotOptions
 from posa_vla.robot.drivers.dry_run import DryRunRobot
-from posa_vla.robot.drivers.simulated import SimulatedRobot
+from posa_vla.robot.settings import FILE, RobotSettings, read_settings, write_file
 from posa_vla.robot.station.report import Reporter, RobotReport, report_path
+from posa_vla.robot.station.service import open_service
 from posa_vla.robot.station.session import Runner
 from posa_vla.schema import parse
 
@@ -52,7 +53,7 @@ def runner(agent: Agent, open_robot: Callable[[Terms], Robot], **settings: Any) 
     return Runner(agent, open_robot, RunSettings(**settings), seed=2**32, say=lambda words: None)
 
 
-def test_a_release_judged_at_224_px_runs_at_224_px_on_a_robot_whose_settings_say_64(
+def test_a_release_judged_at_224_px_runs_at_224_px_on_a_robot_whose_file_says_64(
     tmp_path: Path, channel: Channel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     evaluation = {"objects": 1, "max_steps": 4, "execute": 2, "videos": 0}
@@ -75,21 +76,16 @@ def test_a_release_judged_at_224_px_runs_at_224_px_on_a_robot_whose_settings_say
     publisher = channel.publisher
     publisher.publish(TARGET, sign_record(record, publisher.record_signer), bundle)
     trust = make_trust(publisher.record_signer).model_copy(update=declared)
-    client = ChannelClient(channel.location, tmp_path / "robot" / "tuf", publisher.root_bytes())
-    agent = Agent(tmp_path / "robot", client, trust, load=load_installed)
-
-    def open_robot(terms: Terms) -> Robot:
-        return SimulatedRobot(RobotOptions("sim_arm6", "pick", terms.image_size, 1, terms.execution.max_steps))
-
-    running = runner(agent, open_robot, image_size=64)
-    try:
-        assert running.update().status == "installed"
-        seen.clear()
-        running.run(2, lambda report: None)
-    finally:
-        running.close()
+    provision(tmp_path / "robot", publisher.root_bytes(), trust)
+    file = tmp_path / "robot" / FILE
+    own = {"home": ".", "channel": channel.location, "target": TARGET, "embodiment": "sim_arm6", "image_size": 64}
+    write_file(file, RobotSettings(**own, options={"task": "pick", "objects": 1}, episodes=2))
+    seen.clear()
+    with open_service(read_settings(file, {}), seed=2**32, retry=False, say=lambda words: None) as service:
+        assert service.once(lambda report: None).status == "installed"
+        running = service
     assert {image.shape for look in seen for image in look.images.values()} == {(224, 224, 3)}
-    assert len(seen) == len(judged)
+    del seen[: -len(judged)]  # what the health check showed
     for look, then in zip(seen, judged, strict=True):
         np.testing.assert_array_equal(look.state, then.state)
     ran = running.session.episodes

@@ -1,0 +1,72 @@
+"""The manifest of prepared data: what the shards beside it hold."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from posa_vla.episodes.embodiment import Embodiment
+from posa_vla.errors import BadInput
+from posa_vla.files import read_json
+from posa_vla.schema import Closed, parse
+
+# Its name in a folder of prepared data.
+MANIFEST = "manifest.json"
+
+
+class SplitCount(Closed):
+    """How much a split holds."""
+
+    episodes: int
+    frames: int
+
+
+class LabelShare(Closed):
+    """Share of a camera's frames that have each anchor label; frames without one are masked out of the loss."""
+
+    task: float
+    end_effector: float
+
+
+class PreparedManifest(Closed):
+    """`manifest.json` of prepared data.
+
+    Attributes:
+        schema_version: Version of this document's layout.
+        labels: Camera role -> share of labelled frames; empty in data that were prepared before labels were counted.
+        embodiment: Declaration of the robot whose episodes are packed.
+        image_size: Side of the square pictures, pixels.
+        cameras: Camera roles, in the embodiment's order.
+        captions: Instructions; the shards name one by its place here.
+        state_dim: Channels of the state.
+        action_dim: Channels of the action.
+        fps: Control rate, Hz.
+        splits: Split -> episodes and frames.
+        source_digest: Hex SHA-256 of the store that the episodes came from; empty where they came from none.
+    """
+
+    schema_version: Literal[1] = 1
+    labels: dict[str, LabelShare] = Field(default_factory=dict)
+    embodiment: Embodiment
+    image_size: int
+    cameras: list[str]
+    captions: list[str]
+    state_dim: int
+    action_dim: int
+    fps: float
+    splits: dict[str, SplitCount]
+    source_digest: str
+
+
+def read_manifest(folder: Path) -> PreparedManifest:
+    """Reads the manifest of a folder of prepared data.
+
+    Raises:
+        BadInput: The folder is not prepared data, or a later posa-vla prepared it.
+    """
+    path = folder / MANIFEST
+    if not path.is_file():
+        raise BadInput(f"{folder} is not prepared data (no {MANIFEST}): make it with `posa data prepare`")
+    return parse(PreparedManifest, read_json(path), str(path))
