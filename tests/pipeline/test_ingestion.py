@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
-from answering_servers import server
 from data_workspaces import data_params
 from lerobot_datasets import CAMERA, LENGTHS, edit_info, make_v21, write_table
 from taking_in import take_in
@@ -24,6 +22,7 @@ from posa_vla.episodes.store.episode_store import EpisodeStore
 from posa_vla.errors import BadInput
 from posa_vla.files import sha256_tree
 from posa_vla.objects.open import open_objects
+from posa_vla.pipeline.announcements import Announcement, DataIngested
 from posa_vla.pipeline.incoming import fetch_tree
 from posa_vla.pipeline.ingestion import Dataset, ingest_dataset
 from posa_vla.settings import Settings
@@ -134,33 +133,23 @@ def test_limits_that_were_declared_since_count_for_quarantine_release_and_export
     assert (exported["episodes"], exported["left_out"]) == (1, 2)
 
 
-def test_each_batch_is_announced_with_its_own_count_and_to_its_robots_target_alone(tmp_path, workspace, monkeypatch):
+def test_each_batch_is_announced_with_its_own_count_and_to_its_robots_target_alone(tmp_path, workspace):
     folder = make_v21(tmp_path / "one", video=False)
     add_column(folder, "next.success", False)
     add_column(folder, "observation.effort", 1.0, (0,))  # unlike the others: a batch of its own
-    told: list[Any] = []
-
-    def answer(request):
-        if request[1].endswith("/events"):
-            told.extend(json.loads(request[3]))
-        # What Prefect's client asks for before it posts.
-        token = {"token": "t", "client": "0" * 32, "expiration": "2099-01-01T00:00:00Z"}
-        said = token if "csrf" in request[1] else "3.8.8"
-        return 200, {"Content-Type": "application/json"}, json.dumps(said).encode()
-
-    with server(answer) as url:
-        monkeypatch.setenv("PREFECT_API_URL", f"{url}/api")
-        params = data_params()
-        ingest_dataset(workspace, params, Dataset(str(folder), tmp_path))
-        assert told == []
-        own = params.targets["t"].model_copy(update={"embodiment": str(tmp_path / "test_arm.yaml")})
-        other = make_v21(tmp_path / "other", video=False, seed=70)
-        add_column(other, "next.success", False)
-        add_column(other, "observation.effort", 1.0, (0,))
-        params = params.model_copy(update={"targets": {"t": own}})
-        made = ingest_dataset(workspace, params, Dataset(str(other), tmp_path))
-    assert sorted(event["payload"]["episodes"] for event in told) == [1, 2]
-    assert {event["payload"]["batch"] for event in told} == set(made["batches"])
+    told: list[Announcement] = []
+    params = data_params()
+    ingest_dataset(workspace, params, Dataset(str(folder), tmp_path), told.append)
+    assert told == []
+    own = params.targets["t"].model_copy(update={"embodiment": str(tmp_path / "test_arm.yaml")})
+    other = make_v21(tmp_path / "other", video=False, seed=70)
+    add_column(other, "next.success", False)
+    add_column(other, "observation.effort", 1.0, (0,))
+    params = params.model_copy(update={"targets": {"t": own}})
+    made = ingest_dataset(workspace, params, Dataset(str(other), tmp_path), told.append)
+    assert all(isinstance(announcement, DataIngested) and announcement.target == "t" for announcement in told)
+    assert sorted(announcement.episodes for announcement in told) == [1, 2]
+    assert {announcement.batch for announcement in told} == set(made["batches"])
 
 
 def test_what_was_fetched_is_used_again_only_while_it_is_what_the_store_has(tmp_path):
