@@ -85,7 +85,7 @@ def test_another_version_is_sound_although_its_prepared_data_were_cleaned_up(wor
 def test_a_checkout_that_was_cut_off_is_finished_before_anything_is_learnt(workspace: Workspace) -> None:
     victim = (
         "import os, signal, sys, pathlib\n"
-        "from posa_vla.dataset import versions\n"
+        "from posa_vla.dataset.versions import checkout as versions\n"
         "from posa_vla.settings import Settings\nfrom posa_vla.workspace import Workspace\n"
         "versions._replace = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
         "versions.checkout(Workspace.open(Settings(home=pathlib.Path(sys.argv[1]))), 'data-v1')\n"
