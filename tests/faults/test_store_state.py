@@ -85,10 +85,10 @@ def test_another_version_is_sound_although_its_prepared_data_were_cleaned_up(wor
 def test_a_checkout_that_was_cut_off_is_finished_before_anything_is_learnt(workspace: Workspace) -> None:
     victim = (
         "import os, signal, sys, pathlib\n"
-        "from posa_vla.dataset.versions import checkout\n"
+        "from posa_vla.dataset.versions import checkout as versions\n"
         "from posa_vla.settings import Settings\nfrom posa_vla.workspace import Workspace\n"
-        "checkout._replace = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
-        "checkout.checkout(Workspace.open(Settings(home=pathlib.Path(sys.argv[1]))), 'data-v1')\n"
+        "versions._replace = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "versions.checkout(Workspace.open(Settings(home=pathlib.Path(sys.argv[1]))), 'data-v1')\n"
     )
     done = subprocess.run([sys.executable, "-c", victim, str(workspace.home)], capture_output=True)
     assert done.returncode == -signal.SIGKILL
@@ -105,7 +105,7 @@ def test_a_checkout_that_was_cut_off_is_finished_before_anything_is_learnt(works
 def test_a_changed_batch_is_found_whichever_version_has_it(workspace: Workspace, tmp_path: Path) -> None:
     checkout(workspace, "data-v1")
     third = Dataset(str(make_v21(tmp_path / "three", seed=900)), tmp_path)
-    assert ingest_dataset(workspace, data_params(), third).name == "data-v3"
+    assert ingest_dataset(workspace, data_params(), third)["name"] == "data-v3"
     checkout(workspace, "data-v2")  # the newest version does not have its second batch
     video = next(batch_of(workspace, "data-v2", "data-v1").rglob("*.mp4"))
     flip(video)

@@ -33,7 +33,8 @@ class Careless(MyArm):
 
 
 def test_the_example_passes_and_a_careless_driver_does_not(tmp_path: Path) -> None:
-    (example,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs/drivers.md").read_text(), re.DOTALL)
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs/drivers.md").read_text(), re.DOTALL)
+    (example,) = (block for block in blocks if "RobotContract" in block)
     write_json(tmp_path / "my_arm.yaml", make_embodiment().model_dump(mode="json"))  # JSON is YAML
     (tmp_path / "my_arm.py").write_text(DRIVERS)
     (tmp_path / "test_my_arm.py").write_text(example)

@@ -114,7 +114,7 @@ class RetrainingFacts(Closed):
         preset: In words.
         decision: The gate's record.
         champion: None where there was none, or where the candidate is the champion itself (`itself`).
-        compared: Scenes that candidate and champion both ran: solved by the candidate alone, by the champion alone.
+        compared: Scenes in which both runs have a valid outcome: solved by the candidate alone, by the champion alone.
         episodes: Recorded rollouts, worst first.
         hardware: That the evaluation ran on.
     """

@@ -44,8 +44,9 @@ def measured(evidence: Evidence) -> Measured:
 def _compared(candidate: Evidence, champion: Evidence | None) -> tuple[int, int] | None:
     if champion is None:
         return None
-    theirs = {row.scene_seed: row.success for row in champion.rows}
-    pairs = [(row.success, theirs[row.scene_seed]) for row in candidate.rows if row.scene_seed in theirs]
+    theirs = {row.scene_seed: row.success for row in champion.rows if row.return_code == "ok"}
+    ours = [row for row in candidate.rows if row.return_code == "ok" and row.scene_seed in theirs]
+    pairs = [(row.success, theirs[row.scene_seed]) for row in ours]
     return sum(a and not b for a, b in pairs), sum(b and not a for a, b in pairs)
 
 
@@ -120,7 +121,10 @@ def _changes(
     if champion_params is None:
         unknown["parameters"] = f"the MLflow run of model version {champion.model_version} holds no parameters"
     else:
-        parameters = _changed(flat(json.loads(champion_params)), flat(params.model_dump(mode="json")))
+        try:
+            parameters = _changed(flat(json.loads(champion_params)), flat(params.model_dump(mode="json")))
+        except (ValueError, AttributeError) as error:  # no JSON, or no object
+            unknown["parameters"] = f"the parameters of model version {champion.model_version} cannot be read: {error}"
     commits = commits_between(champion.commit, candidate.commit)
     if commits is None:
         unknown["commits"] = "this installation has no checkout that holds both commits"
@@ -197,5 +201,8 @@ def gather_facts(
 
 
 def _data_name(workspace: Workspace, version: str) -> str:
-    """`data-v3` for a version's digest; empty where this workspace's history does not know it."""
-    return next((v.name for v in reversed(list_versions(workspace)) if v.record.version == version), "")
+    """`data-v3` for a version's digest; empty where this workspace's history does not know it, or cannot be read."""
+    try:
+        return next((v.name for v in reversed(list_versions(workspace)) if v.record.version == version), "")
+    except PosaError:  # the comparison of the data meets it too, and says it on the page
+        return ""
