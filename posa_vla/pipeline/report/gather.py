@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
-from posa_vla.dataset.versions.diff import diff_versions
+from posa_vla.dataset.versions.diff import VersionsDiff, diff_versions
 from posa_vla.dataset.versions.history import list_versions
 from posa_vla.episodes.embodiment import load_embodiment
 from posa_vla.errors import BadInput, PosaError
@@ -87,19 +86,19 @@ def _episodes(
     return shown, len(recorded)
 
 
-def _data_changes(found: dict[str, Any]) -> DataChanges:
+def _data_changes(found: VersionsDiff) -> DataChanges:
     came: dict[str, int] = {}
-    for episode in found["came"]:
-        came[episode["batch"]] = came.get(episode["batch"], 0) + 1
+    for episode in found.came:
+        came[episode.batch] = came.get(episode.batch, 0) + 1
     return DataChanges(
-        before=found["from"],
-        after=found["to"],
+        before=found.before,
+        after=found.after,
         came=came,
-        went=len(found["went"]),
-        quarantined=len(found["quarantined"]),
-        released=len(found["released"]),
-        shifts={name: max(moved["mean_shift"], key=abs) for name, moved in found["moved"].items()},
-        params={name: (json.dumps(old), json.dumps(new)) for name, (old, new) in found["params"].items()},
+        went=len(found.went),
+        quarantined=len(found.quarantined),
+        released=len(found.released),
+        shifts={name: max(moved.mean_shift, key=abs) for name, moved in found.moved.items()},
+        params={name: (json.dumps(old), json.dumps(new)) for name, (old, new) in found.params.items()},
     )
 
 

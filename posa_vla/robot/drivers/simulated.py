@@ -57,9 +57,7 @@ class SimulatedRobot:
         except ModuleNotFoundError as error:
             if (error.name or "").startswith("posa_vla"):
                 raise
-            raise BadInput(
-                f"the simulated robot needs the package {error.name!r}: {to_install('sim')}"
-            ) from None
+            raise BadInput(f"the simulated robot needs the package {error.name!r}: {to_install('sim')}") from None
         options = self._options
         self._environment = make_environment(
             options.embodiment,
