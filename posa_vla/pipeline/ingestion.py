@@ -83,8 +83,8 @@ class Ingestion(Judged):
         new: Episodes that were not there before, accepted and quarantined.
         superseded: Stored episodes of the same recordings in whose place the new ones count.
         data_version: Digest of the data version; None where there is nothing to learn from.
-        name: Its name, likewise.
-        folder: Where its prepared data lie, likewise.
+        name: Name of the data version; None where there is none.
+        folder: Where its prepared data lie; None where there is no data version.
         embodiment: Id of the dataset's robot.
         declaration: File that declares it.
         batches: Digests of the batches that hold episodes of the dataset.

@@ -152,11 +152,11 @@ def gather_facts(
     """Gathers the facts of a retraining whose candidate is registered.
 
     Args:
-        workspace: Where it worked.
-        params: Its parameters.
-        decision: What the gate made of the evidence.
+        workspace: Workspace of the retraining.
+        params: Parameters of the retraining.
+        decision: The gate's decision.
         evaluated: Candidate and champion on the same scenes.
-        origin: What the candidate was made of.
+        origin: Names and digests of what the candidate was made of.
 
     Raises:
         PosaError: MLflow or the storage is away.

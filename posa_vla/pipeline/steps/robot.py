@@ -37,7 +37,7 @@ def simulated_robot(workspace: Workspace, params: Params, *, fixed: bool) -> Rob
     Args:
         workspace: Whose channel it takes releases from; where that lies in the workspace, it is named so that a move of
             the workspace changes nothing.
-        params: Of the retraining.
+        params: Parameters of the retraining.
         fixed: Whether the release says how it is run; else the robot is told what the evaluation ran with.
     """
     target, evaluate, channel, embodiment = params.chosen, params.evaluate, workspace.channel, params.chosen.embodiment
