@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from functools import partial
 from pathlib import Path
 
@@ -99,7 +100,8 @@ def roll_back(
         )
         missing = trust.approvals - approvals(envelope, trust)
         if missing > 0:
-            pending = f"the rollback to release {record.release} waits for {missing} approvals: posa approve {path}"
+            command = f"posa approve {shlex.quote(str(path))} --key FILE"
+            pending = f"the rollback to release {record.release} waits for {missing} approvals: {command}"
             announce(ApprovalNeeded(target, pending))
             return output.model_copy(update={"pending": pending})
         bundle = Bundle(record.bundle_digest, workspace.bundles / record.bundle_digest)

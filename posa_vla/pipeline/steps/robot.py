@@ -78,7 +78,7 @@ def _posa(workspace: Workspace, arguments: list[str]) -> bytes:
     return done.stdout
 
 
-def _reported(document: bytes) -> RobotReport:
+def reported(document: bytes) -> RobotReport:
     """What of the document of `posa robot run --json` the loop goes on with.
 
     Raises:
@@ -109,7 +109,7 @@ def run_on_robot(context: StepContext, released: Released) -> RobotRun:
         write_file(home / FILE, settings, "posa retrain writes it anew for each release, and changes in it are lost.")
         robot = ["--config", str(home / FILE)]
         _posa(workspace, ["robot", "provision", *robot, "--trust", str(workspace.home / released.trust)])
-        return RobotRun(released=released, report=_reported(_posa(workspace, ["robot", "run", *robot, "--once"])))
+        return RobotRun(released=released, report=reported(_posa(workspace, ["robot", "run", *robot, "--once"])))
 
     inputs = {
         "record": released.record,
