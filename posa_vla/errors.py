@@ -43,3 +43,12 @@ def did_you_mean(got: str, known: Iterable[str]) -> str:
     names = sorted(known)
     close = difflib.get_close_matches(got, names, n=1, cutoff=0.6)
     return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(names)}"
+
+
+def to_install(extras: str) -> str:
+    """How extras of the distribution are installed, for messages; a checkout has a command of its own.
+
+    Args:
+        extras: One extra, or several with commas between them.
+    """
+    return f"pip install 'posa-vla[{extras}]' (in a checkout: make setup)"

@@ -13,7 +13,7 @@ from posa_vla.workspace import Workspace
 
 
 def pytest_configure() -> None:
-    """Sets how properties are tried, and gives clusters inside this process (`local_ray`) a token before Ray is there."""
+    """Sets how properties are tried, and gives clusters in this process (`local_ray`) a token before Ray is there."""
     settings.register_profile("posa", deadline=None)  # a busy machine is no fault of what is tested
     settings.load_profile("posa")
     os.environ.setdefault("RAY_AUTH_MODE", "token")

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import errno
 import importlib
+import importlib.metadata
 import os
+import re
 import sys
 from dataclasses import dataclass
 
 import typer
 
 from posa_vla import console
-from posa_vla.errors import BadInput, PosaError
+from posa_vla.errors import BadInput, PosaError, to_install
 
 INTERRUPTED = 130
 
@@ -162,15 +164,22 @@ def _run(name: str | None, arguments: list[str]) -> int:
             console.say("interrupted: the same command continues where this one stopped")
         return stop.code if isinstance(stop.code, int) else 0 if stop.code is None else 1
     except ModuleNotFoundError as error:
-        extras = COMMANDS[name].extras if name else ""
-        package = (error.name or "").split(".")[0]
-        if not extras or package in {"posa_vla", "flows"}:
+        command, package = COMMANDS.get(name or ""), (error.name or "").split(".")[0]
+        if command is None or not command.extras or package in {"posa_vla", "flows"}:
             raise
-        raise BadInput(
-            f"`posa {name}` needs the package {package!r}, which is not installed: "
-            f"pip install 'posa-vla[{extras}]' (in a checkout: make setup)"
-        ) from None
+        remedy = to_install(_extras_to_add(command, package))
+        raise BadInput(f"`posa {name}` needs the package {package!r}, which is not installed: {remedy}") from None
     return 0
+
+
+def _extras_to_add(command: Command, package: str) -> str:
+    """Extras that a command lacks; of a group, whose commands need different ones, those that bring the package."""
+    if command.attribute != "app":
+        return command.extras
+    listed = importlib.metadata.requires("posa-vla") or []
+    lines = [line for line in listed if re.match(rf"{re.escape(package)}(?![\w-])", line)]
+    named = [name for name in command.extras.split(",") if any(re.search(rf"extra == .{name}\b", x) for x in lines)]
+    return ",".join(named) or command.extras
 
 
 if __name__ == "__main__":

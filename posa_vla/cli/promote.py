@@ -85,7 +85,7 @@ def approve(
     if not record.is_file():
         raise BadInput(f"{record} does not exist: `posa promote` names the record that waits")
     signer = load_key(key)
-    _, trust = read_trust(trust_folder or record.parent.parent / "trust")
+    _, trust = read_trust(trust_folder or _trust_beside(record))
     if public_hex(signer) in trust.publishers:
         raise BadInput("this key publishes: a release is approved by a key that did not publish it")
     if public_hex(signer) not in trust.approvers:
@@ -107,5 +107,12 @@ def approve(
     if as_json:
         print_json({"record": digest, "release": release.release, "approvals": count, "missing": missing})
     else:
-        next_step = "run `posa promote` again to release it" if missing == 0 else f"{missing} more needed"
+        again = "posa rollback" if release.rollback else "posa promote"
+        next_step = f"run the same `{again}` again to release it" if missing == 0 else f"{missing} more needed"
         print_table("posa approve", [("record", digest), ("approvals", str(count)), ("next", next_step)])
+
+
+def _trust_beside(record: Path) -> Path:
+    """The target's trust folder: `trust/` beside `records/`, which holds releases, and `rollbacks/` one level below."""
+    folder = record.resolve().parent
+    return (folder.parent if folder.name == "rollbacks" else folder).parent / "trust"

@@ -51,7 +51,7 @@ class Tried(Closed):
     """A learning rate that was tried.
 
     Attributes:
-        variant: Of the plan.
+        variant: Variant of the plan.
         learning_rate: Of its training.
         success: Share of the scenes that the policy solved.
         scenes: How many there were.

@@ -11,8 +11,8 @@ class DataIngested:
     """A batch has come into the episode store.
 
     Attributes:
-        batch: Its digest.
-        episodes: How many it holds.
+        batch: Digest of the batch.
+        episodes: Number of episodes in the batch.
         target: Deployment target whose task they show.
     """
 

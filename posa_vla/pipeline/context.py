@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import shutil
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from posa_vla.code_digest import code_digest
+from posa_vla.dataset.versions.clone import require_tools
 from posa_vla.dataset.versions.record import DataVersion
 from posa_vla.episodes.embodiment import Embodiment, embodiment_file, load_embodiment
 from posa_vla.errors import BadInput
@@ -167,8 +167,7 @@ class StepContext:
                 f"target {self.params.target!r} asks for {target.approvals} approvals and names "
                 f"{len(set(target.approvers.values()))} approvers' keys: add approvers"
             )
-        if shutil.which("git") is None:
-            raise BadInput("git is not installed, and the data's history needs it: sudo apt-get install git")
+        require_tools()
         images = pictures_bytes(self.params.collect, len(self.embodiment.cameras))
         require_free_space(self.workspace.home, _BYTES_FIXED + _COPIES_OF_DATA * images, "a retraining")
 

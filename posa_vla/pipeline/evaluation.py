@@ -30,10 +30,10 @@ class ModelEvaluation(Closed):
     """What `evaluate_model` found.
 
     Attributes:
-        model_version: Of the target's registered model.
-        bundle: Its digest.
+        model_version: Version of the target's registered model.
+        bundle: Digest of its bundle.
         evidence: Digest of the record.
-        summary: Its figures.
+        summary: Figures of its rollouts.
     """
 
     model_version: str
@@ -64,7 +64,7 @@ def evaluate_model(context: StepContext, model_version: int | None, episodes: in
 
     Args:
         context: Workspace and parameters.
-        model_version: Of the target; its champion if None.
+        model_version: Version of the target's registered model; the champion's if None.
         episodes: Scenes.
         seed: Another one picks other scenes than those that the gate has judged it on.
     """

@@ -21,7 +21,7 @@ class Explained(Closed):
     """The document of `posa explain --json`.
 
     Attributes:
-        episode: Its digest.
+        episode: Digest of the episode.
         video: File of both anchor channels and the action head's attention, frame by frame.
         sheet: File of some frames of it.
         run_id: MLflow run that they were put into; None without a registered model.

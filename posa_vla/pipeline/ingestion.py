@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import yaml
 
@@ -16,7 +15,9 @@ from posa_vla.dataset.shards.prepare import nothing_to_learn
 from posa_vla.dataset.validation.findings import Finding, remedy_of, severity_of
 from posa_vla.dataset.validation.report import ValidationReport
 from posa_vla.dataset.validation.validate import validate
+from posa_vla.dataset.versions.clone import require_tools
 from posa_vla.dataset.versions.record import DataVersion
+from posa_vla.dataset.versions.store_state import require_whole
 from posa_vla.episodes.calibration import load_calibration
 from posa_vla.episodes.embodiment import Embodiment, embodiment_file, load_embodiment
 from posa_vla.episodes.episode import Source
@@ -34,6 +35,7 @@ from posa_vla.params import Params
 from posa_vla.pipeline.announcements import Announce, DataIngested, silent
 from posa_vla.pipeline.incoming import at_hand
 from posa_vla.pipeline.steps.version import DATA_WAIT, version_store
+from posa_vla.schema import Closed
 from posa_vla.sim.gl import require_gl
 from posa_vla.validation_params import ValidateParams
 from posa_vla.workspace import Workspace
@@ -60,22 +62,56 @@ class Dataset:
     origin: Source = "teleop"
 
 
-def ingest_dataset(
-    workspace: Workspace, params: Params, dataset: Dataset, announce: Announce = silent
-) -> dict[str, Any]:
+class Judged(Closed):
+    """What the validation says of a dataset's episodes.
+
+    Attributes:
+        accepted: Episodes in the store that a policy may learn from.
+        quarantined: Episodes that it may not learn from.
+        findings: What was found of them.
+    """
+
+    accepted: int
+    quarantined: int
+    findings: list[Finding]
+
+
+class Ingestion(Judged):
+    """The document of `posa data ingest --json`.
+
+    Attributes:
+        new: Episodes that were not there before, accepted and quarantined.
+        superseded: Stored episodes of the same recordings in whose place the new ones count.
+        data_version: Digest of the data version; None where there is nothing to learn from.
+        name: Name of the data version; None where there is none.
+        folder: Where its prepared data lie; None where there is no data version.
+        embodiment: Id of the dataset's robot.
+        declaration: File that declares it.
+        batches: Digests of the batches that hold episodes of the dataset.
+    """
+
+    new: int
+    superseded: int
+    data_version: str | None
+    name: str | None
+    folder: str | None
+    embodiment: str
+    declaration: str
+    batches: list[str]
+
+
+def ingest_dataset(workspace: Workspace, params: Params, dataset: Dataset, announce: Announce = silent) -> Ingestion:
     """Takes a dataset in, validates the store, and makes a data version of it for the dataset's embodiment.
 
-    Returns:
-        `accepted` and `quarantined`: episodes of this dataset in the store that may and may not be learnt from;
-        `new`: how many of both were not there before; `superseded`: how many stored ones of the same recordings they
-        count in the place of; `findings` about them (see `Finding`); `data_version` and its
-        `name`, or None where there is nothing to learn from; `embodiment` and its `declaration` file.
-
     Raises:
-        BadInput: It is no dataset, or its features are not declared well enough; the message proposes what to add.
+        BadInput: DVC or git is not installed; the store is incomplete; it is no dataset, or its features are not
+            declared well enough, and the message proposes what to add. Nothing has come in.
         Busy: Another run went on changing the store for too long.
     """
+    require_tools()
+    require_whole(workspace)
     with at_hand(workspace, dataset.location) as folder, workspace.lock("an ingestion", "data.lock", wait=DATA_WAIT):
+        require_whole(workspace)
         reader, declaration = _reader(open_source(folder), dataset)
         store = EpisodeStore(workspace.store)
         _require_one_meaning(store, reader.embodiment)
@@ -98,23 +134,25 @@ def ingest_dataset(
         judged = _judged(store, done, report, params.validation)
         version: DataVersion | None = None
         reason = "no episode of this dataset may be learnt from"
-        if judged["accepted"]:
+        if judged.accepted:
             reason = nothing_to_learn(workspace.store, report, reader.embodiment, params.prepare)
         if not reason:
             version = version_store(workspace, params, reader.embodiment).record
         else:
             say(f"{reason}: the episodes are in the store, and no data version was made")
-    return {
-        **judged,
-        "new": done.new,
-        "superseded": done.superseded,
-        "data_version": version and version.version,
-        "name": version and version.name,
-        "folder": version and str(workspace.home / version.folder),
-        "embodiment": reader.embodiment.id,
-        "declaration": str(declaration),
-        "batches": done.batches,
-    }
+    return Ingestion(
+        accepted=judged.accepted,
+        quarantined=judged.quarantined,
+        findings=judged.findings,
+        new=done.new,
+        superseded=done.superseded,
+        data_version=None if version is None else version.version,
+        name=None if version is None else version.name,
+        folder=None if version is None else str(workspace.home / version.folder),
+        embodiment=reader.embodiment.id,
+        declaration=str(declaration),
+        batches=done.batches,
+    )
 
 
 def _reader(source: SourceDataset, dataset: Dataset) -> tuple[SourceReader, Path]:
@@ -187,7 +225,7 @@ def _declare(embodiment: Embodiment, path: Path) -> None:
     say(f"{path} written: it declares what the dataset shows of its robot, complete it")
 
 
-def _judged(store: EpisodeStore, done: Ingested, report: ValidationReport, rules: ValidateParams) -> dict[str, Any]:
+def _judged(store: EpisodeStore, done: Ingested, report: ValidationReport, rules: ValidateParams) -> Judged:
     """What the report says of these episodes alone."""
     places = store.known()
     mine = {places[digest] for digest in done.episodes if digest in places}
@@ -203,8 +241,7 @@ def _judged(store: EpisodeStore, done: Ingested, report: ValidationReport, rules
     ]
     # What no batch holds: of a dataset that came before, or of which nothing could be read.
     findings += _unsaid(done, [finding.value for finding in findings], rules)
-    listed = [finding.model_dump(mode="json") for finding in findings]
-    return {"accepted": len(mine - bad), "quarantined": len(bad) + len(kept), "findings": listed}
+    return Judged(accepted=len(mine - bad), quarantined=len(bad) + len(kept), findings=findings)
 
 
 def _unsaid(done: Ingested, said: list[str], rules: ValidateParams) -> Iterator[Finding]:

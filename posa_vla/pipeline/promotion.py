@@ -27,12 +27,12 @@ class PromotionOutcome(Closed):
     Attributes:
         bundle: Digest of the candidate.
         data: Name of the data version that it learned from.
-        evaluation: Its figures.
+        evaluation: The candidate's figures.
         decision: The verdict on it.
-        model_version: Of the target's registered model.
-        release: Its number; None where nothing was released.
+        model_version: Version of the target's registered model.
+        release: Number of the release; None where nothing was released.
         pending: What is missing for a release, in words, or None.
-        seconds: That it took.
+        seconds: Time that the promotion took.
     """
 
     bundle: str

@@ -18,7 +18,7 @@ class StoreState:
     """The episode store against what a target was last trained on.
 
     Attributes:
-        digest: Of the store.
+        digest: Digest of the store.
         usable: Successful episodes of the target's embodiment in the store.
         versioned: Episodes of the newest data version of that embodiment; 0 before the first.
     """

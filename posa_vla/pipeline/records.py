@@ -23,8 +23,8 @@ class Trained(Closed):
 
     Attributes:
         data: What was learned from.
-        key: The training's own, under which its files lie in the storage.
-        seconds: That it took.
+        key: Key of the training, under which its files lie in the storage.
+        seconds: Time that the training took.
     """
 
     data: DataVersion
@@ -37,7 +37,7 @@ class Candidate(Closed):
 
     Attributes:
         source: The training that gave it; of an untrained policy the data that it was made for.
-        digest: Of the bundle.
+        digest: Digest of the bundle.
     """
 
     source: Trained | DataVersion
@@ -56,7 +56,7 @@ class Evaluated(Closed):
         candidate: The policy.
         evidence: Digest of its evidence.
         champion: Bundle digest of the champion that it was compared with; None for the first candidate.
-        champion_evidence: Digest of the champion's evidence, likewise.
+        champion_evidence: Digest of the champion's evidence; None for the first candidate.
         summary: The candidate's figures.
         reports: Folder of its videos and overlays in the storage.
     """
@@ -70,7 +70,7 @@ class Evaluated(Closed):
 
 
 class Decided(Closed):
-    """What the gate made of the evidence.
+    """The gate's verdict on the evidence.
 
     Attributes:
         evaluated: The evidence.
@@ -90,7 +90,7 @@ class Registered(Closed):
 
     Attributes:
         decided: The verdict on it.
-        model_version: Of the target's registered model.
+        model_version: Version of the target's registered model.
         run_id: The MLflow run.
         report: The retraining's page, relative to the workspace.
     """
@@ -106,11 +106,11 @@ class Released(Closed):
 
     Attributes:
         registered: The candidate.
-        release: Its number; None while approvals are missing.
+        release: Number of the release; None while approvals are missing.
         pending: What is missing, in words, or None.
         record: Digest of the signed record; None where there is none: the candidate was rolled back from.
-        record_version: The record's schema version, likewise.
-        trust: Folder of what robots are handed (relative to the workspace), likewise.
+        record_version: Schema version of the signed record; None where there is none.
+        trust: Folder of what robots are handed, relative to the workspace; None where there is no record.
     """
 
     registered: Registered
@@ -139,8 +139,8 @@ class RobotRun(Closed):
     """A release on the target's simulated robot.
 
     Attributes:
-        released: What the robot was offered.
-        report: What it made of it.
+        released: The release that the robot was offered.
+        report: What the robot runs now, and how its episodes went.
     """
 
     released: Released

@@ -25,10 +25,10 @@ class RejectionOutcome(Closed):
 
     Attributes:
         bundle: Digest of the untrained candidate.
-        evaluation: Its figures.
+        evaluation: The untrained candidate's figures.
         decision: The verdict on it.
         robot: What the simulated robot runs, unchanged.
-        seconds: That it took.
+        seconds: Time that the demonstration took.
     """
 
     bundle: str
@@ -42,8 +42,8 @@ def run_reject(workspace: Workspace, params: Params, options: str) -> RejectionO
     """Judges an untrained candidate against the champion; nothing is registered or released.
 
     Args:
-        workspace: With a finished retraining.
-        params: Of that retraining.
+        workspace: A workspace with a finished retraining.
+        params: Parameters of that retraining.
         options: How the retraining is called, for the message.
 
     Raises:

@@ -46,7 +46,7 @@ class Reproduction(Closed):
         params: File.
         commit: Of its code.
         policy: Folder of the new policy; None where nothing was trained.
-        difference: Of its weights from the original ones, likewise.
+        difference: Difference of its weights from the original ones; None where the two are not compared.
     """
 
     model: str
@@ -76,7 +76,7 @@ def reproduce(workspace: Workspace, model: str, version: str, out: Path, *, fetc
     Args:
         workspace: Whose registry, data history and keys.
         model: Registered model.
-        version: Its version.
+        version: Version of the registered model.
         out: New folder: `params.yaml`, then the training. One that an earlier, killed call left is gone on with.
         fetch_only: Stops before the training.
 

@@ -31,7 +31,7 @@ class Item(Closed):
 
     Attributes:
         store: Which.
-        name: Its key or digest.
+        name: Key or digest of the thing.
         size: Bytes.
         age: Days since anything in it was written.
         kept: Why it stays; empty for what goes.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from functools import partial
 from pathlib import Path
 
@@ -22,8 +23,8 @@ class RollbackOutcome(Closed):
 
     Attributes:
         bundle: Digest of the policy that shall run again.
-        model_version: Of the target's registered model.
-        release: Its number; None while approvals are missing.
+        model_version: Version of the target's registered model.
+        release: Number of the release; None while approvals are missing.
         pending: What is missing, in words, or None.
     """
 
@@ -61,8 +62,8 @@ def roll_back(
     that asks for approvals asks for them here too: the record waits for `posa approve`, and the same call goes on.
 
     Args:
-        workspace: Of the publisher.
-        params: Name the target.
+        workspace: Workspace of the publisher.
+        params: Parameters, which name the target.
         to: Number of the release; the one before the champion's if None.
         reason: Goes into the promotion log.
         announce: Told where approvals are missing.
@@ -99,7 +100,8 @@ def roll_back(
         )
         missing = trust.approvals - approvals(envelope, trust)
         if missing > 0:
-            pending = f"the rollback to release {record.release} waits for {missing} approvals: posa approve {path}"
+            command = f"posa approve {shlex.quote(str(path))} --key FILE"
+            pending = f"the rollback to release {record.release} waits for {missing} approvals: {command}"
             announce(ApprovalNeeded(target, pending))
             return output.model_copy(update={"pending": pending})
         bundle = Bundle(record.bundle_digest, workspace.bundles / record.bundle_digest)

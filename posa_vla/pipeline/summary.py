@@ -30,7 +30,7 @@ class StepDone(Closed):
     """One step of a retraining.
 
     Attributes:
-        name: Of the step.
+        name: Name of the step.
         status: `done` in this run or `reused` from an earlier one.
         seconds: Time spent in this run.
     """
@@ -65,14 +65,14 @@ class RetrainingSummary(Closed):
     """The document of `posa retrain --json`.
 
     Attributes:
-        steps: In their order.
-        seconds: Of the whole run.
+        steps: The steps, in their order.
+        seconds: Time that the whole run took.
         data_version: Content hash of the training data.
-        training_seconds: Of the training, whenever it was done.
+        training_seconds: Time that the training took, whenever it was done.
         evaluation: The candidate's figures.
         decision: The verdict on it.
-        model_version: Of the target's registered model.
-        release: Its number; None where nothing was released.
+        model_version: Version of the target's registered model.
+        release: Number of the release; None where nothing was released.
         pending: What is missing for a release, in words, or None.
         robot: What the simulated robot runs; without a release unchanged, with no episodes.
     """

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from posa_vla.errors import to_install
+
 try:
     import pytest
 except ModuleNotFoundError:
     raise ModuleNotFoundError(
-        "the contract suites run under pytest, which is not installed: pip install 'posa-vla[testing]'", name="pytest"
+        f"the contract suites run under pytest, which is not installed: {to_install('testing')}", name="pytest"
     ) from None
 
 # Before the suites are imported: their failures then show the values that were compared.

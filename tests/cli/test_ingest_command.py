@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import pytest
 from lerobot_datasets import CAMERA, make_v21
+from taking_in import take_in
 
 from posa_vla.cli.main import main
+from posa_vla.episodes.store.episode_store import EpisodeStore
 from posa_vla.workspace_template import write_template
 
 pytestmark = pytest.mark.slow
@@ -99,3 +102,18 @@ def test_bad_input_is_one_message_and_exit_code_2(tmp_path, posa, arguments, mes
     assert code == 2, err
     assert message in err
     assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "package", "extra"),
+    [(["validate", "--page", "page.html"], "matplotlib", "sim"), (["version"], "dvc", "platform")],
+)
+def test_a_missing_package_names_the_extra_that_brings_it(tmp_path, posa, monkeypatch, arguments, package, extra):
+    write_template(tmp_path / "robots")
+    take_in(EpisodeStore(tmp_path / "robots" / ".posa" / "episodes"), make_v21(tmp_path / "one", video=False))
+    monkeypatch.setitem(sys.modules, package, None)  # what Python does where it is not installed
+    for name in [name for name in sys.modules if name.startswith(f"{package}.")]:
+        monkeypatch.delitem(sys.modules, name)
+    code, _, err = posa(*arguments, "--workspace", "robots")
+    assert code == 2, err
+    assert f"pip install 'posa-vla[{extra}]' (in a checkout: make setup)" in " ".join(err.split())

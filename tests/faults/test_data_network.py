@@ -67,7 +67,7 @@ def test_a_version_goes_through_a_bad_network_and_comes_back(endpoint, tmp_path,
             pytest.fail("five calls did not get the data through")
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", endpoint)
     report = verify(workspace)
-    assert (report["ok"], report["version"]) == (True, made["data_version"])
+    assert (report["ok"], report["version"]) == (True, made.data_version)
     # Everything here is lost: it comes back from the remote, through the same network.
     subprocess.run(["rm", "-rf", str(workspace.dvc_cache), str(workspace.store), str(workspace.data)], check=True)
     with spoilt(endpoint, how, every=5) as bad:
@@ -89,9 +89,9 @@ def test_a_dataset_in_s3_is_taken_in(endpoint, tmp_path):
         client.upload_file(str(path), "bucket", f"datasets/one/{path.relative_to(folder).as_posix()}")
     workspace = Workspace.open(Settings(home=tmp_path / "home"))
     made = ingest_dataset(workspace, data_params(), Dataset("s3://bucket/datasets/one", tmp_path))
-    assert (made["accepted"], made["quarantined"], made["new"]) == (3, 0, 3)
+    assert (made.accepted, made.quarantined, made.new) == (3, 0, 3)
     again = ingest_dataset(workspace, data_params(), Dataset("s3://bucket/datasets/one/", tmp_path))
-    assert (again["new"], again["data_version"]) == (0, made["data_version"])
+    assert (again.new, again.data_version) == (0, made.data_version)
     assert not list((workspace.home / "incoming").iterdir())
 
 

@@ -106,7 +106,7 @@ def test_a_checkout_that_was_cut_off_is_finished_before_anything_is_learnt(works
 def test_a_changed_batch_is_found_whichever_version_has_it(workspace: Workspace, tmp_path: Path) -> None:
     checkout(workspace, "data-v1")
     third = Dataset(str(make_v21(tmp_path / "three", seed=900)), tmp_path)
-    assert ingest_dataset(workspace, data_params(), third)["name"] == "data-v3"
+    assert ingest_dataset(workspace, data_params(), third).name == "data-v3"
     checkout(workspace, "data-v2")  # the newest version does not have its second batch
     video = next(batch_of(workspace, "data-v2", "data-v1").rglob("*.mp4"))
     flip(video)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from taking_in import take_in
 from posa_vla.dataset.exchange.export import export
 from posa_vla.dataset.validation.decisions import quarantined_episodes, release_episode, remove_from_store
 from posa_vla.dataset.validation.validate import validate
+from posa_vla.dataset.versions.store_state import write_state
 from posa_vla.episodes.store.declared import declared_embodiments
 from posa_vla.episodes.store.episode_store import EpisodeStore
 from posa_vla.errors import BadInput
@@ -72,7 +74,7 @@ def test_a_dataset_that_cannot_be_prepared_with_the_others_does_not_come_in(tmp_
     done = remove_from_store(workspace, batch[:8], "recorded with one camera")
     assert Path(done["folder"]).is_dir()
     made = ingest_dataset(workspace, data_params(validation_fraction=0.999), other)
-    assert (made["accepted"], made["new"]) == (3, 3)
+    assert (made.accepted, made.new) == (3, 3)
 
 
 def test_taking_something_out_needs_a_reason_and_a_name(tmp_path, workspace):
@@ -101,6 +103,29 @@ def test_a_mistaken_calibration_leaves_nothing_behind(tmp_path, workspace):
 
 
 @pytest.mark.parametrize(
+    ("lacking", "remedy"), [("DVC", "make setup"), ("git", "apt-get install git")], ids=["dvc", "git"]
+)
+def test_what_a_version_needs_is_missed_before_anything_comes_in(tmp_path, workspace, monkeypatch, lacking, remedy):
+    folder = make_v21(tmp_path / "one", video=False)
+    if lacking == "git":
+        monkeypatch.setenv("PATH", str(tmp_path))
+    else:  # what Python does where the package is not installed
+        monkeypatch.setitem(sys.modules, "dvc", None)
+    with pytest.raises(BadInput, match=f"{lacking}.*{remedy}"):
+        ingest_dataset(workspace, data_params(), Dataset(str(folder), tmp_path))
+    assert not (tmp_path / "test_arm.yaml").exists()
+    assert not workspace.home.exists()
+
+
+def test_a_store_between_two_versions_takes_nothing_in(tmp_path, workspace):
+    folder = make_v21(tmp_path / "one", video=False)
+    write_state(workspace, "data-v1", "ab" * 32, [], moving=True)
+    with pytest.raises(BadInput, match="posa data checkout data-v1` finishes it"):
+        ingest_dataset(workspace, data_params(), Dataset(str(folder), tmp_path))
+    assert not workspace.store.exists()
+
+
+@pytest.mark.parametrize(
     ("succeeded", "held_out", "words"),
     [(False, 0.0, "sound and successful"), (True, 0.9999, "all 3 are held out by prepare.validation_fraction 0.9999")],
 )
@@ -109,7 +134,7 @@ def test_nothing_to_learn_from_is_said_and_no_failure(tmp_path, workspace, capsy
     add_column(folder, "next.success", succeeded)
     params = data_params(validation_fraction=held_out)
     made = ingest_dataset(workspace, params, Dataset(str(folder), tmp_path, origin="deployment"))
-    assert (made["accepted"], made["new"], made["data_version"], made["name"]) == (3, 3, None, None)
+    assert (made.accepted, made.new, made.data_version, made.name) == (3, 3, None, None)
     assert words in capsys.readouterr().err
 
 
@@ -117,11 +142,11 @@ def test_limits_that_were_declared_since_count_for_quarantine_release_and_export
     folder = make_v21(tmp_path / "one", video=False)
     add_column(folder, "next.success", False)
     dataset, params = Dataset(str(folder), tmp_path), data_params()
-    assert ingest_dataset(workspace, params, dataset)["quarantined"] == 0
+    assert ingest_dataset(workspace, params, dataset).quarantined == 0
     declaration = yaml.safe_load((tmp_path / "test_arm.yaml").read_text())
     declaration["state"][0] |= {"low": -0.1, "high": 0.1}
     (tmp_path / "test_arm.yaml").write_text(yaml.safe_dump(declaration))
-    assert ingest_dataset(workspace, params, dataset)["quarantined"] == 3
+    assert ingest_dataset(workspace, params, dataset).quarantined == 3
     rows = quarantined_episodes(workspace, params, tmp_path)
     assert {f.rule for row in rows for f in row.findings} == {"limits-nonsense"}
     assert len(rows) == 3
@@ -149,7 +174,7 @@ def test_each_batch_is_announced_with_its_own_count_and_to_its_robots_target_alo
     made = ingest_dataset(workspace, params, Dataset(str(other), tmp_path), told.append)
     assert all(isinstance(announcement, DataIngested) and announcement.target == "t" for announcement in told)
     assert sorted(announcement.episodes for announcement in told) == [1, 2]
-    assert {announcement.batch for announcement in told} == set(made["batches"])
+    assert {announcement.batch for announcement in told} == set(made.batches)
 
 
 def test_what_was_fetched_is_used_again_only_while_it_is_what_the_store_has(tmp_path):

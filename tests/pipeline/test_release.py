@@ -176,6 +176,7 @@ def test_a_rollback_puts_the_release_before_back_and_keeps_the_other_away(tmp_pa
     assert released is not None
     assert released.release is None
     assert "drops cubes" in released.pending
+    assert "posa rollback --to 2 --reason TEXT" in released.pending
     assert shown(workspace) == (1, True, first.bundle.digest)
 
     assert roll_back(workspace, params, 2, "it was the gripper").release == 2

@@ -150,6 +150,34 @@ def test_a_champion_that_the_registry_has_lost_is_said_and_stops_nothing(
         assert reason in page
 
 
+@pytest.mark.parametrize("params", [b"{", b"[1]", b"\xff"])
+def test_a_damaged_past_of_the_champion_is_said_and_stops_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, params: bytes
+) -> None:
+    """Its parameters are no JSON object, and the data's history is no git repository."""
+    registered = RegisteredVersion("b", "bb", "unknown", False, params, "r")
+    monkeypatch.setattr(gather, "registered_version", lambda *_: registered)
+    workspace, ours, theirs = Workspace.open(Settings(home=tmp_path)), evidence("a", {1}), evidence("b", {1})
+    workspace.repository.mkdir()
+    (workspace.repository / "HEAD").write_text("damaged")
+    promotion_log(workspace, "t").append(champion(theirs.policy_digest, "7"))
+    decision = decide("t", GateParams(), ours, theirs)
+    found = gather_facts(workspace, arm_params(), decision, compared(workspace, ours, theirs), facts().candidate)
+    assert found.changes is not None
+    assert (found.changes.data, found.changes.parameters) == (None, None)
+    assert "parameters of model version 7 cannot be read" in Elements(make_page(found)).text
+    assert found.changes.unknown["data"]
+
+
+def test_scenes_without_a_valid_outcome_are_nobodys_win(tmp_path: Path) -> None:
+    workspace, ours, theirs = Workspace.open(Settings(home=tmp_path)), evidence("a", {0, 1}), evidence("b", {2})
+    crashed = theirs.rows[0].model_copy(update={"return_code": "crashed"})
+    theirs = theirs.model_copy(update={"rows": [crashed, *theirs.rows[1:]]})
+    decision = decide("t", GateParams(), ours, theirs)
+    found = gather_facts(workspace, arm_params(), decision, compared(workspace, ours, theirs), facts().candidate)
+    assert found.compared == (1, 1)  # each alone solved one of the scenes that both finished
+
+
 def test_hostile_text_stays_text_and_nothing_is_loaded_from_elsewhere() -> None:
     told = {"parameters": {HOSTILE: (HOSTILE, HOSTILE)}, "commits": [HOSTILE]}
     changes = CHANGES.model_copy(update={**told, "data": None, "unknown": {"data": HOSTILE}})

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from untrained import arm_params, real_arm
 
-from posa_vla.pipeline.steps.robot import robot_home, simulated_robot
+from posa_vla.errors import PosaError
+from posa_vla.pipeline.steps.robot import reported, robot_home, simulated_robot
 from posa_vla.robot.settings import FILE, RobotSettings, read_settings, write_file
 from posa_vla.settings import Settings
 from posa_vla.workspace import Workspace
@@ -48,3 +49,9 @@ def test_places_outside_the_workspace_are_named_whole(tmp_path: Path, monkeypatc
         workspace = Workspace.open(Settings(home=tmp_path / "home", channel=channel))
         own = simulated_robot(workspace, params, fixed=True)
         assert (own.channel, own.embodiment) == (named, str(tmp_path / "real_arm.yaml"))
+
+
+@pytest.mark.parametrize("said", [b"", b"[]", b'{"release": null, "episodes": 0, "successes": 0, "reason": "expired"}'])
+def test_a_robot_that_ran_no_release_is_a_failure_in_words(said: bytes) -> None:
+    with pytest.raises(PosaError, match="reports no release that it ran"):
+        reported(said)

@@ -9,7 +9,7 @@ from typing import Any
 from lerobot_datasets import make_v21
 
 from posa_vla.params import Params
-from posa_vla.pipeline.ingestion import Dataset, ingest_dataset
+from posa_vla.pipeline.ingestion import Dataset, Ingestion, ingest_dataset
 from posa_vla.schema import parse
 from posa_vla.settings import Settings
 from posa_vla.workspace import Workspace
@@ -22,7 +22,7 @@ def data_params(**prepare: Any) -> Params:
     return parse(Params, value, "test")
 
 
-def take_in(workspace: Workspace, dataset: Path) -> dict[str, Any]:
+def take_in(workspace: Workspace, dataset: Path) -> Ingestion:
     """Ingests a dataset and makes a version."""
     return ingest_dataset(workspace, data_params(), Dataset(str(dataset), workspace.home.parent))
 

@@ -46,13 +46,13 @@ def ingest(
     source = Dataset(dataset, place.parent, parse_map(mapping or []), embodiment, calibration, origin)
     result = ingest_dataset(Workspace.open(), params, source, announce)
     if as_json:
-        print_json(result)
+        print_json(result.model_dump(mode="json"))
         return
     rows = [
-        (name, str(result[name]))
+        (name, str(getattr(result, name)))
         for name in ("accepted", "quarantined", "new", "superseded", "data_version", "name", "folder")
     ]
-    found = [(f"{f['severity']}: {f['rule']}", f["value"]) for f in result["findings"] if f["severity"] != "info"]
+    found = [(f"{f.severity}: {f.rule}", f.value) for f in result.findings if f.severity != "info"]
     print_table("ingested", [*rows, *found[:20]])
 
 

@@ -40,14 +40,14 @@ def diff(
     enter_workspace(workspace_folder, Path("params.yaml"))
     found = diff_versions(Workspace.open(), first, second)
     if as_json:
-        print_json(found)
+        print_json(found.document())
         return
-    rows = [(name, str(len(found[name]))) for name in ("came", "went", "quarantined", "released")]
-    for vector, moved in found["moved"].items():
-        shift = max(moved["mean_shift"], key=abs)
+    rows = [(name, str(len(getattr(found, name)))) for name in ("came", "went", "quarantined", "released")]
+    for vector, moved in found.moved.items():
+        shift = max(moved.mean_shift, key=abs)
         rows.append((f"{vector}: largest shift of a mean", f"{shift:+.3f} standard deviations"))
-    rows += [(name, f"{old} -> {new}") for name, (old, new) in found["params"].items()]
-    print_table(f"{found['from']} to {found['to']}", rows)
+    rows += [(name, f"{old} -> {new}") for name, (old, new) in found.params.items()]
+    print_table(f"{found.before} to {found.after}", rows)
 
 
 def checkout(name: VersionName, workspace_folder: WorkspaceFolder = None, as_json: AsJson = False) -> None:

@@ -16,6 +16,7 @@ import typer
 from posa_vla.cli.doctor.finding import Finding
 from posa_vla.cli.doctor.records import look_at_records
 from posa_vla.cli.options import AsJson
+from posa_vla.errors import to_install
 
 if TYPE_CHECKING:
     from posa_vla.workspace import Workspace
@@ -42,7 +43,7 @@ def _packages(name: str, packages: tuple[str, ...]) -> Callable[[Workspace], Fin
     def look(workspace: Workspace) -> Finding:
         missing = [package for package in packages if importlib.util.find_spec(package) is None]
         if len(missing) == len(packages):
-            return Finding(name, "absent", f"posa-vla[{name}] is not installed")
+            return Finding(name, "absent", f"not installed: {to_install(name)}")
         if missing:
             return Finding(name, "unsound", f"missing {', '.join(missing)}: make setup")
         return Finding(name, "sound", ", ".join(packages))

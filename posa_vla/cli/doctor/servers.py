@@ -16,7 +16,7 @@ from urllib.parse import unquote, urlsplit
 
 from posa_vla.cli.doctor.finding import CONNECT, READ, Clocks, Finding, Server, Status, innermost, without_credentials
 from posa_vla.cli.doctor.stores import check_store
-from posa_vla.errors import PosaError
+from posa_vla.errors import PosaError, to_install
 from posa_vla.settings import Settings
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def _version(answer: requests.Response, text: Any, package: str, parts: int, exp
     try:
         ours = importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
-        raise PosaError(f"runs {text}, and {package} is not installed here: pip install 'posa-vla[platform]'") from None
+        raise PosaError(f"runs {text}, and {package} is not installed here: {to_install('platform')}") from None
     if text.split(".")[:parts] != ours.split(".")[:parts]:
         wanted = ".".join(ours.split(".")[:parts])
         raise PosaError(f"runs {text}, expected {wanted} like the {package} {ours} here: use one image for both")
@@ -261,8 +261,7 @@ def _look(server: Server, clocks: Clocks) -> Finding:
     except PosaError as error:
         return _finding(server, "unsound", str(error))
     except ModuleNotFoundError as error:
-        remedy = "pip install 'posa-vla[platform]' (in a checkout: make setup)"
-        return _finding(server, "unsound", f"needs the package {error.name!r}: {remedy}")
+        return _finding(server, "unsound", f"needs the package {error.name!r}: {to_install('platform')}")
     except Exception as error:  # a server may answer anything, and the other findings are wanted all the same
         return _finding(server, "unsound", f"{type(error).__name__}: {error}")
 

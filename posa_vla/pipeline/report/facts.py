@@ -19,7 +19,7 @@ class Measured(Closed):
         rate: Share of the valid ones that succeeded; None without any.
         low: Lower end of its exact two-sided 95 % interval; `high` the upper one.
         mean_steps: Control steps to success, over solved episodes.
-        mean_path_length: Metres of the end effector's path, likewise.
+        mean_path_length: Metres of the end effector's path, over solved episodes.
     """
 
     solved: int
@@ -36,11 +36,11 @@ class Origin(Closed):
     """What a policy was made of.
 
     Attributes:
-        model_version: Of the target's registered model.
-        run_id: Its MLflow run.
+        model_version: Version of the target's registered model.
+        run_id: Id of the policy's MLflow run.
         bundle: Digest of the policy's files.
         data_version: Content hash of the training data; `data_name` as `data-v3`, empty where it is not known.
-        commit: Of the code; `unknown` where it is.
+        commit: Commit of the code, or `unknown`.
         dirty: Whether that code had changes that no commit holds.
     """
 
@@ -114,7 +114,7 @@ class RetrainingFacts(Closed):
         preset: In words.
         decision: The gate's record.
         champion: None where there was none, or where the candidate is the champion itself (`itself`).
-        compared: Scenes that candidate and champion both ran: solved by the candidate alone, by the champion alone.
+        compared: Scenes in which both runs have a valid outcome: solved by the candidate alone, by the champion alone.
         episodes: Recorded rollouts, worst first.
         hardware: That the evaluation ran on.
     """

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
-from posa_vla.dataset.versions.diff import diff_versions
+from posa_vla.dataset.versions.diff import VersionsDiff, diff_versions
 from posa_vla.dataset.versions.history import list_versions
 from posa_vla.episodes.embodiment import load_embodiment
 from posa_vla.errors import BadInput, PosaError
@@ -44,8 +43,9 @@ def measured(evidence: Evidence) -> Measured:
 def _compared(candidate: Evidence, champion: Evidence | None) -> tuple[int, int] | None:
     if champion is None:
         return None
-    theirs = {row.scene_seed: row.success for row in champion.rows}
-    pairs = [(row.success, theirs[row.scene_seed]) for row in candidate.rows if row.scene_seed in theirs]
+    theirs = {row.scene_seed: row.success for row in champion.rows if row.return_code == "ok"}
+    ours = [row for row in candidate.rows if row.return_code == "ok" and row.scene_seed in theirs]
+    pairs = [(row.success, theirs[row.scene_seed]) for row in ours]
     return sum(a and not b for a, b in pairs), sum(b and not a for a, b in pairs)
 
 
@@ -86,19 +86,19 @@ def _episodes(
     return shown, len(recorded)
 
 
-def _data_changes(found: dict[str, Any]) -> DataChanges:
+def _data_changes(found: VersionsDiff) -> DataChanges:
     came: dict[str, int] = {}
-    for episode in found["came"]:
-        came[episode["batch"]] = came.get(episode["batch"], 0) + 1
+    for episode in found.came:
+        came[episode.batch] = came.get(episode.batch, 0) + 1
     return DataChanges(
-        before=found["from"],
-        after=found["to"],
+        before=found.before,
+        after=found.after,
         came=came,
-        went=len(found["went"]),
-        quarantined=len(found["quarantined"]),
-        released=len(found["released"]),
-        shifts={name: max(moved["mean_shift"], key=abs) for name, moved in found["moved"].items()},
-        params={name: (json.dumps(old), json.dumps(new)) for name, (old, new) in found["params"].items()},
+        went=len(found.went),
+        quarantined=len(found.quarantined),
+        released=len(found.released),
+        shifts={name: max(moved.mean_shift, key=abs) for name, moved in found.moved.items()},
+        params={name: (json.dumps(old), json.dumps(new)) for name, (old, new) in found.params.items()},
     )
 
 
@@ -120,7 +120,10 @@ def _changes(
     if champion_params is None:
         unknown["parameters"] = f"the MLflow run of model version {champion.model_version} holds no parameters"
     else:
-        parameters = _changed(flat(json.loads(champion_params)), flat(params.model_dump(mode="json")))
+        try:
+            parameters = _changed(flat(json.loads(champion_params)), flat(params.model_dump(mode="json")))
+        except (ValueError, AttributeError) as error:  # no JSON, or no object
+            unknown["parameters"] = f"the parameters of model version {champion.model_version} cannot be read: {error}"
     commits = commits_between(champion.commit, candidate.commit)
     if commits is None:
         unknown["commits"] = "this installation has no checkout that holds both commits"
@@ -149,11 +152,11 @@ def gather_facts(
     """Gathers the facts of a retraining whose candidate is registered.
 
     Args:
-        workspace: Where it worked.
-        params: Its parameters.
-        decision: What the gate made of the evidence.
+        workspace: Workspace of the retraining.
+        params: Parameters of the retraining.
+        decision: The gate's decision.
         evaluated: Candidate and champion on the same scenes.
-        origin: What the candidate was made of.
+        origin: Names and digests of what the candidate was made of.
 
     Raises:
         PosaError: MLflow or the storage is away.
@@ -197,5 +200,8 @@ def gather_facts(
 
 
 def _data_name(workspace: Workspace, version: str) -> str:
-    """`data-v3` for a version's digest; empty where this workspace's history does not know it."""
-    return next((v.name for v in reversed(list_versions(workspace)) if v.record.version == version), "")
+    """`data-v3` for a version's digest; empty where this workspace's history does not know it, or cannot be read."""
+    try:
+        return next((v.name for v in reversed(list_versions(workspace)) if v.record.version == version), "")
+    except PosaError:  # the comparison of the data meets it too, and says it on the page
+        return ""

@@ -69,7 +69,7 @@ def write_report(folder: Path, facts: RetrainingFacts) -> Path:
     A picture that cannot be drawn is missing, and said on the page and to whoever watches the run.
 
     Args:
-        folder: Of this retraining; made where it is missing.
+        folder: Folder of this retraining; made where it is missing.
         facts: See `gather_facts`.
 
     Returns:

@@ -19,7 +19,7 @@ def publish_report(run: TrackedRun, facts: RetrainingFacts, folder: Path) -> Pat
     Args:
         run: The retraining's.
         facts: See `gather_facts`.
-        folder: Of this retraining, where the page is kept.
+        folder: Folder of this retraining, where the page is kept.
 
     Returns:
         The page's path.

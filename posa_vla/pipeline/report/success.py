@@ -85,7 +85,7 @@ def success(facts: RetrainingFacts) -> Section:
         gained, lost = facts.compared
         paired = (
             f"<p>Scene by scene: the candidate alone solved {gained}, the champion alone {lost}; they agree on the "
-            "others.</p>"
+            "others that both have a valid outcome of.</p>"
         )
     return Section(
         "Success",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from functools import partial
 
 from posa_vla.code_digest import code_digest
@@ -84,10 +85,14 @@ def _publish(context: StepContext, registered: Registered) -> Released:
         raise PosaError("another champion has come since this candidate was evaluated: run the same command again")
     reason = withdrawn(workspace, target, bundle)
     if reason is not None:
+        number = max(entry.release for entry in promotion_log(workspace, target).releases() if entry.bundle == bundle)
         return Released(
             registered=registered,
             release=None,
-            pending=f"this candidate was rolled back from ({reason}); to have it again: posa rollback --to its release",
+            pending=(
+                f"this candidate was rolled back from ({reason}); "
+                f"to have it again: posa rollback --to {number} --reason TEXT"
+            ),
             record=None,
             record_version=None,
             trust=None,
@@ -111,10 +116,12 @@ def _publish(context: StepContext, registered: Registered) -> Released:
     envelope = path.read_bytes()
     record, digest = verify(envelope, trust, require_approvals=False), record_digest(envelope)
     missing = trust.approvals - approvals(envelope, trust)
-    number: int | None = None
+    out: int | None = None
     pending: str | None = None
     if missing > 0:
-        pending = f"release {record.release} waits for {missing} approvals: posa approve {path}"
+        pending = (
+            f"release {record.release} waits for {missing} approvals: posa approve {shlex.quote(str(path))} --key FILE"
+        )
     else:
         entry = Promotion(
             key=digest,
@@ -128,10 +135,10 @@ def _publish(context: StepContext, registered: Registered) -> Released:
         sealed = Bundle(bundle, workspace.bundles / bundle)
         set_alias = partial(set_champion, workspace.mlflow_uri, target)
         make_champion(promotion_log(workspace, target), publisher, envelope, sealed, entry, set_alias)
-        number = record.release
+        out = record.release
     return Released(
         registered=registered,
-        release=number,
+        release=out,
         pending=pending,
         record=digest,
         record_version=record.schema_version,

@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 from posa_vla.code_digest import code_digest
 from posa_vla.episodes.embodiment import shipped_embodiments
@@ -17,6 +16,7 @@ from posa_vla.pipeline.context import StepContext
 from posa_vla.pipeline.records import Released, RobotReport, RobotRun
 from posa_vla.robot.agent.slots import Slots
 from posa_vla.robot.settings import FILE, RobotSettings, write_file
+from posa_vla.schema import parse
 from posa_vla.workspace import Workspace
 
 
@@ -37,7 +37,7 @@ def simulated_robot(workspace: Workspace, params: Params, *, fixed: bool) -> Rob
     Args:
         workspace: Whose channel it takes releases from; where that lies in the workspace, it is named so that a move of
             the workspace changes nothing.
-        params: Of the retraining.
+        params: Parameters of the retraining.
         fixed: Whether the release says how it is run; else the robot is told what the evaluation ran with.
     """
     target, evaluate, channel, embodiment = params.chosen, params.evaluate, workspace.channel, params.chosen.embodiment
@@ -47,14 +47,7 @@ def simulated_robot(workspace: Workspace, params: Params, *, fixed: bool) -> Rob
         channel = os.path.relpath(place, robot_home(workspace, params.target)) if inside else str(place)
     if embodiment not in shipped_embodiments():
         embodiment = os.path.abspath(embodiment)
-    execution: dict[str, Any] = {
-        "execute": evaluate.execute,
-        "committed": evaluate.committed,
-        "ensemble": evaluate.ensemble,
-        "max_steps": evaluate.max_steps,
-        "image_size": params.collect.image_size,
-    }
-    return RobotSettings(
+    settings = RobotSettings(
         home=".",
         channel=channel,
         target=params.target,
@@ -62,12 +55,17 @@ def simulated_robot(workspace: Workspace, params: Params, *, fixed: bool) -> Rob
         driver="simulated",
         options={"task": target.task, "objects": evaluate.objects},
         episodes=params.robot.episodes,
-        **({} if fixed else execution),
+    )
+    if fixed:
+        return settings
+    execution = evaluate.model_dump(include={"execute", "committed", "ensemble", "max_steps"})
+    return parse(
+        RobotSettings, {**settings.model_dump(), **execution, "image_size": params.collect.image_size}, "robot"
     )
 
 
-def _posa(workspace: Workspace, arguments: list[str]) -> dict[str, Any]:
-    """Runs a `posa` command as a process of its own, as a robot would; returns its JSON document.
+def _posa(workspace: Workspace, arguments: list[str]) -> bytes:
+    """Runs a `posa` command as a process of its own, as a robot would; returns its JSON document as text.
 
     Raises:
         PosaError: It failed; its own message has gone to standard error.
@@ -77,10 +75,22 @@ def _posa(workspace: Workspace, arguments: list[str]) -> dict[str, Any]:
     done = subprocess.run(command, stdout=subprocess.PIPE, env=variables)
     if done.returncode != 0:
         raise PosaError(f"`posa {' '.join(arguments[:2])}` exited {done.returncode}: its message is above")
-    document = json.loads(done.stdout)
-    if not isinstance(document, dict):
-        raise PosaError(f"`posa {' '.join(arguments[:2])}` printed {type(document).__name__}, expected a JSON object")
-    return document
+    return done.stdout
+
+
+def reported(document: bytes) -> RobotReport:
+    """What of the document of `posa robot run --json` the loop goes on with.
+
+    Raises:
+        PosaError: The robot runs no release, or the document says something else.
+    """
+    try:
+        said = json.loads(document)
+        return RobotReport(release=said["release"]["number"], episodes=said["episodes"], successes=said["successes"])
+    except (ValueError, LookupError, TypeError) as error:  # pydantic's errors are ValueErrors
+        raise PosaError(
+            f"`posa robot run` reports no release that it ran ({error}): {document.decode()[:400]}"
+        ) from None
 
 
 def run_on_robot(context: StepContext, released: Released) -> RobotRun:
@@ -99,13 +109,7 @@ def run_on_robot(context: StepContext, released: Released) -> RobotRun:
         write_file(home / FILE, settings, "posa retrain writes it anew for each release, and changes in it are lost.")
         robot = ["--config", str(home / FILE)]
         _posa(workspace, ["robot", "provision", *robot, "--trust", str(workspace.home / released.trust)])
-        report = _posa(workspace, ["robot", "run", *robot, "--once"])
-        return RobotRun(
-            released=released,
-            report=RobotReport(
-                release=report["release"]["number"], episodes=report["episodes"], successes=report["successes"]
-            ),
-        )
+        return RobotRun(released=released, report=reported(_posa(workspace, ["robot", "run", *robot, "--once"])))
 
     inputs = {
         "record": released.record,

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from posa_vla.episodes.embodiment import load_embodiment
-from posa_vla.errors import BadInput
+from posa_vla.errors import BadInput, to_install
 from posa_vla.robot.control.pictures import Sizes
 from posa_vla.robot.control.robot import DriverOptions, Reading, RobotOptions, require_action
 
@@ -57,9 +57,7 @@ class SimulatedRobot:
         except ModuleNotFoundError as error:
             if (error.name or "").startswith("posa_vla"):
                 raise
-            raise BadInput(
-                f"the simulated robot needs the package {error.name!r}: pip install 'posa-vla[sim]'"
-            ) from None
+            raise BadInput(f"the simulated robot needs the package {error.name!r}: {to_install('sim')}") from None
         options = self._options
         self._environment = make_environment(
             options.embodiment,
