@@ -31,7 +31,7 @@ class Session:
         number: Release that the robot runs; None where it runs none, or must not run what is installed.
         digest: Digest of that release's bundle.
         terms: What the release is run with.
-        standing: Why the robot runs nothing, in words; empty where it runs a release.
+        standing: Why the robot stands, in words; empty where it runs a release.
         episodes: Reports, in order.
     """
 
@@ -135,13 +135,19 @@ class Runner:
             BadInput: The robot's settings contradict what the release was judged with, or the robot is not there.
         """
         try:
-            ready = self._prepared()
+            self._run(episodes, done)
         except PosaError as error:
-            session = self.session
-            session.number = session.digest = session.terms = None
-            session.standing = str(error)
+            self.session.standing = str(error)
             raise
-        self.session.standing = ""
+
+    def _run(self, episodes: int, done: Callable[[EpisodeReport], None]) -> None:
+        session = self.session
+        try:
+            ready = self._prepared()
+        except PosaError:
+            session.number = session.digest = session.terms = None
+            raise
+        session.standing = ""
         for _ in range(episodes):
             report = run_episode(
                 ready.robot,
@@ -154,7 +160,7 @@ class Runner:
                 allow_upscale=self._settings.allow_upscale,
             )
             self._seed += 1
-            self.session.episodes.append(report)
+            session.episodes.append(report)
             done(report)
 
     def _prepared(self) -> _Ready:

@@ -10,7 +10,7 @@ from releases import EXECUTION, Channel
 from robot.agent.test_terms import Bench
 from robot.fakes import FakeRobot
 
-from posa_vla.errors import BadInput
+from posa_vla.errors import BadInput, Refused
 from posa_vla.objects.directory import DirectoryObjects
 from posa_vla.robot.agent.terms import Terms
 from posa_vla.robot.control.robot import Robot
@@ -85,3 +85,22 @@ def test_the_report_of_a_robot_that_stands_says_why_and_names_no_release(channel
     bench.runner.update()
     bench.run()
     assert (reporter.report().release.number, reporter.report().reason) == (3, "")
+
+
+def test_the_report_names_what_stopped_an_episode_until_one_is_run_again(channel: Channel) -> None:
+    channel.publish(1, schema_version=2)
+    bench = Bench(channel)
+    session = bench.runner.session
+    bench.runner.update()
+    bench.run()
+    for size, words in ((8, "the release was judged on 32"), (32, "")):
+        bench.robots[0][1]._size = size
+        if words:
+            with pytest.raises(Refused, match=words):
+                bench.run()
+        else:
+            bench.run()
+        document = session.to_json()
+        assert document["release"]["number"] == 1
+        assert words in document["reason"]
+        assert bool(words) == bool(document["reason"])
