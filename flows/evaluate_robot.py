@@ -28,7 +28,10 @@ def station_socket() -> Path:
     """
     place = os.environ.get("POSA_ROBOT_SOCKET", "")
     if not place:
-        raise BadInput("this machine has no robot: set POSA_ROBOT_SOCKET to the --socket of its `posa robot run`")
+        raise BadInput(
+            "this machine has no robot: set POSA_ROBOT_SOCKET to the socket of its `posa robot run` (`socket` in its "
+            "robot.yaml, or --socket)"
+        )
     return Path(place)
 
 

@@ -24,6 +24,14 @@ class Refused(PosaError):
     exit_code = 1
 
 
+class LaterVersion(BadInput):
+    """A later posa-vla wrote it: an upgrade reads it, and nothing is wrong with it."""
+
+
+class LaterRecord(Refused):
+    """A record with a good signature that a later posa-vla wrote: an upgrade reads it."""
+
+
 class Busy(PosaError):
     """Another run holds the workspace."""
 

@@ -10,7 +10,7 @@ from typing import Any, TypeVar, get_args
 import pydantic
 import yaml
 
-from posa_vla.errors import BadInput, did_you_mean
+from posa_vla.errors import BadInput, LaterVersion, did_you_mean
 
 
 class Closed(pydantic.BaseModel):
@@ -43,11 +43,11 @@ def require_known_version(value: Any, newest: int, where: str) -> None:
     """Refuses what a later posa-vla wrote, in which anything may mean something else.
 
     Raises:
-        BadInput: `schema_version` is above the newest one that is read here.
+        LaterVersion: `schema_version` is above the newest one that is read here.
     """
     version = value.get("schema_version") if isinstance(value, dict) else None
     if isinstance(version, int) and version > newest:
-        raise BadInput(
+        raise LaterVersion(
             f"{where} was written by a later posa-vla (schema_version {version}, this one reads up to {newest}): "
             "pip install --upgrade posa-vla (in a checkout: git pull && make setup)"
         )

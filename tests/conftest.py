@@ -7,12 +7,15 @@ import secrets
 
 import pytest
 from data_workspaces import two_versions
+from hypothesis import settings
 
 from posa_vla.workspace import Workspace
 
 
 def pytest_configure() -> None:
-    """Gives clusters inside this process (`local_ray`) a token, before anything imports Ray."""
+    """Sets how properties are tried, and gives clusters in this process (`local_ray`) a token before Ray is there."""
+    settings.register_profile("posa", deadline=None)  # a busy machine is no fault of what is tested
+    settings.load_profile("posa")
     os.environ.setdefault("RAY_AUTH_MODE", "token")
     os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(16))
 

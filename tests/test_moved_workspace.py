@@ -16,7 +16,7 @@ from posa_vla.promotion.champion import champion_bundle, settle
 from posa_vla.promotion.registry import CHAMPION
 from posa_vla.release.publisher import Publisher
 from posa_vla.settings import Settings
-from posa_vla.tracking import connect, open_run
+from posa_vla.tracking import Source, connect, open_run
 from posa_vla.workspace import Workspace
 
 TARGET = "sim-pick"
@@ -41,7 +41,7 @@ def test_the_registered_model_of_a_moved_workspace_loads(workspace: Workspace) -
 
 
 def test_what_a_moved_workspace_logs_lies_in_it(workspace: Workspace) -> None:
-    with open_run(workspace.mlflow_uri, TARGET, "a key") as run:
+    with open_run(workspace.mlflow_uri, TARGET, "a key", Source("a run", "a test")) as run:
         run.log_text("words", "records/words.txt")
     assert list((workspace.home / "mlflow" / "artifacts").rglob("words.txt"))
     database = database_file(workspace.mlflow_uri)
@@ -100,5 +100,5 @@ def test_the_publisher_remembers_the_channel_of_a_moved_workspace(
     Publisher(workspace.channel, workspace.keys)
     timestamp = Path(workspace.channel) / "metadata" / "timestamp.json"
     timestamp.unlink()
-    assert Publisher(workspace.channel, workspace.keys).current(TARGET) is not None
+    assert settle(workspace, TARGET) is True
     assert timestamp.is_file()

@@ -188,14 +188,27 @@ def _runs_with(terms: dict[str, Any] | None) -> str:
 
 @app.command()
 def status(home: Home = None, config: Config = None, as_json: AsJson = False) -> None:
-    """Show what a robot holds and runs, every byte verified; changes nothing."""
+    """Show what a robot holds and runs, every byte verified; changes nothing.
+
+    Where the robot has a file, it is held against the release: what it lowers, and whether the robot may run at all.
+    """
     from posa_vla.console import print_json, print_table
+    from posa_vla.errors import BadInput
     from posa_vla.robot.agent.provision import trust_of
     from posa_vla.robot.agent.status import robot_status
+    from posa_vla.robot.station.service import require_same_robot
 
-    folder, _ = _home(config, home)
+    folder, given = _home(config, home)
     _, trust = trust_of(folder)
-    document = robot_status(folder, trust)
+    if given is None:
+        document = robot_status(folder, trust)
+    else:
+        try:
+            require_same_robot(given, trust)
+            contradiction = None
+        except BadInput as error:
+            contradiction = str(error)
+        document = robot_status(folder, trust, given.settings, given.said_in, contradiction)
     if as_json:
         print_json(document)
         return
@@ -205,7 +218,8 @@ def status(home: Home = None, config: Config = None, as_json: AsJson = False) ->
         ("release", f"{release['number']}, bundle {release['bundle_digest'][:12]}" if release else "none"),
     ]
     if release:
-        rows.append(("runs with", document["runs_with"]))
+        words = "; ".join(filter(None, [document["runs_with"], *document["lowered"]]))
+        rows.append(("runs with", words or f"nothing: {document['contradiction']}"))
         rows.append(("sequence", "none" if document["sequence"] is None else str(document["sequence"])))
     for slot, held in document["slots"].items():
         rows.append((f"slot {slot}", f"release {held['number']}: {held['damage'] or 'sound'}"))

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def promotions(workspace: Workspace, purpose: str) -> AbstractContextManager[None]:
-    """Holds the channel and the promotion logs; whoever has them is done in seconds."""
+    """Locks the channel and the promotion logs; each holder of the lock frees it within seconds."""
     return workspace.lock(purpose, "promotions.lock", wait=60)
 
 
@@ -56,12 +56,12 @@ def signed_records(workspace: Workspace, target: str, shown: bytes | None) -> li
 
 
 def next_sequence(records: list[ReleaseRecord]) -> int:
-    """Higher than any record's; one of version 1 has none, and counts by its release's number."""
+    """A sequence above that of every record; a record of version 1 has none, and counts by its release's number."""
     return max((record.sequence or record.release for record in records), default=0) + 1
 
 
 def withdrawn(workspace: Workspace, target: str, bundle: str) -> str | None:
-    """Why a bundle was rolled back from, or None; whoever wants it back says so with another rollback."""
+    """Why a bundle was rolled back from, or None; another rollback, to its release, brings it back."""
     reasons: dict[str, str] = {}
     champion = None
     for entry in promotion_log(workspace, target).releases():

@@ -80,7 +80,7 @@ def target_trust(params: Params, embodiment: Embodiment, publisher: Publisher) -
 def conditions_of(evidence: Evidence, bundle: Path) -> Conditions:
     """The conditions that evidence of a bundle was made under, for its release record.
 
-    Evidence from before it said so was made with the bundle's own flow steps, and with noise of scale 1.
+    Older evidence names neither flow steps nor noise: it was made with the bundle's own steps, and noise of scale 1.
 
     Raises:
         BadInput: The evidence does not say how the policy was run.
@@ -116,7 +116,7 @@ def draft_release(
     """The record of a candidate's release, with the target's next number.
 
     Raises:
-        BadInput: Its evidence does not say how the policy was run.
+        BadInput: The candidate's evidence does not say how the policy was run.
     """
     from posa_vla.release.record import ReleaseRecord
 
@@ -166,9 +166,9 @@ def draft_rollback(workspace: Workspace, params: Params, earlier: ReleaseRecord,
 
 
 def overtaken(workspace: Workspace, target: str, drafted: bytes, shown: bytes | None) -> bool:
-    """Whether robots have seen a higher sequence than that of a record that was never published: they would refuse it.
+    """Whether robots would refuse a record that was never published, because they have seen a higher sequence.
 
-    So it is after two rollbacks, while a release of the champion that came back waits for approval.
+    It happens while a release waits for approval: two rollbacks take the champion away and bring it back.
 
     Args:
         workspace: Of the publisher.

@@ -12,13 +12,13 @@ class _Entry(Closed):
     """What every entry says.
 
     Attributes:
-        key: Who appends an event of the same key again finds the entry that is there.
+        key: Names the event: an event whose key is in the log already is not added again.
         bundle: Digest of the policy's bundle.
         model_version: Of the target's registered model.
         decision: Digest of the gate's decision.
         reasons: Why, in words.
-        number: From 1; this and the two below are the log's, which gives them when an event is appended.
-        time: When it was appended, UTC, `2026-11-24T09:30:00Z`.
+        number: Of the entry, from 1. The log sets this field and the next two when the event is appended.
+        time: When the event was appended, UTC, `2026-11-24T09:30:00Z`.
         previous: SHA-256 of the line before, zeros for the first.
     """
 

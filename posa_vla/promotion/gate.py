@@ -38,7 +38,7 @@ class Decision(Closed):
         reasons: The verdict in words, with the numbers.
         gate: The gate's configuration.
         candidate_evidence: Digest of the candidate's evidence.
-        champion_evidence: Digest of the champion's, or None where there was no champion.
+        champion_evidence: Digest of the champion's evidence, or None where there was no champion.
     """
 
     schema_version: Literal[1] = 1

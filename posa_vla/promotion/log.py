@@ -25,7 +25,7 @@ class PromotionLog:
         self._path = path
 
     def _lines(self) -> list[bytes]:
-        """Whole lines; one that a crash cut short is not an entry."""
+        """The whole lines; a last line that a crash cut short is left out."""
         if not self._path.exists():
             return []
         return self._path.read_bytes().split(b"\n")[:-1]
@@ -104,7 +104,7 @@ class PromotionLog:
         """All promotions and rollbacks, oldest first.
 
         Raises:
-            BadInput: See `entries`.
+            BadInput: The chain is broken, or an entry is of an unknown kind or version.
         """
         return [entry for entry in self.entries() if isinstance(entry, Promotion | Rollback)]
 
@@ -112,6 +112,6 @@ class PromotionLog:
         """The last promotion or rollback, or None before the first.
 
         Raises:
-            BadInput: See `entries`.
+            BadInput: The chain is broken, or an entry is of an unknown kind or version.
         """
         return next(reversed(self.releases()), None)

@@ -37,7 +37,7 @@ class BundleModel(PythonModel):
         self._policy = load_policy(folder, expected)
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
-        """See the class; `params` may hold `seed`."""
+        """Gives one action chunk for each row of the input; `params` may hold `seed`."""
         batch = [
             Observation(
                 images={

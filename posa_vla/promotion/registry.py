@@ -87,7 +87,7 @@ class RegisteredVersion:
     Attributes:
         bundle: Digest of its bundle.
         data_version: Data version that it was trained on; empty where unknown.
-        commit: Commit of the code; `unknown` where it is.
+        commit: Commit of the code; `unknown` where nothing names it.
         dirty: Whether that code had been changed, and is not wholly in its commit.
         params: All parameters as JSON, or None where its run has none.
         run_id: Of its MLflow run.

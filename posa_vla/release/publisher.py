@@ -104,7 +104,7 @@ class Publisher:
     def _recall(self, memory: Path) -> None:
         """Takes over what is remembered of this channel under the place that it had before it was moved.
 
-        Its snapshot tells: the keys sign none twice that is the same.
+        The channel's snapshot tells which memory is its own: the keys never sign the same snapshot for two channels.
         """
         timestamp = self._read(self._objects, "timestamp", "timestamp.json")
         if timestamp is None:

@@ -10,7 +10,7 @@ from securesystemslib.dsse import Envelope
 from securesystemslib.exceptions import VerificationError
 from securesystemslib.signer import CryptoSigner, Key
 
-from posa_vla.errors import BadInput, Refused
+from posa_vla.errors import BadInput, LaterRecord, LaterVersion, Refused
 from posa_vla.files import canonical_json, sha256_bytes
 from posa_vla.policy.execution import Execution
 from posa_vla.release.code_state import CodeState
@@ -196,8 +196,8 @@ def _read(payload: bytes) -> ReleaseRecord:
         raise Refused(f"release record: no in-toto statement ({error!r})") from None
     try:
         require_known_version(predicate, max(_PREDICATES), "release record")
-    except BadInput as error:
-        raise Refused(str(error)) from None
+    except LaterVersion as error:
+        raise LaterRecord(str(error)) from None
     if kind[0] != _STATEMENT or kind[1] not in _PREDICATES.values():
         known = " or ".join(_PREDICATES.values())
         raise Refused(f"release record: a statement of kind {kind}, expected {_STATEMENT} with {known}")

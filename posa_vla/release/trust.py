@@ -45,7 +45,7 @@ class Trust(Closed):
 
 
 def write_trust(folder: Path, root: bytes, trust: Trust) -> None:
-    """Writes what a robot is handed: `root.json` and `trust.json`, no secrets; root last, so that it means both."""
+    """Writes what a robot is handed, `root.json` and `trust.json`: no secrets. Where `root.json` is, both are whole."""
     write_json(folder / "trust.json", trust.model_dump(mode="json"))
     write_bytes(folder / "root.json", root)
 

@@ -164,7 +164,7 @@ def _replaced(values: Mapping[str, Any], place: Callable[[str, str], str]) -> di
 
 
 def _is_no_path(key: str, value: str) -> bool:
-    """Whether it is an address, or an embodiment's name: a shipped one, or one that is misspelt."""
+    """Whether a setting's value is an address, or an embodiment's name: a shipped one, or one that is misspelt."""
     return "://" in value or (key == "embodiment" and not Path(value).suffix and Path(value).name == value)
 
 
@@ -189,7 +189,7 @@ def require_no_secret(values: Mapping[str, Any], where: str) -> None:
     """Stops at an address that has credentials in it; the message does not repeat them.
 
     Raises:
-        BadInput: There is one.
+        BadInput: An address has credentials in it.
     """
     for key in ("channel", "reports"):
         value = values.get(key)

@@ -18,7 +18,7 @@ _LARGE = 3_000_000
 
 
 class ObjectsContract:
-    """Tests of one store; a subclass whose name begins with `Test` gives it, empty, by the fixture `objects`."""
+    """Tests of one store; a subclass whose name begins with `Test` has the fixture `objects`, an empty store."""
 
     @pytest.fixture
     def objects(self) -> Objects:
@@ -30,7 +30,7 @@ class ObjectsContract:
         return open_objects(objects.location)
 
     def test_an_empty_store_has_nothing(self, objects: Objects) -> None:
-        """Asking for what is not there is no error, fetching it is one."""
+        """To ask for an object that is not there is no error; to fetch it is one."""
         assert objects.get("a/b.json") is None
         assert objects.read("a/b.json") is None
         assert not objects.exists("a/b.json")
@@ -40,7 +40,7 @@ class ObjectsContract:
         objects.remove("a/")
 
     def test_what_was_put_is_there_and_replaced_as_a_whole(self, objects: Objects) -> None:
-        """The newer object is all that is left of a path."""
+        """An object that is put at a path replaces the one before."""
         objects.put("a/b.json", b"1" * 100)
         objects.put("a/b.json", b"3")
         assert objects.exists("a/b.json")
@@ -50,7 +50,7 @@ class ObjectsContract:
         assert objects.get("empty") == b""
 
     def test_a_large_object_is_read_in_pieces(self, objects: Objects) -> None:
-        """None of them is the whole of it."""
+        """Memory does not have to hold the whole object: there is more than one piece."""
         objects.put("large", b"2" * _LARGE)
         found = objects.read("large")
         assert found is not None
@@ -73,7 +73,7 @@ class ObjectsContract:
             assert abs(item.modified - time.time()) < _CLOCK
 
     def test_one_object_is_deleted_and_a_folder_removed(self, objects: Objects) -> None:
-        """What merely begins with the same letters stays."""
+        """A folder whose name merely begins with the same letters stays."""
         for path in ("a/b", "a/c/d", "ab", "b"):
             objects.put(path, b"1")
         objects.delete("b")
@@ -96,7 +96,7 @@ class ObjectsContract:
         assert not (tmp_path / "nothing").exists()
 
     def test_a_copy_has_bytes_of_its_own(self, objects: Objects, tmp_path: Path) -> None:
-        """What damages the file leaves the object as it is."""
+        """A change of the file does not change the object."""
         source = tmp_path / "source"
         source.write_bytes(b"whole")
         objects.put_copy("copy", source)
@@ -105,7 +105,7 @@ class ObjectsContract:
         assert objects.get("copy") == b"whole"
 
     def test_a_place_is_where_the_object_lies(self, objects: Objects) -> None:
-        """Or None for a store that is not on this machine."""
+        """A store that is not on this machine gives None."""
         objects.put("a/b", b"5")
         place = objects.place("a/b")
         if place is not None:

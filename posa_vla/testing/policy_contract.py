@@ -62,11 +62,11 @@ class PolicyContract:
     def test_a_chunk_has_the_declared_shape_and_keeps_the_limits(
         self, policy: Policy, embodiment: Embodiment, observation: Observation, batch: int
     ) -> None:
-        """(B, H, A), float32, in the units and the frame of the embodiment."""
+        """The actions are float32 (B, H, A), in the units and the frame of the embodiment."""
         self.require_chunk(policy.act([observation] * batch), policy, embodiment, batch)
 
     def test_the_same_batch_and_seed_give_the_same_actions(self, policy: Policy, observation: Observation) -> None:
-        """Whatever was asked in between."""
+        """What the policy was asked in between does not change its answer."""
         first = policy.act([observation], seed=5).actions
         policy.act([observation, observation], seed=6)
         np.testing.assert_array_equal(first, policy.act([observation], seed=5).actions)
@@ -85,7 +85,7 @@ class PolicyContract:
         np.testing.assert_array_equal(before, policy.with_flow(steps, 1.0).act([observation], seed=5).actions)
 
     def test_what_it_sees_is_not_changed(self, policy: Policy, observation: Observation) -> None:
-        """A reading is looked at again."""
+        """The same reading may be given to the policy again: it must not be written to."""
         images = {role: image.copy() for role, image in observation.images.items()}
         state = observation.state.copy()
         policy.act([observation])
@@ -96,7 +96,7 @@ class PolicyContract:
     def test_actions_that_are_being_executed_are_the_chunk_s_beginning(
         self, policy: Policy, embodiment: Embodiment, observation: Observation
     ) -> None:
-        """The rest of the chunk goes on from them."""
+        """The policy gives the committed actions back, and continues from them."""
         length = (policy.horizon - 1) // 2
         if not length:
             return  # a chunk of such a policy has no room for any
@@ -111,7 +111,7 @@ class PolicyContract:
         assert off.max() <= _PREFIX, "the chunk does not begin with the committed actions"
 
     def test_attention_is_given_where_there_is_one(self, policy: Policy, observation: Observation) -> None:
-        """Maps of cameras that it saw, in [0, 1]; asking for them changes no action."""
+        """The maps are of cameras that the policy saw, in [0, 1]; asking for them changes no action."""
         plain = policy.act([observation, observation], seed=3)
         asked = policy.act([observation, observation], seed=3, attention=True)
         np.testing.assert_array_equal(plain.actions, asked.actions)

@@ -23,7 +23,7 @@ _CALLS = 24
 
 
 class _Standing:
-    """A policy that asks for one action for ever."""
+    """A policy whose every action is the same one."""
 
     digest = "0" * 64
     horizon = 2
@@ -47,7 +47,7 @@ class _Standing:
 
 
 class RobotContract:
-    """Tests of one driver; a subclass whose name begins with `Test` gives it by the fixture `robot`.
+    """Tests of one driver; a subclass whose name begins with `Test` has it as the fixture `robot`.
 
     On a real robot the suite applies `still_action` alone, some forty control periods of it.
 
@@ -105,7 +105,7 @@ class RobotContract:
         assert reading.time <= robot.now(), "a reading is no newer than the robot's clock"
 
     def test_capabilities_and_limits_are_declared_before_connect(self, robot: Robot) -> None:
-        """Whoever decides whether a policy fits asks before anything is opened."""
+        """An agent reads them before anything is opened, to decide whether a policy fits."""
         assert isinstance(robot.can_move, bool)
         robot.embodiment.require_limits("a driver")
         assert robot.embodiment.control_hz > 0
@@ -130,7 +130,7 @@ class RobotContract:
         robot.hold()
 
     def test_any_order_of_observe_apply_and_hold_is_allowed(self, ready: Robot) -> None:
-        """Within an episode, and after it a new one starts; the clock never goes back."""
+        """The calls come in a random order; a new episode starts where one is over, and the clock never goes back."""
         draw, times = random.Random(self.seed), [ready.now()]
         for _ in range(_CALLS):
             reading = ready.observe()
@@ -203,7 +203,7 @@ class RobotContract:
         assert start.instruction == again.instruction
 
     def test_the_control_loop_runs_an_episode(self, ready: Robot) -> None:
-        """As `posa robot run` does it, with a policy that asks for nothing."""
+        """The episode is run as `posa robot run` does it, with a policy that keeps the robot where it is."""
         policy = _Standing(self.still_action(ready), ready.embodiment.action_frame)
         report = run_episode(ready, policy, seed=self.seed, way=Execution(execute=2, max_steps=3))
         assert report.steps == 3

@@ -108,6 +108,34 @@ def test_a_file_that_contradicts_the_release_or_the_trust_is_named_with_its_key(
         posa_robot("run", "--once", "--socket", "s")
 
 
+def test_status_says_what_the_file_lowers_or_that_it_contradicts_the_release(publisher: Channel) -> None:
+    flags = ["--target", TARGET, "--channel", "../channel", "--embodiment", "arm.yaml", "--driver", "dry-run"]
+    assert posa_robot("init", *flags, "--max-steps", "4", "--episodes", "0").exit_code == 0
+    assert posa_robot("provision", "--trust", "../trust").exit_code == 0
+    assert posa_robot("run", "--once").exit_code == 0
+    lowered = "an episode is over after 4 steps, released were 6"
+    found = document("status")
+    assert (found["lowered"], found["contradiction"]) == ([lowered], None)
+    assert found["execution"]["max_steps"] == 6, "what the release fixes"
+    assert "max_steps 4" in found["runs_with"]
+    assert lowered in " ".join(posa_robot("status").output.replace("│", " ").split())
+    assert document("status", "--home", "robot")["lowered"] == []
+
+    text = Path(FILE).read_text()
+    for before, after, words in (
+        ("execute: null", "execute: 4", f"{FILE}: execute: 4: release 1 was judged with 2"),
+        (f"target: {TARGET}", "target: other", f"got {FILE}: target: 'other'"),
+    ):
+        Path(FILE).write_text(text.replace(before, after))
+        with pytest.raises(BadInput, match=re.escape(words)):
+            posa_robot("run", "--once")
+        found = document("status")
+        assert words in found["contradiction"]
+        assert found["release"]["number"] == 1, "what is installed"
+        assert found["runs_with"] is None
+        assert "nothing" in posa_robot("status").output
+
+
 def test_run_without_a_flag_follows_the_channel_and_answers_on_the_file_s_socket(publisher: Channel) -> None:
     flags = ["--channel", "../channel", "--target", TARGET, "--embodiment", "arm.yaml", "--driver", "dry-run"]
     wrote = posa_robot("init", *flags, "--episodes", "0", "--interval", "0.05", "--socket", "s", "--name", "bench-1")

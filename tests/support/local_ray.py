@@ -11,9 +11,13 @@ from contextlib import contextmanager
 def local_ray() -> Iterator[None]:
     """A cluster of this process, on which a job's program runs when it is called as a function.
 
-    Ray reads the token that guards it when it is imported: conftest.py has set it by then.
+    Ray reads the token that guards it when it is imported, and once more here: another test may have imported it while
+    there was none.
     """
     import ray
+    from ray._private.authentication_test_utils import reset_auth_token_state
+
+    reset_auth_token_state()
 
     with tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp") as folder:
         ray.init(address="local", num_cpus=2, include_dashboard=False, _temp_dir=folder, log_to_driver=False)

@@ -5,11 +5,15 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import types
 from pathlib import Path
 
+import pytest
 from factories import make_embodiment
 
+from posa_vla.errors import BadInput
 from posa_vla.files import write_json
+from posa_vla.robot.control.robot import RobotOptions, driver_options
 
 ROOT = Path(__file__).parents[2]
 DRIVERS = """
@@ -32,9 +36,25 @@ class Careless(MyArm):
 """
 
 
+def documented() -> list[str]:
+    """The page's programs: a suite that runs on a driver, and a driver with options of its own."""
+    return re.findall(r"```python\n(.*?)```", (ROOT / "docs/drivers.md").read_text(), re.DOTALL)
+
+
+def test_the_driver_with_options_of_its_own_gets_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    program = types.ModuleType("my_arm")
+    monkeypatch.setitem(sys.modules, "my_arm", program)
+    exec(documented()[1], program.__dict__)
+    monkeypatch.setattr("posa_vla.robot.control.robot.find_driver", lambda name: program.MyArm)
+    own = driver_options("my-arm", {"port": "/dev/ttyUSB0"}, "test")
+    assert own.model_dump() == {"task": "pick", "port": "/dev/ttyUSB0", "baud": 115200}
+    assert program.MyArm(RobotOptions("my_arm.yaml", "pick", 64, own=own))._port == "/dev/ttyUSB0"
+    with pytest.raises(BadInput, match="did you mean 'port'"):
+        driver_options("my-arm", {"prot": "x"}, "test")
+
+
 def test_the_example_passes_and_a_careless_driver_does_not(tmp_path: Path) -> None:
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs/drivers.md").read_text(), re.DOTALL)
-    (example,) = (block for block in blocks if "RobotContract" in block)
+    example, _ = documented()
     write_json(tmp_path / "my_arm.yaml", make_embodiment().model_dump(mode="json"))  # JSON is YAML
     (tmp_path / "my_arm.py").write_text(DRIVERS)
     (tmp_path / "test_my_arm.py").write_text(example)

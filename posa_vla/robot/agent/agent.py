@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
-from posa_vla.errors import PosaError, Refused
+from posa_vla.errors import LaterRecord, PosaError, Refused
 from posa_vla.files import require_free_space
 from posa_vla.release.bundle import verify_bundle
 from posa_vla.release.record import ReleaseRecord, record_digest, verify
@@ -43,8 +43,8 @@ class UpdateReport:
     Attributes:
         status: `installed`, `unchanged`, or `refused`: what ran before runs on.
         release: Number of the release that runs now; None for none.
-        digest: Its bundle's digest.
-        record_digest: Its record's: another one may have another execution of the same bundle.
+        digest: Digest of that release's bundle.
+        record_digest: Digest of that release's record; two records may run the same bundle with other executions.
         reason: Why, in words; empty where there is nothing to say.
     """
 
@@ -98,16 +98,21 @@ class Agent:
             What was found, in words; empty where all is sound.
 
         Raises:
-            Refused: `state.json` is damaged.
+            Refused: `state.json` is damaged. Or a later posa-vla wrote it, or the record of what runs: then nothing is
+                discarded.
         """
         found = self.slots.clean()
         active = self.slots.state.active
         if active is not None:
-            damage = self.slots.damage(active, self._trust)
-            if damage is None:
+            try:
+                self.slots.require_sound(active, self._trust)
+            except LaterRecord:  # sound, and the last good one once this agent was upgraded
+                raise
+            except PosaError as error:
+                found.append(f"slot {active} is not run: {error}")
+                self.slots.clear(active)
+            else:
                 return found
-            found.append(f"slot {active} is not run: {damage}")
-            self.slots.clear(active)
         other: list[SlotName] = list(self.slots.state.slots)
         for slot in other:
             damage = self.slots.damage(slot, self._trust)

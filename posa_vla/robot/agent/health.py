@@ -21,6 +21,8 @@ from posa_vla.robot.control.robot import synthetic_reading
 from posa_vla.robot.control.safety import PATIENCE
 
 _TRIALS = 5
+# Times that a policy which is too slow is tried: something else may keep the processor busy for a moment.
+_ROUNDS = 3
 
 
 class RobotPolicy(Policy, Protocol):
@@ -52,8 +54,9 @@ def unhealthy(policy: RobotPolicy, digest: str, embodiment_digest: str, sizes: S
     """Why a loaded policy may not run, or None.
 
     It must be the bundle's, be made for the robot, and give finite actions within the limits on synthetic
-    observations, the middle one of its answers within the time after which the safety envelope would hold. The pictures
-    have the sizes of the robot's, and the policy's own where those are not known.
+    observations, the middle one of its answers within the time after which the safety envelope would hold. A policy
+    that is too slow is tried a few times, and the fastest round counts. The pictures have the sizes of the robot's, and
+    the policy's own where those are not known.
     """
     embodiment, config = policy.embodiment, policy.config
     if policy.digest != digest:
@@ -63,8 +66,10 @@ def unhealthy(policy: RobotPolicy, digest: str, embodiment_digest: str, sizes: S
     low, high = embodiment.action_limits()
     reading, own = synthetic_reading(embodiment, 1, "pick up the red cube"), (config.image_size, config.image_size)
     noise = np.random.default_rng(0)
-    seconds = []
-    for trial in range(_TRIALS):
+    limit = PATIENCE / embodiment.control_hz
+    seconds: list[float] = []
+    middles: list[float] = []
+    for trial in range(_ROUNDS * _TRIALS):
         images = {r: noise.integers(0, 256, (*sizes.get(r, own), 3), np.uint8) for r in embodiment.cameras}
         start = time.perf_counter()
         actions = policy.act([Observation(images, reading.state, reading.instruction)], seed=trial).actions
@@ -75,11 +80,15 @@ def unhealthy(policy: RobotPolicy, digest: str, embodiment_digest: str, sizes: S
             return "it gave actions that are not finite"
         if (actions < low).any() or (actions > high).any():
             return "it gave actions outside the embodiment's limits"
-    limit = PATIENCE / embodiment.control_hz
-    middle = statistics.median(seconds)
-    if middle > limit:
-        return f"it takes {1000 * middle:.0f} ms an answer, expected at most {1000 * limit:.0f} ms"
-    return None
+        if len(seconds) == _TRIALS:
+            middles.append(statistics.median(seconds))
+            if middles[-1] <= limit:
+                return None
+            seconds.clear()
+    return (
+        f"it takes {1000 * min(middles):.0f} ms an answer, expected at most {1000 * limit:.0f} ms: either the robot's "
+        "computer is too slow for it, or another program keeps the processor busy"
+    )
 
 
 def check_health(

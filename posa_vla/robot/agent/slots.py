@@ -12,7 +12,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from posa_vla.errors import BadInput, Busy, PosaError, Refused
+from posa_vla.errors import BadInput, Busy, LaterVersion, PosaError, Refused
 from posa_vla.files import read_json, sync_folder, sync_tree, write_bytes, write_json
 from posa_vla.release.bundle import verify_bundle
 from posa_vla.release.record import ReleaseRecord, record_digest, verify
@@ -58,7 +58,7 @@ class SlotState(Closed):
         pending: A slot whose policy has not shown itself healthy yet; never the active one.
         slots: What each slot holds; a slot that is not here holds nothing that may run.
         attempts: Of the release that was tried last, where it did not become healthy.
-        seen: What no older record may take the place of (from version 2 on).
+        seen: The newest record that the robot was offered; none of a lower sequence is taken (from version 2 on).
     """
 
     schema_version: Literal[1, 2] = 1
@@ -92,12 +92,14 @@ class Slots:
         """The state as it is on the disk.
 
         Raises:
-            Refused: The file is damaged.
+            Refused: The file is damaged, or a later posa-vla wrote it.
         """
         if not self._file.exists():
             return SlotState()
         try:
             return parse(SlotState, read_json(self._file), str(self._file))
+        except LaterVersion as error:
+            raise Refused(f"{error}; nothing is run and nothing is changed until then") from None
         except BadInput as error:
             raise Refused(
                 f"{error}; nothing is run from slots whose state is unknown: delete {self._file}, then the agent "
@@ -134,7 +136,7 @@ class Slots:
         """Verifies signature, record and every byte of what a slot holds.
 
         Raises:
-            Refused: Something does not verify.
+            Refused: The slot holds nothing, or its signature, record or a file of its bundle does not verify.
         """
         held = self.state.slots.get(slot)
         if held is None:
@@ -201,7 +203,7 @@ class Slots:
         """Stops where a verified record is older than one that this robot has seen.
 
         Raises:
-            Refused: It is, or it has no sequence that could tell.
+            Refused: The record is older, or it is of version 1, which has no sequence.
         """
         seen = self.state.seen
         if seen is None or digest == seen.record_digest:
@@ -218,10 +220,15 @@ class Slots:
             )
 
     def note(self, record: ReleaseRecord, digest: str) -> None:
-        """Keeps the sequence of a record that `require_newest` let pass."""
+        """Keeps the sequence of a record, which the caller has checked with `require_newest`."""
         if record.sequence is not None:
             seen = Seen(sequence=record.sequence, record_digest=digest)
             self._write(self.state.model_copy(update={"schema_version": 2, "seen": seen}))
+
+    def forget_seen(self) -> None:
+        """Forgets the sequences of a chain of trust that the robot no longer belongs to."""
+        if self.state.seen is not None:
+            self._write(self.state.model_copy(update={"schema_version": 1, "seen": None}))
 
     def stage(self, envelope: bytes, record: ReleaseRecord) -> SlotName:
         """Moves the verified bundle in `incoming` into the inactive slot.

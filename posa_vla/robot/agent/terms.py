@@ -99,7 +99,7 @@ def terms_of(record: ReleaseRecord, own: RunSettings, said_in: Mapping[str, Path
         said_in: Setting -> file that says it; the others were said by flags.
 
     Raises:
-        BadInput: A setting is another than the release's, and is not a lower limit.
+        BadInput: A setting differs from the release's, and is not a lower limit.
     """
     said_in = said_in or {}
     given = {name: value for name in _UNFIXED if (value := getattr(own, name)) is not None}

@@ -48,7 +48,7 @@ def run_episode(
     judged_size: int | None = None,
     allow_upscale: bool = False,
 ) -> EpisodeReport:
-    """Runs a policy on a connected robot until the episode is over; the robot holds whatever ends it.
+    """Runs a policy on a connected robot until the episode is over; then, and after any error, the robot holds.
 
     Args:
         robot: Connected.

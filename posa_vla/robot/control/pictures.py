@@ -52,13 +52,13 @@ def require_judged_size(
         sizes: Of the robot's pictures.
         judged: Pixels along each side of the pictures of the release's evidence; None where it does not say.
         cameras: Roles that count.
-        allow_upscale: Whether less is accepted.
+        allow_upscale: Whether a camera may show less.
 
     Returns:
         The cameras that show less, and what they show: the policy blows these pictures up.
 
     Raises:
-        Refused: There are such cameras, and that is not accepted.
+        Refused: A camera shows less, and `allow_upscale` is false.
     """
     less = {r: sizes[r] for r in cameras if judged is not None and r in sizes and max(sizes[r]) < judged}
     if less and not allow_upscale:

@@ -75,13 +75,13 @@ class Robot(Protocol):
     """One robot, real or not.
 
     Life cycle: `connect` once; for each episode `start_episode`, then `observe` and `apply` in turn, with `hold`
-    wherever there is nothing safe to apply; `disconnect` at the end, also after an error. `apply` and `hold` last one
-    control period and return at its end: the driver keeps the pace, its caller never sleeps. `hold` and `disconnect`
-    may be called at any time after `connect`, any number of times, and raise nothing for a robot that already stands.
-    A driver is constructed from `RobotOptions`, may declare options of its own (`DriverOptions`), does no work before
-    `connect`, and owns its clock: a simulator's stands still while a policy thinks. One that knows the size of its
-    pictures beforehand has `camera_sizes` too (see `posa_vla.robot.control.pictures.KnowsCameras`); it is the size that
-    a release's health is tried at.
+    wherever there is nothing safe to apply; `disconnect` at the end, also after an error, be it of `connect`. `apply`
+    and `hold` last one control period and return at its end: the driver keeps the pace, its caller never sleeps. `hold`
+    and `disconnect` may be called at any time after `connect`, any number of times, and raise nothing for a robot that
+    already stands. A driver is constructed from `RobotOptions`, may declare options of its own (`DriverOptions`), does
+    no work before `connect`, and owns its clock: a simulator's stands still while a policy thinks. One that knows the
+    size of its pictures beforehand has `camera_sizes` too (see `posa_vla.robot.control.pictures.KnowsCameras`); it is
+    the size that a release's health is tried at.
     """
 
     @property
@@ -145,7 +145,7 @@ def require_action(embodiment: Embodiment, action: NDArray[np.float32]) -> None:
 
 
 def synthetic_reading(embodiment: Embodiment, image_size: int, instruction: str, time: float = 0.0) -> Reading:
-    """A reading of nothing: grey images, every state channel in the middle of its range."""
+    """A made-up reading: grey images, every state channel in the middle of its range."""
     middle = [channel.middle for channel in embodiment.state]
     grey = np.full((image_size, image_size, 3), 128, np.uint8)
     return Reading(time, dict.fromkeys(embodiment.cameras, grey), np.array(middle, np.float32), instruction)

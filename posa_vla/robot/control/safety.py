@@ -35,7 +35,8 @@ def speed_limited(embodiment: Embodiment, speed_limit: float) -> tuple[NDArray[n
         speed_limit: Share of them, in (0, 1].
 
     Raises:
-        BadInput: The share is none, or a channel is a position: scaled limits would not make the robot slower.
+        BadInput: The share is not above 0 and at most 1. Or it is below 1, and an action channel is a position: scaled
+            limits would not make the robot slower.
     """
     low, high = embodiment.action_limits()
     if not 0 < speed_limit <= 1:

@@ -17,7 +17,7 @@ def ask(
     """Sends one request and waits for its result.
 
     Args:
-        path: The socket of `posa robot run --socket`.
+        path: The socket of the robot's `posa robot run`: `socket` in its `robot.yaml`, or `--socket`.
         request: `{"command": "status"}` or `{"command": "episodes", "episodes": N}`.
         timeout: Seconds of silence after which the station counts as gone.
         said: Called with each line of progress.
@@ -47,5 +47,8 @@ def ask(
                         result: dict[str, Any] = answer["result"]
                         return result
     except (OSError, ValueError) as error:
-        raise PosaError(f"the station at {path} does not answer ({error}): is `posa robot run --socket` up?") from None
+        raise PosaError(
+            f"the station at {path} does not answer ({error}): is its `posa robot run` up, and is this its "
+            "socket (`socket` in robot.yaml, or --socket)?"
+        ) from None
     raise PosaError(f"the station at {path} ended before it had answered; the robot holds, ask again")

@@ -83,6 +83,8 @@ class Station:
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
+            if self._path.exists() and not self._path.is_socket():
+                raise FileExistsError("something else lies there, and is left as it is; choose another path")
             self._path.unlink(missing_ok=True)
             listener.bind(str(self._path))
             os.chmod(self._path, 0o660)
@@ -123,7 +125,7 @@ class Station:
             waiting.done.wait()
 
     def serve(self, seconds: float, work: Work) -> None:
-        """Carries out requests for so long; one that is under way is finished."""
+        """Carries out requests until `seconds` are over; a request that is under way then is finished."""
         deadline = time.monotonic() + seconds
         while True:
             try:

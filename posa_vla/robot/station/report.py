@@ -38,11 +38,11 @@ class RobotReport(Closed):
         robot: Its name.
         target: Deployment target that it belongs to.
         at: UTC, RFC 3339.
-        release: What it runs; null for nothing.
+        release: The release that the robot runs; null where it runs none.
         update: How the last update ended; null before the first.
-        reason: Why, in words.
-        episodes: Run since the process started.
-        successes: Of them; null where the driver cannot know.
+        reason: Why the update ended so, and why the robot runs nothing, in words; empty where all is well.
+        episodes: Number of episodes since the process started.
+        successes: Number of those that succeeded; null where the driver cannot know.
         upscaled: Camera role -> (height, width) of pictures that were smaller than the release was judged on, where
             that was allowed (from version 2 on).
     """
@@ -63,7 +63,7 @@ def report_path(robot: str) -> str:
     """Where a robot's newest report lies.
 
     Raises:
-        BadInput: The name does not do as a folder's.
+        BadInput: The name has other characters than small letters, digits and hyphens, or is too long.
     """
     if not _NAME.fullmatch(robot):
         raise BadInput(f"robot name {robot!r}: expected small letters, digits and hyphens, at most 63")
@@ -111,7 +111,7 @@ class Reporter:
             data = json.dumps(self.report().model_dump(mode="json"), indent=1).encode()
             self._objects.put(self._path, data)
             self._failing = False
-        except PosaError as error:
+        except (PosaError, OSError) as error:
             if not self._failing:
                 self._say(f"the report could not be left: {error}; the robot goes on")
             self._failing = True

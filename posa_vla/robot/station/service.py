@@ -51,20 +51,20 @@ def _own_options(given: Given) -> DriverOptions:
 
 
 def require_sound(given: Given) -> Robot:
-    """Looks at settings as far as that is possible before the robot is provisioned.
+    """Checks settings as far as that is possible before the robot is provisioned.
 
     Returns:
         The robot that they describe, not connected.
 
     Raises:
-        BadInput: See `open_robot`; or the name does not do for reports.
+        BadInput: The robot's name is not one that reports can have; or see `open_robot`.
     """
     report_path(given.settings.name)
     return open_robot(given, given.settings.image_size or 64)
 
 
 def spelled_out(given: Given) -> RobotSettings:
-    """Settings that are sound, with every option that the driver declares.
+    """The same settings, checked, with every option that the driver declares.
 
     Raises:
         BadInput: See `require_sound`.
@@ -114,8 +114,10 @@ class Service:
         update = self._runner.update()
         if update.reason:
             self._say(f"update {update.status}: {update.reason}")
-        self._runner.run(self._settings.episodes, advance)
-        self._reporter.leave()
+        try:
+            self._runner.run(self._settings.episodes, advance)
+        finally:
+            self._reporter.leave()
         return update
 
     def follow(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import statistics
 import time
 from collections.abc import Callable, Mapping
@@ -27,8 +28,10 @@ class Session:
 
     Attributes:
         update: The last update's report.
-        number: Release that ran the last episode.
-        terms: What it was run with.
+        number: Release that the robot runs; None where it runs none, or must not run what is installed.
+        digest: Digest of that release's bundle.
+        terms: What the release is run with.
+        standing: Why the robot runs nothing, in words; empty where it runs a release.
         episodes: Reports, in order.
     """
 
@@ -36,14 +39,15 @@ class Session:
     number: int | None = None
     digest: str | None = None
     terms: Terms | None = None
+    standing: str = ""
     episodes: list[EpisodeReport] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
         """The document of `posa robot run --json`.
 
-        `successes` is null where the driver cannot know; `latency_ms` is null where no inference was made; `terms` is
-        null before the first release was run; `upscaled` names the cameras that showed less than the release was judged
-        on, and the last (height, width) of each.
+        `release` and `terms` are null where nothing is run, and `reason` says why; `successes` is null where the driver
+        cannot know; `latency_ms` is null where no inference was made; `upscaled` names the cameras that showed less
+        than the release was judged on, and the last (height, width) of each.
         """
         episodes = self.episodes
         known = [e.success for e in episodes if e.success is not None]
@@ -52,7 +56,7 @@ class Session:
             "release": None if self.number is None else {"number": self.number, "bundle_digest": self.digest},
             "terms": None if self.terms is None else self.terms.model_dump(mode="json"),
             "update": None if self.update is None else self.update.status,
-            "reason": "" if self.update is None else self.update.reason,
+            "reason": self._reason(),
             "episodes": len(episodes),
             "successes": sum(known) if known or not episodes else None,
             "mean_steps": statistics.fmean(e.steps for e in episodes) if episodes else None,
@@ -64,6 +68,11 @@ class Session:
                 for name, at in (("p50", 50), ("p99", 99))
             },
         }
+
+    def _reason(self) -> str:
+        update = "" if self.update is None else self.update.reason
+        # Where nothing is installed, the update's reason is part of the other one.
+        return self.standing if update in self.standing else "; ".join(filter(None, (update, self.standing)))
 
 
 @dataclass(frozen=True)
@@ -125,7 +134,14 @@ class Runner:
             Refused: Nothing is installed, or it does not verify.
             BadInput: The robot's settings contradict what the release was judged with, or the robot is not there.
         """
-        ready = self._prepared()
+        try:
+            ready = self._prepared()
+        except PosaError as error:
+            session = self.session
+            session.number = session.digest = session.terms = None
+            session.standing = str(error)
+            raise
+        self.session.standing = ""
         for _ in range(episodes):
             report = run_episode(
                 ready.robot,
@@ -181,8 +197,15 @@ class Runner:
         needed = (terms.image_size, terms.execution.max_steps)
         if self._robot is None or self._opened_with != needed:
             self.close()
-            self._robot, self._opened_with = self._open_robot(terms), needed
-            self._robot.connect()
+            robot = self._open_robot(terms)
+            try:
+                robot.connect()
+            except BaseException:
+                # A driver that got half-way lets go of its transport, so that the next try can have it.
+                with contextlib.suppress(Exception):
+                    robot.disconnect()
+                raise
+            self._robot, self._opened_with = robot, needed
         return self._robot
 
     def close(self) -> None:
@@ -203,16 +226,16 @@ def follow(
 ) -> None:
     """Updates, then runs episodes, at most every `interval` seconds, until interrupted.
 
-    What is refused is said once; a robot without a policy that may run stands and asks again.
+    The same refusal is said once. A robot that has no policy which may run stands, and asks the channel again.
 
     Args:
         runner: The robot and its agent.
-        episodes: After each update.
-        interval: Seconds.
+        episodes: Number of episodes after each update.
+        interval: Seconds from the start of one update to the start of the next, or more.
         done: Handed each episode's report.
         say: Handed what a person must know.
         wait: Called with the seconds until the next update.
-        told: Called after each round.
+        told: Called after each update and its episodes.
     """
     said = ""
     while True:

@@ -2,30 +2,35 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
+import re
 import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from factories import make_embodiment
 from releases import Channel, flip
 from robot.fakes import SIZE, FakePolicy
+from securesystemslib.dsse import Envelope
 from securesystemslib.signer import CryptoSigner
 
-from posa_vla.errors import Busy, Refused
+from posa_vla.errors import Busy, PosaError, Refused
 from posa_vla.model.config import ModelConfig
 from posa_vla.params import ModelParams
 from posa_vla.policy.policy import Observation
 from posa_vla.release import publisher as publishing
 from posa_vla.release.channel import ChannelClient
+from posa_vla.release.record import record_digest
 from posa_vla.release.trust import Trust
 from posa_vla.robot.agent.agent import Agent
-from posa_vla.robot.agent.health import RobotPolicy
+from posa_vla.robot.agent.health import RobotPolicy, unhealthy
 
 ROOT = Path(__file__).parents[3]
 
@@ -261,6 +266,41 @@ def test_a_damaged_state_is_not_guessed_at(channel: Channel) -> None:
         make_agent(channel).installed()
 
 
+def test_what_a_later_agent_wrote_is_kept_for_the_upgrade(channel: Channel) -> None:
+    """After a downgrade: the message says to upgrade, and neither the state nor what runs is thrown away."""
+    home = channel.folder / "robot"
+    channel.publish(1, schema_version=2)
+    make_agent(channel).update()
+    sound = (home / "state.json").read_text()
+    for text in (
+        sound.replace('"schema_version": 2', '"schema_version": 3'),
+        _with_a_later_record(channel, home, sound),
+    ):
+        assert text != sound
+        (home / "state.json").write_text(text)
+        report = make_agent(channel).update()
+        assert report.status == "refused"
+        assert "later posa-vla" in report.reason
+        assert "pip install --upgrade posa-vla" in report.reason
+        assert "delete" not in report.reason
+        with pytest.raises(PosaError, match="later posa-vla"):
+            make_agent(channel).installed()
+        assert (home / "state.json").read_text() == text
+        assert (home / "slots" / "a" / "manifest.json").exists()
+
+
+def _with_a_later_record(channel: Channel, home: Path, state: str) -> str:
+    """Puts a signed record of version 3 into slot a; returns the state that names it."""
+    path = home / "slots" / "a.json"
+    before, envelope = record_digest(path.read_bytes()), Envelope.from_dict(json.loads(path.read_bytes()))
+    statement = json.loads(envelope.payload)
+    statement["predicate"]["schema_version"] = 3
+    later = Envelope(json.dumps(statement).encode(), envelope.payload_type, {})
+    later.sign(channel.publisher.record_signer)
+    path.write_text(json.dumps(later.to_dict()))
+    return state.replace(before, record_digest(path.read_bytes()))
+
+
 def test_two_agents_do_not_share_a_home(channel: Channel) -> None:
     first, second = make_agent(channel), make_agent(channel)
     with first.slots.lock(), pytest.raises(Busy, match="another agent"), second.slots.lock():
@@ -307,6 +347,28 @@ def test_the_robot_side_imports_no_platform_package() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(("busy", "sound"), [(7, True), (10**9, False)])
+def test_a_processor_that_is_busy_for_a_moment_does_not_cost_a_release(
+    monkeypatch: pytest.MonkeyPatch, busy: int, sound: bool
+) -> None:
+    """The first answers are slow because of another program; a policy that is always slow is refused."""
+    now, asked = 0.0, 0
+    policy = BundlePolicy("f" * 64, [[0.05, 1.0]] * 4)
+
+    def think() -> None:
+        nonlocal now, asked
+        asked += 1
+        now += 1.0 if asked <= busy else 0.01
+
+    policy._think = think
+    monkeypatch.setattr("posa_vla.robot.agent.health.time", SimpleNamespace(perf_counter=lambda: now))
+    complaint = unhealthy(policy, policy.digest, policy.embodiment.digest, {})
+    assert (complaint is None) == sound
+    if complaint is not None:
+        assert re.search(r"takes 1000 ms an answer, expected at most \d+ ms.*another program", complaint)
+        assert asked < 30
 
 
 def test_what_the_policy_is_asked_fits_its_interface(channel: Channel) -> None:

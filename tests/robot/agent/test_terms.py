@@ -13,16 +13,18 @@ from factories import make_embodiment
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from releases import EXECUTION, Channel, make_record, make_record_2
-from robot.agent.test_agent import BundlePolicy, make_agent
+from robot.agent.test_agent import BundlePolicy, load, make_agent
 from robot.fakes import FakePolicy, FakeRobot
 
 from posa_vla.cli.robot import status
 from posa_vla.episodes.embodiment import Channel as ActionChannel
-from posa_vla.errors import BadInput, Refused
+from posa_vla.errors import BadInput, Busy, Refused
 from posa_vla.files import write_json
 from posa_vla.policy.execution import Execution
+from posa_vla.release.channel import ChannelClient
+from posa_vla.robot.agent.agent import Agent
 from posa_vla.robot.agent.health import RobotPolicy
-from posa_vla.robot.agent.provision import provision
+from posa_vla.robot.agent.provision import provision, tuf_state
 from posa_vla.robot.agent.slots import Slots
 from posa_vla.robot.agent.status import robot_status
 from posa_vla.robot.agent.terms import NOT_FIXED, RunSettings, Terms, terms_of
@@ -195,6 +197,28 @@ def test_older_records_are_refused_once_a_sequence_was_seen(channel: Channel) ->
         assert words in report.reason
     channel.publish(1, schema_version=2, sequence=6, rollback=True)
     assert make_agent(channel).update().release == 1
+
+
+def test_a_robot_with_a_new_chain_of_trust_counts_sequences_anew(tmp_path: Path) -> None:
+    """Another publisher's channel begins at 1. While an agent runs nothing is changed, nor by the same trust again."""
+    home = tmp_path / "robot"
+    for name, sequence in (("old", 7), ("new", 1)):
+        channel = Channel(tmp_path / name, str(tmp_path / name / "channel"))
+        channel.publish(1, seed=sequence, schema_version=2, sequence=sequence)
+        root = channel.publisher.root_bytes()
+        if name == "new":
+            before = (home / "state.json").read_bytes()
+            with Slots(home).lock(), pytest.raises(Busy, match="held by another agent"):
+                provision(home, root, channel.trust)
+            assert (home / "state.json").read_bytes() == before
+        provision(home, root, channel.trust)
+        agent = Agent(home, ChannelClient(channel.location, tuf_state(home), root), channel.trust, load=load)
+        report = agent.update()
+        assert report.status == "installed", report.reason
+        seen = Slots(home).state.seen
+        with Slots(home).lock():
+            provision(home, root, channel.trust)
+        assert Slots(home).state.seen == seen
 
 
 def test_a_release_whose_slot_was_damaged_is_taken_again(channel: Channel) -> None:

@@ -92,7 +92,7 @@ def test_an_asker_that_goes_away_does_no_harm(path: Path) -> None:
 
 
 def test_nobody_there(tmp_path: Path) -> None:
-    with pytest.raises(PosaError, match=r"does not answer.*posa robot run --socket"):
+    with pytest.raises(PosaError, match=r"does not answer.*`posa robot run` up.*`socket` in robot.yaml, or --socket"):
         ask(tmp_path / "none.sock", {"command": "status"}, timeout=1)
 
 
@@ -113,3 +113,20 @@ def test_a_report_is_left_and_a_store_that_is_away_stops_nothing(tmp_path: Path)
     assert "the store is away" in said[0]
     with pytest.raises(BadInput, match="robot name"):
         report_path("../other")
+
+
+def test_a_place_for_reports_that_cannot_be_written_stops_nothing(tmp_path: Path) -> None:
+    (tmp_path / "reports").write_text("a file where the folder should be")
+    said: list[str] = []
+    Reporter(Session(), "sim-1", "sim-pick", DirectoryObjects(tmp_path), said.append).leave()
+    assert len(said) == 1
+    assert "the robot goes on" in said[0]
+
+
+def test_a_file_where_the_socket_should_be_is_left_as_it_is(tmp_path: Path) -> None:
+    place = tmp_path / "robot.yaml"
+    place.write_text("home: .")
+    station = Station(place, str, dict)
+    with pytest.raises(BadInput, match=r"no socket can be made at .*robot.yaml: something else"), station.open():
+        pass
+    assert place.read_text() == "home: ."
