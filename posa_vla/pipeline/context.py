@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from posa_vla.code_digest import code_digest
-from posa_vla.dataset.versions.clone import require_tools
+from posa_vla.dataset.versions.history_tools import require_tools
 from posa_vla.dataset.versions.record import DataVersion
 from posa_vla.episodes.embodiment import Embodiment, embodiment_file, load_embodiment
 from posa_vla.errors import BadInput

@@ -15,7 +15,7 @@ from posa_vla.dataset.shards.prepare import nothing_to_learn
 from posa_vla.dataset.validation.findings import Finding, remedy_of, severity_of
 from posa_vla.dataset.validation.report import ValidationReport
 from posa_vla.dataset.validation.validate import validate
-from posa_vla.dataset.versions.clone import require_tools
+from posa_vla.dataset.versions.history_tools import require_tools
 from posa_vla.dataset.versions.record import DataVersion
 from posa_vla.dataset.versions.store_state import require_whole
 from posa_vla.episodes.calibration import load_calibration

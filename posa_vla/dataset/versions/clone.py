@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import shlex
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -17,8 +15,9 @@ import yaml
 from posa_vla.code_root import CODE_ROOT
 from posa_vla.console import say
 from posa_vla.dataset.versions.dvc_objects import OBJECTS, complete, is_sound, listed, object_path
+from posa_vla.dataset.versions.history_tools import require_tools
 from posa_vla.dataset.versions.remote_owners import leave_mark
-from posa_vla.errors import BadInput, PosaError, to_install
+from posa_vla.errors import BadInput, PosaError
 from posa_vla.files import new_folder, scratch_folder, write_text
 from posa_vla.objects.directory import DirectoryObjects
 from posa_vla.objects.open import open_objects
@@ -29,18 +28,6 @@ from posa_vla.workspace_template import template_file
 NAME = "data-v"
 # How often another run may push first before this one gives up.
 _PUSHES = 20
-
-
-def require_tools() -> None:
-    """Stops before any work where the tools of the data's history are missing.
-
-    Raises:
-        BadInput: DVC or git is not installed.
-    """
-    if importlib.util.find_spec("dvc") is None:
-        raise BadInput(f"DVC is not installed, and data versions need it: {to_install('platform')}")
-    if shutil.which("git") is None:
-        raise BadInput("git is not installed, and the data's history needs it: sudo apt-get install git")
 
 
 class Clone:
