@@ -39,7 +39,8 @@ from posa_vla.errors import BadInput, PosaError
 from posa_vla.model.losses import Objective
 from posa_vla.model.posa import PosA
 from posa_vla.model.posa_policy import PosAPolicy
-from posa_vla.params import Params, load_params
+from posa_vla.params import Params
+from posa_vla.params_file import load_params
 from posa_vla.policy.policy import Observation
 
 ROOT = Path(__file__).parents[1]

@@ -19,7 +19,7 @@ from posa_vla.evaluation.pictures import enlarge, overlay
 from posa_vla.evaluation.rollout import Rollout, run_episode
 from posa_vla.evidence.suite import Suite
 from posa_vla.model.posa_policy import load_policy
-from posa_vla.params import load_params
+from posa_vla.params_file import load_params
 from posa_vla.promotion.champion import champion_bundle
 from posa_vla.release.bundle import verify_bundle
 from posa_vla.seeds import scene_seeds

@@ -7,7 +7,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from posa_vla.params import Params, load_params
+from posa_vla.params import Params
+from posa_vla.params_file import load_params
 from posa_vla.schema import Closed
 
 # The shipped presets (posa_vla/presets), spelled out so that a form offers them.

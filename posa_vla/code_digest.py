@@ -27,6 +27,7 @@ PLUMBING = {
     "posa_vla.ledger": "says what was done",
     "posa_vla.objects": "carries bytes",
     "posa_vla.params": "the values stand in the keys themselves",
+    "posa_vla.params_file": "the values stand in the keys themselves",
     "posa_vla.processes": "starts and ends processes",
     "posa_vla.ray_cluster": "starts the cluster",
     "posa_vla.ray_jobs": "starts and follows jobs",

@@ -31,7 +31,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from posa_vla.artifact_places import artifact_place, database_file, follow_move
 from posa_vla.console import say
 from posa_vla.errors import PosaError
-from posa_vla.params import flat
+from posa_vla.params_file import flat
 
 RUN_KEY = "posa.run_key"
 # All parameters of a run, among its artifacts.

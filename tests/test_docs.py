@@ -15,7 +15,8 @@ import typer.main
 
 from posa_vla.cli.main import COMMANDS, application
 from posa_vla.errors import BadInput
-from posa_vla.params import Params, load_params
+from posa_vla.params import Params
+from posa_vla.params_file import load_params
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").rglob("*.md"))]

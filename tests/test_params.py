@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from posa_vla.errors import BadInput
-from posa_vla.params import load_params
+from posa_vla.params_file import load_params
 from posa_vla.validation_params import RuleParams, ValidateParams
 
 SHIPPED = Path(__file__).parents[1] / "params.yaml"

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from posa_vla.errors import PosaError
-from posa_vla.params import flat
+from posa_vla.params_file import flat
 from posa_vla.tracking import RUN_KEY, Source, connect, newest_page, open_run
 
 ROOT = Path(__file__).parents[1]

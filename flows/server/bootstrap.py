@@ -13,7 +13,7 @@ from urllib.parse import urlparse
 from uuid import UUID
 
 from posa_vla.errors import BadInput, PosaError
-from posa_vla.params import load_params
+from posa_vla.params_file import load_params
 from posa_vla.workspace import Workspace
 
 # Databases, and the role that owns each; the role's password is in <ROLE>_DB_PASSWORD.

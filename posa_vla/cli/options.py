@@ -65,7 +65,7 @@ def read_params(path: Path, preset: str | None, settings: list[str] | None) -> P
     Raises:
         BadInput: No such file, unknown key, unfitting value.
     """
-    from posa_vla.params import load_params
+    from posa_vla.params_file import load_params
 
     require_params(path)
     return load_params(path, preset, settings)

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from posa_vla.params import assignment
+from posa_vla.params_file import assignment
 from posa_vla.robot.settings import fields
 
 # Short for `--option task=...` and `--option objects=...`.

@@ -9,7 +9,8 @@ from factories import make_embodiment, make_episode
 
 from posa_vla.cli.main import main
 from posa_vla.episodes.store.episode_store import EpisodeStore
-from posa_vla.params import Params, write_params
+from posa_vla.params import Params
+from posa_vla.params_file import write_params
 from posa_vla.schema import parse
 
 

@@ -23,7 +23,7 @@ from posa_vla.model.posa_policy import load_policy
 from posa_vla.objects.contract import Objects
 from posa_vla.objects.open import open_objects
 from posa_vla.objects.trees import put_tree
-from posa_vla.params import write_params
+from posa_vla.params_file import write_params
 from posa_vla.ray_cluster import RayCluster, ray_cluster
 from posa_vla.release.bundle import Bundle
 from posa_vla.schema import parse_json

@@ -11,7 +11,7 @@ import yaml
 
 from flows.form import Changes, Preset, resolve
 from posa_vla.errors import BadInput
-from posa_vla.params import shipped_presets
+from posa_vla.params_file import shipped_presets
 
 ROOT = Path(__file__).parents[2]
 DEPLOYMENTS = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]

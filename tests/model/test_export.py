@@ -17,7 +17,8 @@ from posa_vla.files import read_json, sha256_file
 from posa_vla.model import export
 from posa_vla.model.export import export_policy
 from posa_vla.model.posa_policy import initial_policy_files, load_policy
-from posa_vla.params import Params, load_params
+from posa_vla.params import Params
+from posa_vla.params_file import load_params
 from posa_vla.release.bundle import build_bundle
 
 PARAMS = Path(__file__).parents[2] / "params.yaml"

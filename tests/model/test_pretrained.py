@@ -16,7 +16,8 @@ from tiny_checkpoints import save_tiny_clip, save_tiny_dino
 from posa_vla.errors import BadInput
 from posa_vla.model.build import new_model, read_prepared, trained_state
 from posa_vla.model.posa_policy import load_policy, write_policy_files
-from posa_vla.params import Params, load_params
+from posa_vla.params import Params
+from posa_vla.params_file import load_params
 from posa_vla.training.loop import Trainer, train
 
 ROOT = Path(__file__).parents[2]

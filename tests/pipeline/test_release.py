@@ -14,7 +14,8 @@ from untrained import arm_params
 
 from posa_vla.errors import BadInput, PosaError
 from posa_vla.files import canonical_json
-from posa_vla.params import Params, overlaid
+from posa_vla.params import Params
+from posa_vla.params_file import overlaid
 from posa_vla.pipeline.context import open_context
 from posa_vla.pipeline.reconciliation import reconcile_workspace
 from posa_vla.pipeline.rollback import roll_back

@@ -19,7 +19,8 @@ from posa_vla.errors import BadInput
 from posa_vla.evidence.intervals import clopper_pearson
 from posa_vla.evidence.record import EpisodeRow, Evidence, evidence_path, write_evidence
 from posa_vla.evidence.summary import Summary
-from posa_vla.params import GateParams, load_params
+from posa_vla.params import GateParams
+from posa_vla.params_file import load_params
 from posa_vla.pipeline.records import Candidate, Evaluated
 from posa_vla.pipeline.report import gather
 from posa_vla.pipeline.report import page as report_page

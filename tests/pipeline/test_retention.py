@@ -20,7 +20,8 @@ from posa_vla.errors import BadInput, Busy
 from posa_vla.files import write_bytes
 from posa_vla.ledger import Ledger
 from posa_vla.objects.trees import has_tree, put_tree
-from posa_vla.params import Params, RetentionParams, load_params
+from posa_vla.params import Params, RetentionParams
+from posa_vla.params_file import load_params
 from posa_vla.pipeline.records import Candidate
 from posa_vla.pipeline.retention import clean_up
 from posa_vla.promotion.log import PromotionLog

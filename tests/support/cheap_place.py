@@ -12,7 +12,7 @@ from factories import make_embodiment, make_episode
 from manifests import write_manifest
 
 from posa_vla.episodes.store.episode_store import EpisodeStore
-from posa_vla.params import load_params
+from posa_vla.params_file import load_params
 from posa_vla.pipeline.announcements import Announce, silent
 from posa_vla.pipeline.context import StepContext
 from posa_vla.pipeline.proposal import StoreState, store_state

@@ -26,7 +26,8 @@ from posa_vla.files import (
     tree_manifest,
     write_json,
 )
-from posa_vla.params import Params, write_params
+from posa_vla.params import Params
+from posa_vla.params_file import write_params
 from posa_vla.workspace import Workspace
 
 # Commands that one version takes, for the progress bar.

@@ -10,7 +10,8 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from posa_vla.files import sha256_json
-from posa_vla.params import Params, overlaid
+from posa_vla.params import Params
+from posa_vla.params_file import overlaid
 from posa_vla.schema import Closed, parse, read_yaml
 from posa_vla.seeds import scene_seeds
 

@@ -11,7 +11,8 @@ from posa_vla.episodes.embodiment import load_embodiment
 from posa_vla.errors import BadInput, PosaError
 from posa_vla.evidence.record import EpisodeRow, Evidence, evidence_path, read_evidence
 from posa_vla.evidence.summary import Summary
-from posa_vla.params import Params, flat
+from posa_vla.params import Params
+from posa_vla.params_file import flat
 from posa_vla.pipeline.records import Evaluated
 from posa_vla.pipeline.report.commits import commits_between
 from posa_vla.pipeline.report.facts import Changes, DataChanges, EpisodeShown, Measured, Origin, RetrainingFacts

@@ -25,7 +25,7 @@ from posa_vla.evaluation.ablation.plan import (
 from posa_vla.evaluation.ablation.report import Results, write_report
 from posa_vla.evidence.record import EpisodeRow
 from posa_vla.evidence.suite import Suite
-from posa_vla.params import load_params
+from posa_vla.params_file import load_params
 from posa_vla.pipeline.ablation import run_ablation
 from posa_vla.schema import parse
 from posa_vla.seeds import COLLECTION_SEEDS, scene_seeds
