@@ -17,7 +17,7 @@ import pytest
 from click.testing import Result
 from factories import make_embodiment
 from releases import TARGET, Channel
-from robot.agent.test_agent import load
+from robot.agents import load
 from typer.testing import CliRunner
 
 from posa_vla.cli.robot import app

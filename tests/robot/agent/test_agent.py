@@ -9,95 +9,28 @@ import re
 import signal
 import subprocess
 import sys
-import threading
-from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from factories import make_embodiment
 from releases import Channel, flip
-from robot.fakes import SIZE, FakePolicy
+from robot.agents import BundlePolicy, load_broken, load_forever, load_nan, load_stranger, load_wild, make_agent, runs
+from robot.fakes import SIZE
 from securesystemslib.dsse import Envelope
 from securesystemslib.signer import CryptoSigner
 
 from posa_vla.errors import Busy, PosaError, Refused
-from posa_vla.model.config import ModelConfig
-from posa_vla.params import ModelParams
 from posa_vla.policy.policy import Observation
 from posa_vla.release import publisher as publishing
-from posa_vla.release.channel import ChannelClient
 from posa_vla.release.record import record_digest
-from posa_vla.release.trust import Trust
-from posa_vla.robot.agent.agent import Agent
 from posa_vla.robot.agent.health import RobotPolicy, unhealthy
 
 ROOT = Path(__file__).parents[3]
 
 
-class BundlePolicy(FakePolicy):
-    """A policy of a bundle, with scripted actions."""
-
-    def __init__(self, digest: str, chunk: Sequence[Sequence[float]]) -> None:
-        super().__init__(chunk)
-        self.digest = digest
-        self.config = ModelConfig(
-            cameras=["head", "wrist"],
-            image_size=SIZE,
-            state_dim=3,
-            action_dim=2,
-            sigma_task=0.1,
-            sigma_end=0.1,
-            params=ModelParams(grid=8),
-        )
-
-
-def load(folder: Path, digest: str) -> RobotPolicy:
-    return BundlePolicy(digest, [[0.05, 1.0]] * 4)
-
-
-def load_nan(folder: Path, digest: str) -> RobotPolicy:
-    return BundlePolicy(digest, [[float("nan"), 1.0]] * 4)
-
-
-def load_wild(folder: Path, digest: str) -> RobotPolicy:
-    return BundlePolicy(digest, [[5.0, 1.0]] * 4)
-
-
-def load_broken(folder: Path, digest: str) -> RobotPolicy:
-    raise RuntimeError("cannot allocate")
-
-
-def load_stranger(folder: Path, digest: str) -> RobotPolicy:
-    policy = BundlePolicy(digest, [[0.05, 1.0]] * 4)
-    policy.embodiment = make_embodiment(name="another_arm")
-    return policy
-
-
-def load_forever(folder: Path, digest: str) -> RobotPolicy:
-    threading.Event().wait()
-    raise AssertionError
-
-
 @pytest.fixture
 def channel(tmp_path: Path) -> Channel:
     return Channel(tmp_path, str(tmp_path / "channel"))
-
-
-def make_agent(channel: Channel, *, trust: Trust | None = None, **options: object) -> Agent:
-    home = channel.folder / "robot"
-    client = ChannelClient(channel.location, home / "tuf", channel.publisher.root_bytes())
-    return Agent(home, client, trust or channel.trust, **{"load": load, **options})  # type: ignore[arg-type]
-
-
-def runs(channel: Channel) -> int | None:
-    """The release that a robot which starts now would run."""
-    agent = make_agent(channel)
-    agent.recover()
-    running = agent.slots.running
-    if running is not None:
-        assert agent.installed()[1].digest == running.bundle_digest
-    return None if running is None else running.release
 
 
 def test_a_release_is_installed_once_and_a_newer_one_beside_it(channel: Channel) -> None:

@@ -13,7 +13,7 @@ from factories import make_embodiment
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from releases import EXECUTION, Channel, make_record, make_record_2
-from robot.agent.test_agent import BundlePolicy, load, make_agent
+from robot.agents import BundlePolicy, load, make_agent
 from robot.fakes import FakePolicy, FakeRobot
 
 from posa_vla.cli.robot import status

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from factories import make_embodiment
 from releases import TARGET, Channel, make_record_2, make_trust
-from robot.agent.test_agent import BundlePolicy, load, make_agent
+from robot.agents import BundlePolicy, load, make_agent
 from robot.fakes import SIZE, FakePolicy, FakeRobot
 from untrained import arm_params, untrained_bundle
 
