@@ -88,8 +88,9 @@ def _do(step: str, folder: Path) -> None:
     from posa_vla.dataset.validation.report import read_report
     from posa_vla.dataset.validation.validate import validate
     from posa_vla.episodes.foreign.dataset import open_source
-    from posa_vla.episodes.foreign.fit import fitting_reader
+    from posa_vla.episodes.foreign.fit import require_fit
     from posa_vla.episodes.foreign.mapping import derived_embodiment, map_features
+    from posa_vla.episodes.foreign.reader import SourceReader
     from posa_vla.episodes.store.episode_store import EpisodeStore
     from posa_vla.files import write_json
     from posa_vla.params import PrepareParams
@@ -102,7 +103,7 @@ def _do(step: str, folder: Path) -> None:
     else:
         source = open_source(folder / step)
         features = map_features(source, {}, None)
-        reader = fitting_reader(source, features, derived_embodiment(source, features))
+        reader = require_fit(SourceReader(source, features, derived_embodiment(source, features)))
         done = ingest(EpisodeStore(folder / f"{step}-store"), reader)
         if done.new != len(list(source.episodes())):
             raise SystemExit(f"{done.new} episodes came in, expected all of them")

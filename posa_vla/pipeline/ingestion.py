@@ -22,7 +22,7 @@ from posa_vla.episodes.calibration import load_calibration
 from posa_vla.episodes.embodiment import Embodiment, embodiment_file, load_embodiment
 from posa_vla.episodes.episode import Source
 from posa_vla.episodes.foreign.dataset import SourceDataset, open_source
-from posa_vla.episodes.foreign.fit import fitting_reader
+from posa_vla.episodes.foreign.fit import require_fit
 from posa_vla.episodes.foreign.mapping import derived_embodiment, map_features, robot_id
 from posa_vla.episodes.foreign.reader import SourceReader
 from posa_vla.episodes.kinematics import ForwardKinematics
@@ -177,9 +177,10 @@ def _reader(source: SourceDataset, dataset: Dataset) -> tuple[SourceReader, Path
             require_gl()
         kinematics = ForwardKinematics(embodiment, path.parent)
     try:
-        reader = fitting_reader(
+        reader = SourceReader(
             source, features, embodiment, calibration=calibration, kinematics=kinematics, origin=dataset.origin
         )
+        require_fit(reader)
     except BadInput as error:
         raise BadInput(f"{error} (embodiment file: {path})" if path.is_file() else str(error)) from None
     return reader, path

@@ -22,8 +22,9 @@ from videos import moving_picture
 from posa_vla.dataset.exchange.ingest import ingest
 from posa_vla.dataset.validation.validate import validate
 from posa_vla.episodes.foreign.dataset import open_source
-from posa_vla.episodes.foreign.fit import fitting_reader
+from posa_vla.episodes.foreign.fit import require_fit
 from posa_vla.episodes.foreign.mapping import derived_embodiment, map_features
+from posa_vla.episodes.foreign.reader import SourceReader
 from posa_vla.episodes.store.episode_store import EpisodeStore
 from posa_vla.errors import BadInput
 
@@ -60,7 +61,7 @@ def taken_in(folder: Path, root: Path) -> None:
     try:
         source = open_source(folder)
         features = map_features(source, {}, None)
-        done = ingest(store, fitting_reader(source, features, derived_embodiment(source, features)))
+        done = ingest(store, require_fit(SourceReader(source, features, derived_embodiment(source, features))))
     except BadInput:
         return
     assert len(done.episodes) + len(done.kept) <= 3 + 1

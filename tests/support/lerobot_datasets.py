@@ -16,7 +16,7 @@ from videos import moving_picture, write_video
 
 from posa_vla.episodes.embodiment import Embodiment
 from posa_vla.episodes.foreign.dataset import open_source
-from posa_vla.episodes.foreign.fit import fitting_reader
+from posa_vla.episodes.foreign.fit import require_fit
 from posa_vla.episodes.foreign.mapping import derived_embodiment, map_features, parse_map
 from posa_vla.episodes.foreign.reader import SourceReader
 
@@ -149,7 +149,7 @@ def reader_of(folder: Path, *mapping: str, embodiment: Embodiment | None = None,
     """A dataset as `posa data ingest` reads it."""
     source = open_source(folder)
     features = map_features(source, parse_map(list(mapping)), embodiment)
-    return fitting_reader(source, features, embodiment or derived_embodiment(source, features), **options)
+    return require_fit(SourceReader(source, features, embodiment or derived_embodiment(source, features), **options))
 
 
 def add_column(folder: Path, name: str, values: Any, dtype: str = "", shape: tuple[int, ...] = (1,)) -> None:

@@ -13,13 +13,11 @@ from collections.abc import Iterator
 import numpy as np
 import pyarrow as pa
 
-from posa_vla.episodes.calibration import Calibration, calibrate
-from posa_vla.episodes.embodiment import Channel, Embodiment
-from posa_vla.episodes.episode import Source
-from posa_vla.episodes.foreign.dataset import SourceDataset, SourceEpisode
-from posa_vla.episodes.foreign.mapping import FeatureMap, channel_names
+from posa_vla.episodes.calibration import calibrate
+from posa_vla.episodes.embodiment import Channel
+from posa_vla.episodes.foreign.dataset import SourceEpisode
+from posa_vla.episodes.foreign.mapping import channel_names
 from posa_vla.episodes.foreign.reader import SourceReader
-from posa_vla.episodes.kinematics import ForwardKinematics
 from posa_vla.episodes.lerobot.layout import NUMBERS
 from posa_vla.episodes.outside_files import MALFORMED
 from posa_vla.errors import BadInput
@@ -30,27 +28,11 @@ _LOOKED_AT = 5
 _NUMBERED = re.compile(r"(channel_)?\d+")
 
 
-def fitting_reader(
-    source: SourceDataset,
-    features: FeatureMap,
-    embodiment: Embodiment,
-    *,
-    calibration: Calibration | None = None,
-    kinematics: ForwardKinematics | None = None,
-    origin: Source = "teleop",
-) -> SourceReader:
-    """A reader of a dataset of which some episode fits what is declared; see `SourceReader` for the arguments.
-
-    Raises:
-        BadInput: The dataset runs at another rate, or no episode of it can fit (`require_fit`).
-    """
-    reader = SourceReader(source, features, embodiment, calibration=calibration, kinematics=kinematics, origin=origin)
-    require_fit(reader)
-    return reader
-
-
-def require_fit(reader: SourceReader) -> None:
+def require_fit(reader: SourceReader) -> SourceReader:
     """Stops where no episode can fit what is declared.
+
+    Returns:
+        The reader, of whose dataset some episode fits.
 
     Raises:
         BadInput: A mapped feature is no number or has another width than declared, channels have other names, or images
@@ -61,6 +43,7 @@ def require_fit(reader: SourceReader) -> None:
     for part, channels in (("state", reader.embodiment.state), ("action", reader.embodiment.action)):
         _require_names(reader, reader.features.parts[part], channels)
     _require_shapes(reader)
+    return reader
 
 
 def _require_numbers(reader: SourceReader) -> None:

@@ -64,7 +64,7 @@ class SourceReader:
         kinematics: ForwardKinematics | None = None,
         origin: Source = "teleop",
     ) -> None:
-        """Sets up what all episodes share; `fit.fitting_reader` looks whether any of them can fit.
+        """Sets up what all episodes share; `fit.require_fit` looks whether any of them can fit.
 
         Args:
             source: The dataset.

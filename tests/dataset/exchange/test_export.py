@@ -19,8 +19,9 @@ from posa_vla.dataset.validation.findings import Finding
 from posa_vla.dataset.validation.validate import validate
 from posa_vla.episodes.embodiment import Embodiment
 from posa_vla.episodes.foreign.dataset import open_source
-from posa_vla.episodes.foreign.fit import fitting_reader
+from posa_vla.episodes.foreign.fit import require_fit
 from posa_vla.episodes.foreign.mapping import derived_embodiment, map_features
+from posa_vla.episodes.foreign.reader import SourceReader
 from posa_vla.episodes.lerobot.reader import DatasetReader
 from posa_vla.episodes.media.images import StoredImages
 from posa_vla.episodes.store.episode_store import EpisodeStore
@@ -33,7 +34,9 @@ LEROBOT = os.environ.get("POSA_LEROBOT_PYTHON", "")
 def take_in(store: EpisodeStore, folder: Path, embodiment=None) -> list[str]:
     source = open_source(folder)
     features = map_features(source, {}, embodiment)
-    return ingest(store, fitting_reader(source, features, embodiment or derived_embodiment(source, features))).episodes
+    return ingest(
+        store, require_fit(SourceReader(source, features, embodiment or derived_embodiment(source, features)))
+    ).episodes
 
 
 @pytest.mark.parametrize("video", [True, False])
