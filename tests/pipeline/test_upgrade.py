@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 from candidates import candidate
@@ -30,12 +28,11 @@ from posa_vla.workspace import Workspace
 TARGET = "sim-pick"
 
 
-def in_this_process(workspace: Workspace, arguments: list[str]) -> dict[str, Any]:
+def in_this_process(workspace: Workspace, arguments: list[str]) -> bytes:
     """`posa robot`, whose process would read today's clock."""
     done = CliRunner().invoke(robot_commands.app, [*arguments[1:], "--json"], catch_exceptions=False)
     assert done.exit_code == 0, done.output
-    document: dict[str, Any] = json.loads(done.stdout)
-    return document
+    return done.stdout.encode()
 
 
 def kept(home: Path) -> dict[str, bytes]:
