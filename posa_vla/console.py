@@ -117,14 +117,21 @@ def say(text: str) -> None:
     _tell(text, shown=False)
 
 
-def reserve_stdout() -> None:
+@contextmanager
+def reserved_stdout() -> Iterator[None]:
     """Keeps standard output for `print_json`: what libraries and child processes print there goes to standard error."""
     global _reserved, _printed
     _printed = False
-    if _reserved is None:
+    sys.stdout.flush()
+    _reserved = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    try:
+        yield
+    finally:
         sys.stdout.flush()
-        _reserved = os.fdopen(os.dup(1), "w")
-        os.dup2(2, 1)
+        os.dup2(_reserved.fileno(), 1)
+        _reserved.close()
+        _reserved = None
 
 
 def print_json(value: Any) -> None:

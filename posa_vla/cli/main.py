@@ -8,6 +8,7 @@ import importlib.metadata
 import os
 import re
 import sys
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import typer
@@ -128,14 +129,17 @@ def main(arguments: list[str] | None = None) -> None:
     """Runs `posa` and exits with the code that errors.py gives to what happened."""
     arguments = sys.argv[1:] if arguments is None else arguments
     as_json = "--json" in arguments and "--help" not in arguments
-    if as_json:
-        console.reserve_stdout()
     console.log_to_stderr()
+    with console.reserved_stdout() if as_json else nullcontext():
+        sys.exit(_ended(arguments, as_json))
+
+
+def _ended(arguments: list[str], as_json: bool) -> int:
     try:
         code = _run(called(arguments), arguments)
         if code and as_json and not console.printed_json():
             console.print_json({"error": {"message": "said on standard error", "exit_code": code}})
-        sys.exit(code)
+        return code
     except PosaError as error:
         message, code = str(error), error.exit_code
     except OSError as error:
@@ -147,7 +151,7 @@ def main(arguments: list[str] | None = None) -> None:
     console.say(f"error: {message}")
     if as_json and not console.printed_json():
         console.print_json({"error": {"message": message, "exit_code": code}})
-    sys.exit(code)
+    return code
 
 
 def _run(name: str | None, arguments: list[str]) -> int:

@@ -154,10 +154,15 @@ def test_run_without_a_flag_follows_the_channel_and_answers_on_the_file_s_socket
         finally:
             os.kill(os.getpid(), signal.SIGINT)
 
+    # A shell starts its background jobs, and with them these tests, with Ctrl-C ignored: here it shall count.
+    answers_ctrl_c = signal.signal(signal.SIGINT, signal.default_int_handler)
     asker = threading.Thread(target=ask_and_interrupt)
     asker.start()
-    done = CliRunner().invoke(app, ["run"])
-    asker.join()
+    try:
+        done = CliRunner().invoke(app, ["run"])
+        asker.join()
+    finally:
+        signal.signal(signal.SIGINT, answers_ctrl_c)
     assert f"settings: {FILE}" in done.stderr
     status, episodes = answers[-2:]
     assert (status["robot"], status["update"], status["episodes"]) == ("bench-1", "installed", 0)
