@@ -12,7 +12,7 @@ from releases import flip, promotion
 from securesystemslib.signer import CryptoSigner
 from untrained import arm_params
 
-from posa_vla.errors import BadInput, PosaError
+from posa_vla.errors import BadInput, PosaError, Refused
 from posa_vla.files import canonical_json
 from posa_vla.params import Params
 from posa_vla.params_file import overlaid
@@ -21,7 +21,8 @@ from posa_vla.pipeline.reconciliation import reconcile_workspace
 from posa_vla.pipeline.rollback import roll_back
 from posa_vla.pipeline.steps.release import refresh_channel
 from posa_vla.policy.execution import Execution
-from posa_vla.promotion.champion import champion_bundle, promotion_log, records_folder, settle, withdrawn
+from posa_vla.promotion.champion import champion_bundle, promotion_log, settle, withdrawn
+from posa_vla.promotion.kept_records import records_folder
 from posa_vla.promotion.registry import CHAMPION, champion_version, set_champion
 from posa_vla.release.keys import public_hex
 from posa_vla.release.publisher import Publisher
@@ -166,7 +167,7 @@ def test_a_rollback_puts_the_release_before_back_and_keeps_the_other_away(tmp_pa
     assert shown(workspace) == (1, True, first.bundle.digest)
     assert champion_bundle(workspace, "t") == first.bundle.digest
     assert champion_version(workspace.mlflow_uri, "t") == "1"
-    with pytest.raises(BadInput, match="the first one"):
+    with pytest.raises(Refused, match="the first one"):
         roll_back(workspace, params, None, "again")
 
     assert withdrawn(workspace, "t", second.bundle.digest) == "drops cubes"
