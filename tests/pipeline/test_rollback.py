@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from released import TARGET, asking, copied, die, everything, killed, release_one, released, shows, unreleased
+from released import TARGET, asking, copied, die, everything, killed, release_one, shows, unreleased
 from releases import flip
 from securesystemslib.signer import CryptoSigner
 from untrained import arm_params
@@ -19,10 +19,10 @@ from posa_vla.params_file import overlaid
 from posa_vla.pipeline import rollback as procedure
 from posa_vla.pipeline.reconciliation import continue_releases
 from posa_vla.pipeline.rollback import roll_back
-from posa_vla.promotion import registry, releasing
+from posa_vla.promotion import registry
 from posa_vla.promotion.champion import champion_bundle, open_publisher, promotion_log, settle
 from posa_vla.promotion.log import PromotionLog
-from posa_vla.promotion.open_rollback import open_rollback
+from posa_vla.promotion.open_rollback import open_rollback, write_open
 from posa_vla.promotion.registry import champion_version
 from posa_vla.release import publisher as publishing
 from posa_vla.release.publisher import Publisher
@@ -35,14 +35,9 @@ pytestmark = pytest.mark.fault
 PARAMS = arm_params()
 
 
-@pytest.fixture(scope="module")
-def three(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
-    return released(tmp_path_factory.mktemp("three"), 3)
-
-
 @pytest.fixture
-def workspace(three: Workspace, tmp_path: Path) -> Workspace:
-    return copied(three, tmp_path)
+def workspace(three_releases: Workspace, tmp_path: Path) -> Workspace:
+    return copied(three_releases, tmp_path)
 
 
 def after(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -57,8 +52,8 @@ def after(function: Callable[..., Any]) -> Callable[..., Any]:
 
 STAGES: dict[str, tuple[Any, str, Callable[..., Any]]] = {
     "before it is decided": (procedure, "write_open", die),
-    "decided": (procedure, "write_open", after(procedure.write_open)),
-    "signed": (procedure, "write_bytes", after(procedure.write_bytes)),
+    "decided": (procedure, "write_open", after(write_open)),
+    "signed": (procedure, "write_bytes", after(write_bytes)),
     "in the log": (PromotionLog, "append", after(PromotionLog.append)),
     "half on the channel": (publishing, "_copy", die),
     "on the channel": (Publisher, "publish", after(Publisher.publish)),
@@ -98,6 +93,7 @@ def test_what_it_is_for_stays_decided_whatever_the_second_command_says(
     assert promotion_log(workspace, TARGET).entries()[-1].reasons == ["drops cubes"]
 
 
+@pytest.mark.long
 def test_another_release_than_the_open_one_is_named(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(Publisher, "publish", die)
@@ -162,13 +158,23 @@ def test_without_a_number_no_withdrawn_release_comes_back_and_where_none_is_left
     assert everything(workspace.home) == before
 
 
-@pytest.mark.parametrize("damage", ["flipped", "gone"])
+@pytest.mark.parametrize("damage", ["flipped", pytest.param("gone", marks=pytest.mark.long)])
 def test_a_bundle_that_is_damaged_here_comes_from_the_channel(workspace: Workspace, damage: str) -> None:
     bundle = workspace.bundles / next(e.bundle for e in promotion_log(workspace, TARGET).releases() if e.release == 2)
     flip(bundle / "model.safetensors") if damage == "flipped" else shutil.rmtree(bundle)
     assert roll_back(workspace, PARAMS, None, "drops cubes").release == 2
     assert shows(workspace) == [2, 2]
     assert not [path for path in workspace.bundles.iterdir() if path.name.startswith(".")]
+
+
+def test_the_same_rollback_twice_within_a_second_is_two_rollbacks(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seconds = iter([*["2026-11-24T03:00:00Z"] * 3, *["2026-11-24T03:00:01Z"] * 3])
+    monkeypatch.setattr("posa_vla.promotion.drafting._now", lambda: next(seconds))
+    for number in (1, 3, 1):
+        assert roll_back(workspace, PARAMS, number, "to and fro").release == number
+        assert shows(workspace) == [number, number]
 
 
 def spoil(workspace: Workspace, release: int) -> None:
@@ -230,7 +236,7 @@ def test_a_promotion_that_was_cut_off_and_an_open_rollback_are_finished_from_the
         "set to version 2, as the log has it",
     ]
     assert (shows(workspace), open_rollback(workspace, TARGET)) == ([2, 2], None)
-    monkeypatch.setattr(releasing.PromotionLog, "append", after(PromotionLog.append))
+    monkeypatch.setattr(PromotionLog, "append", after(PromotionLog.append))
     killed(lambda: release_one(workspace, PARAMS, 4))
     monkeypatch.undo()
     assert shows(workspace) == [4, 2]
@@ -239,9 +245,9 @@ def test_a_promotion_that_was_cut_off_and_an_open_rollback_are_finished_from_the
     assert champion_version(workspace.mlflow_uri, TARGET) == "4"
 
 
-def test_a_robot_that_exists_gets_nothing_without_an_approval(three: Workspace, tmp_path: Path) -> None:
+def test_a_robot_that_exists_gets_nothing_without_an_approval(three_releases: Workspace, tmp_path: Path) -> None:
     approver = CryptoSigner.generate_ed25519()
-    params, workspace = asking(tmp_path, approver), unreleased(three, tmp_path)
+    params, workspace = asking(tmp_path, approver), unreleased(three_releases, tmp_path)
     for number in (1, 2):
         release_one(workspace, params, number, (approver,))
     before = everything(workspace.home)

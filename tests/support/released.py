@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import sys
+import time
 import traceback
 from collections.abc import Callable
 from functools import partial
@@ -124,7 +125,14 @@ def killed(work: Callable[[], object]) -> None:
         finally:
             sys.stderr.flush()
             os._exit(7)
-    _, status = os.waitpid(child, 0)
+    deadline, (ended, status) = time.monotonic() + 60, (0, 0)
+    while not ended:
+        ended, status = os.waitpid(child, os.WNOHANG)
+        if not ended and time.monotonic() > deadline:
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+            raise AssertionError("the stage to kill was not reached within a minute")
+        time.sleep(0.01)
     assert os.WIFSIGNALED(status), f"not killed: exit code {os.waitstatus_to_exitcode(status)}"
     assert os.WTERMSIG(status) == signal.SIGKILL
 
