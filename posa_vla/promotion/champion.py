@@ -22,10 +22,17 @@ def promotions(workspace: Workspace, purpose: str) -> AbstractContextManager[Non
 
 
 def has_released(workspace: Workspace) -> bool:
-    """Whether a promotion log names a release, or a record was signed: keys that are missing then were lost."""
-    if any(workspace.promotions.glob("*/records/**/*.dsse.json")):
+    """Whether robots may have been handed a trust, or a log names a release: keys that are missing then were lost."""
+    if any(workspace.promotions.glob("*/trust/root.json")):
         return True
-    return any(PromotionLog(path).releases() for path in workspace.promotions.glob("*/log.jsonl"))
+    return any(_names_a_release(PromotionLog(path)) for path in workspace.promotions.glob("*/log.jsonl"))
+
+
+def _names_a_release(log: PromotionLog) -> bool:
+    try:
+        return bool(log.releases())
+    except BadInput:  # damaged, perhaps another target's: something stood in it
+        return True
 
 
 def has_published(workspace: Workspace) -> bool:

@@ -312,7 +312,7 @@ def test_a_workspace_without_its_keys_begins_anew_as_the_page_says_and_robots_ta
         made = candidate(context, params, tmp_path / "policy")
         made.promote()
         (workspace.keys / "publisher.pem").unlink()
-        with pytest.raises(BadInput, match="has lost publisher.pem"):
+        with pytest.raises(BadInput, match=r"has lost publisher\.pem"):
             roll_back(workspace, params, None, "drops cubes")
         (tmp_path / ".posa").symlink_to(workspace.home)
         page = Path(__file__).parents[2] / "docs" / "security.md"

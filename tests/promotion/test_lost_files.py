@@ -145,6 +145,13 @@ def test_a_stray_file_among_the_records_sets_no_number_and_blocks_nothing(worksp
     assert not settle(workspace, TARGET)
 
 
+def test_a_stray_file_blocks_no_first_release(tmp_path: Path) -> None:
+    workspace = make_workspace(tmp_path)
+    records_folder(workspace, TARGET).mkdir(parents=True)
+    strays(records_folder(workspace, TARGET))
+    assert drafted(workspace) == 1
+
+
 def test_a_lost_trust_is_said_when_it_is_made_anew_and_so_is_a_change(
     workspace: Workspace, capsys: pytest.CaptureFixture[str]
 ) -> None:

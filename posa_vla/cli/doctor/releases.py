@@ -18,7 +18,7 @@ _CONTINUE = "`posa promote --refresh` brings it to what the promotion log says"
 
 
 def look_at_releases(workspace: Workspace) -> Finding:
-    """Holds every target's log, records, channel and alias against each other; changes nothing.
+    """Holds every target's log, records, channel and alias against each other; changes no release.
 
     Raises:
         PosaError: The publisher's keys are lost or open to others, or a log or record is damaged.
