@@ -15,6 +15,7 @@ import typer
 
 from posa_vla.cli.doctor.finding import Finding
 from posa_vla.cli.doctor.records import look_at_records
+from posa_vla.cli.doctor.releases import look_at_releases
 from posa_vla.cli.options import AsJson
 from posa_vla.errors import to_install
 
@@ -157,6 +158,7 @@ LOOKS: list[tuple[str, Callable[[Workspace], Finding]]] = [
     ("bundles", _bundles),
     ("promotion log", _promotions),
     ("records", look_at_records),
+    ("releases", look_at_releases),
     ("MLflow's files", _artifacts),
 ]
 
