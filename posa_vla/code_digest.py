@@ -24,6 +24,7 @@ PLUMBING = {
     "posa_vla.console": "prints",
     "posa_vla.errors": "names of errors",
     "posa_vla.files": "writes files and hashes bytes; golden files pin the hashes",
+    "posa_vla.json_reader": "refuses what is no JSON",
     "posa_vla.ledger": "says what was done",
     "posa_vla.objects": "carries bytes",
     "posa_vla.params": "the values stand in the keys themselves",
