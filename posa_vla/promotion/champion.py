@@ -12,6 +12,7 @@ from posa_vla.promotion.log import PromotionLog
 from posa_vla.workspace import Workspace
 
 if TYPE_CHECKING:
+    from posa_vla.release.publisher import Publisher
     from posa_vla.release.record import ReleaseRecord
 
 
@@ -90,8 +91,22 @@ def _signed_record(workspace: Workspace, target: str, entry: Release, publisher:
     )
 
 
+def require_anchored_log(workspace: Workspace, target: str, publisher: Publisher) -> None:
+    """Holds the target's log against all its signed records and against what its channel published.
+
+    Raises:
+        BadInput: The log was changed or cut; see `require_anchored`.
+        Refused: What the channel published does not verify.
+    """
+    from posa_vla.promotion.anchors import require_anchored
+
+    kept = [path.read_bytes() for path in sorted(records_folder(workspace, target).rglob("*.dsse.json"))]
+    published = publisher.published(target, kept)
+    require_anchored(promotion_log(workspace, target), target, kept, published, publisher.publisher_key())
+
+
 def settle(workspace: Workspace, target: str) -> bool:
-    """Holds log, signed record and channel against each other; puts on the channel what a killed release left undone.
+    """Holds log, signed records and channel against each other; puts on the channel what a killed release left undone.
 
     Returns:
         Whether anything was published, or put back on a channel that showed less than was signed.
@@ -116,6 +131,7 @@ def settle(workspace: Workspace, target: str) -> bool:
                 f"the channel {workspace.channel} holds a release of target {target!r} that its promotion log does not "
                 f"know: restore {workspace.promotions / target} from a backup; nothing is promoted on top of it"
             )
+        require_anchored_log(workspace, target, publisher)
         if champion is None:
             return put_back
         wanted = _signed_record(workspace, target, champion, publisher.publisher_key())

@@ -100,7 +100,9 @@ def _ledger(workspace: Workspace) -> Finding:
 
 
 def _promotions(workspace: Workspace) -> Finding:
+    from posa_vla.promotion.champion import has_published, require_anchored_log
     from posa_vla.promotion.log import PromotionLog
+    from posa_vla.release.publisher import Publisher
 
     logs = sorted(workspace.promotions.glob("*/log.jsonl"))
     if not logs:
@@ -110,7 +112,13 @@ def _promotions(workspace: Workspace) -> Finding:
         log = PromotionLog(path)
         log.verify()
         entries += len(log.entries())
-    return Finding("promotion log", "sound", f"{entries} entries of {len(logs)} targets, chain whole")
+    held = ""
+    if has_published(workspace):
+        publisher = Publisher(workspace.channel, workspace.keys)
+        for path in logs:
+            require_anchored_log(workspace, path.parent.name, publisher)
+        held = ", as the signed records and the channel have it"
+    return Finding("promotion log", "sound", f"{entries} entries of {len(logs)} targets, chain whole{held}")
 
 
 def _artifacts(workspace: Workspace) -> Finding:

@@ -17,6 +17,7 @@ from posa_vla.promotion.champion import (
     promotion_log,
     promotions,
     records_folder,
+    require_anchored_log,
     withdrawn,
 )
 from posa_vla.promotion.drafting import Judged, draft_release, overtaken, target_trust
@@ -98,6 +99,7 @@ def _publish(context: StepContext, registered: Registered) -> Released:
             trust=None,
         )
     publisher = Publisher(workspace.channel, workspace.keys)
+    require_anchored_log(workspace, target, publisher)
     trust = target_trust(params, context.embodiment, publisher)
     folder = workspace.promotions / target / "trust"
     write_trust(folder, publisher.root_bytes(), trust)
