@@ -42,7 +42,7 @@ def decode_json(data: bytes, where: str, *, limit: int = LARGEST, as_python_writ
             twice, a number that is not finite or that 64 bits cannot hold, or half a surrogate pair.
     """
     if len(data) > limit:
-        raise BadInput(f"{where} is too large: {len(data)} bytes, expected at most {limit}")
+        raise BadInput(f"{where} is too large: more than {limit} bytes, the most that is read of it")
     text = _text(data, where)
     if text.count("[") + text.count("{") > _DEEPEST and _depth(text) > _DEEPEST:
         raise BadInput(f"{where} is nested too deeply: expected at most {_DEEPEST} levels")

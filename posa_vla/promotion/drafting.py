@@ -106,8 +106,10 @@ def _version_2(workspace: Workspace, target: str, conditions: Conditions, publis
     }
 
 
-def _now() -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+def _now(known: list[ReleaseRecord]) -> str:
+    """When a new record is made: never before an earlier one, whatever the clock says, because robots compare."""
+    now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    return max(now, *(record.created for record in known)) if known else now
 
 
 def draft_release(
@@ -140,7 +142,7 @@ def draft_release(
         model_version=candidate.model_version,
         evidence=candidate.evidence,
         decision=candidate.decision,
-        created=_now(),
+        created=_now(known),
         **added,
     )
 
@@ -162,11 +164,12 @@ def draft_rollback(workspace: Workspace, params: Params, earlier: ReleaseRecord,
         else:
             conditions = Conditions(execution=earlier.execution, image_size=earlier.image_size)
         added = _version_2(workspace, params.target, conditions, publisher)
-    return ReleaseRecord(**{**dict(earlier), "rollback": True, "created": _now(), **added})
+    known = signed_records(workspace, params.target, publisher.current(params.target))
+    return ReleaseRecord(**{**dict(earlier), "rollback": True, "created": _now(known), **added})
 
 
 def overtaken(workspace: Workspace, target: str, drafted: bytes, shown: bytes | None) -> bool:
-    """Whether robots would refuse a record that was never published, because they have seen a higher sequence.
+    """Whether robots would refuse a record that was never published, because they have seen a newer one.
 
     It happens while a release waits for approval: two rollbacks take the champion away and bring it back.
 
@@ -181,5 +184,7 @@ def overtaken(workspace: Workspace, target: str, drafted: bytes, shown: bytes | 
     digest = record_digest(drafted)
     if shown is None or any(entry.record == digest for entry in promotion_log(workspace, target).releases()):
         return False
-    newest, own = read_record(shown).sequence, read_record(drafted).sequence
-    return newest is not None and (own is None or own <= newest)
+    newest, own = read_record(shown), read_record(drafted)
+    if newest.sequence is None:
+        return own.created < newest.created or (own.sequence is not None and own.sequence <= newest.release)
+    return own.sequence is None or own.sequence <= newest.sequence
