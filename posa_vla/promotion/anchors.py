@@ -50,6 +50,15 @@ def require_anchored(
 
     if len(logged) != len(log.releases()):
         raise changed("two entries name the same signed record")
+    for entry in logged.values():
+        _require_same(entry, records, changed)
+    numbers = []
+    for digest, record in shown.items():
+        if digest not in logged:
+            raise changed(f"it does not know the {_words(record)}, which the channel published")
+        numbers.append(logged[digest].number)
+    if numbers != sorted(numbers):
+        raise changed("its releases are not in the order in which the channel published them")
     for digest, record in records.items():
         place = heads.get(record.log_head) if record.log_head is not None else 0
         if place is None:
@@ -59,18 +68,9 @@ def require_anchored(
             )
         if digest in logged and place >= logged[digest].number:
             raise changed(f"release {record.release} stands before the entries that it was drafted after")
-    for entry in logged.values():
-        _require_same(entry, records, changed)
     sequences = [sequence for digest in logged if (sequence := records[digest].sequence) is not None]
     if sequences != sorted(set(sequences)):
         raise changed("its releases are not in the order of their sequences")
-    numbers = []
-    for digest, record in shown.items():
-        if digest not in logged:
-            raise changed(f"it does not know the {_words(record)}, which the channel published")
-        numbers.append(logged[digest].number)
-    if numbers != sorted(numbers):
-        raise changed("its releases are not in the order in which the channel published them")
 
 
 def _signed(envelopes: Iterable[bytes], target: str, publisher: str) -> dict[str, ReleaseRecord]:
