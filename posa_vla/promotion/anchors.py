@@ -23,8 +23,8 @@ def require_anchored(
     """Holds a target's log against its signed records and against what its channel published.
 
     Every release in the log has a record of its own, which says the same. Every record of version 2 names a head of the
-    log that is still part of the chain, before its own entry, and sequences rise from entry to entry. The log has what
-    was published, in that order. A record of version 1 names no head, and is held to the rest.
+    log that is still part of the chain, and sequences rise from entry to entry. The log has what was published, in that
+    order. A record of version 1 names no head, and is held to the rest.
 
     Args:
         log: The target's.
@@ -59,15 +59,12 @@ def require_anchored(
         numbers.append(logged[digest].number)
     if numbers != sorted(numbers):
         raise changed("its releases are not in the order in which the channel published them")
-    for digest, record in records.items():
-        place = heads.get(record.log_head) if record.log_head is not None else 0
-        if place is None:
+    for record in records.values():
+        if record.log_head is not None and record.log_head not in heads:
             raise changed(
                 f"the record of release {record.release}, sequence {record.sequence}, was drafted when its head was "
-                f"{str(record.log_head)[:12]}, which is no entry of it"
+                f"{record.log_head[:12]}, which is no entry of it"
             )
-        if digest in logged and place >= logged[digest].number:
-            raise changed(f"release {record.release} stands before the entries that it was drafted after")
     sequences = [sequence for digest in logged if (sequence := records[digest].sequence) is not None]
     if sequences != sorted(set(sequences)):
         raise changed("its releases are not in the order of their sequences")

@@ -73,15 +73,13 @@ class PromotionLog:
         """
         return self._head(len(self.entries()))
 
-    def heads(self) -> dict[str, int]:
-        """Every head that the log ever had: `head` -> how many entries it had then, from 0.
+    def heads(self) -> set[str]:
+        """Every `head` that the log ever had.
 
         Raises:
             BadInput: The chain is broken.
         """
-        count = len(self.entries())
-        lines = self._lines()[:count]
-        return {_START: 0, **{sha256_bytes(line): number for number, line in enumerate(lines, start=1)}}
+        return {_START, *(sha256_bytes(line) for line in self._lines()[: len(self.entries())])}
 
     def _head(self, count: int) -> str:
         return sha256_bytes(self._lines()[count - 1]) if count else _START

@@ -15,9 +15,12 @@ from securesystemslib.signer import CryptoSigner
 from posa_vla.cli.doctor.command import LOOKS
 from posa_vla.errors import BadInput
 from posa_vla.files import canonical_json, sha256_bytes, write_bytes
+from posa_vla.promotion.anchors import require_anchored
 from posa_vla.promotion.champion import promotion_log, records_folder, settle
 from posa_vla.promotion.entries import Rollback, Verdict
+from posa_vla.promotion.log import PromotionLog
 from posa_vla.promotion.releasing import release
+from posa_vla.release.keys import public_hex
 from posa_vla.release.publisher import Publisher
 from posa_vla.release.record import record_digest, sign_record
 from posa_vla.settings import Settings
@@ -115,7 +118,11 @@ def _with(number: int, **changes: Any) -> Callable[[Entries], Entries]:
 ATTACKS: dict[str, tuple[Callable[[Entries], Entries], set[int], str]] = {
     "the rollback never was": (lambda e: e[:-1], {1, 2}, "does not know"),
     "the withdrawn release is promoted again": (_again, {1, 2}, "two entries name the same signed record"),
-    "the rollback came first": (lambda e: [e[0], e[3], e[2], e[1]], {1, 2}, "stands before|in the order"),
+    "the rollback came first": (
+        lambda e: [e[0], e[3], e[2], e[1]],
+        {1, 2},
+        "in which the channel published",
+    ),
     "another decision": (_with(1, decision="d" * 64), {1, 2}, "signed record"),
     "another bundle": (_with(1, bundle="b" * 64), {1, 2}, "signed record"),
     "another number": (_with(1, release=3), {1, 2}, "signed record"),
@@ -154,6 +161,15 @@ def test_the_channel_remembers_what_log_and_records_have_lost_together(tmp_path:
     past.release(3, "3.dsse.json")
     with pytest.raises(BadInput, match="does not know the rollback to release 1"):
         settle(past.workspace, TARGET)
+
+
+def test_records_show_their_order_where_the_channel_has_forgotten_it(tmp_path: Path) -> None:
+    log, signer = PromotionLog(tmp_path / "log.jsonl"), CryptoSigner.generate_ed25519()
+    envelopes = [sign_record(make_record_2("a" * 64, number), signer) for number in (1, 2)]
+    for number, envelope in ((2, envelopes[1]), (1, envelopes[0])):
+        log.append(promotion("a" * 64, number, key=record_digest(envelope), record=record_digest(envelope)))
+    with pytest.raises(BadInput, match="not in the order of their sequences"):
+        require_anchored(log, TARGET, envelopes, [], public_hex(signer))
 
 
 @pytest.mark.parametrize("version", [1, 2])

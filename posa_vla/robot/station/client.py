@@ -37,7 +37,7 @@ def ask(
             connection.sendall(json.dumps(request).encode() + b"\n")
             with connection.makefile("rb") as lines:
                 while line := lines.readline(LARGEST_RECORD + 1):
-                    answer = decode_json(line, "its answer", limit=LARGEST_RECORD)
+                    answer = decode_json(line, f"the answer of the station at {path}", limit=LARGEST_RECORD)
                     if "said" in answer:
                         said(str(answer["said"]))
                     elif "refused" in answer:
@@ -47,7 +47,7 @@ def ask(
                     else:
                         result: dict[str, Any] = answer["result"]
                         return result
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, LookupError, TypeError) as error:  # nobody, or something else than a station
         raise PosaError(
             f"the station at {path} does not answer ({error}): is its `posa robot run` up, and is this its "
             "socket (`socket` in robot.yaml, or --socket)?"
