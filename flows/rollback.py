@@ -23,7 +23,7 @@ def rollback(
 
     Args:
         reason: Why; it stands in the promotion log.
-        to: Number of the release; empty for the one before the champion's.
+        to: Number of the release; empty for the newest before the champion's that was not withdrawn.
         target: Deployment target; empty for the parameter file's own choice.
         params_file: Parameter file on the machine that runs the flow.
     """

@@ -17,6 +17,8 @@ from rich.table import Table
 
 stderr = Console(stderr=True)
 
+# Characters of a table's line that are borders and the space beside them.
+_BORDERS = 7
 # Where the JSON document goes once standard output has been reserved for it.
 _reserved: TextIO | None = None
 _printed = False
@@ -142,11 +144,21 @@ def printed_json() -> bool:
 
 
 def print_table(title: str, rows: list[tuple[str, str]]) -> None:
-    """A two-column table on standard output."""
+    """A two-column table on standard output.
+
+    A value that is too long for a line stands below the table, whole and without borders, so that a command or a key
+    can be copied.
+    """
+    console = Console()
     table = Table(title=title, show_header=False, title_justify="left")
+    room = console.width - max((len(name) for name, _ in rows), default=0) - _BORDERS
     for name, value in rows:
-        table.add_row(name, value)
-    Console().print(table, highlight=False, markup=False)
+        if len(value) <= room:
+            table.add_row(name, value)
+    console.print(table, highlight=False, markup=False)
+    for name, value in rows:
+        if len(value) > room:
+            console.print(f"{name}: {value}", highlight=False, markup=False, soft_wrap=True)
 
 
 def log_to_stderr(run_key: str = "-") -> None:

@@ -219,7 +219,7 @@ class TargetParams(Closed):
         for name, key in value.items():
             if not re.fullmatch("[0-9a-f]{64}", key):
                 raise ValueError(
-                    f"{name}'s key is none: expected 64 hex digits, as `posa approve --new-key` prints them"
+                    f"{name}'s key is none: expected 64 hex digits, as `posa approve --new-key FILE` prints them"
                 )
             weak = weakness(bytes.fromhex(key))
             if weak is not None:

@@ -24,3 +24,11 @@ def pytest_configure() -> None:
 def two_versions_made(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     """A workspace with data-v1 and data-v2; take a copy (`data_workspaces.copy_of`)."""
     return two_versions(tmp_path_factory.mktemp("two-versions"))
+
+
+@pytest.fixture(scope="session")
+def three_releases(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """A workspace with three releases of a simulated robot; take a copy (`released.copied`)."""
+    from released import released  # MLflow and torch, which most tests do without
+
+    return released(tmp_path_factory.mktemp("three-releases"), 3)

@@ -104,14 +104,13 @@ def ensure_bucket(name: str) -> str:
 def ensure_trust(workspace: Workspace, folder: Path) -> list[str]:
     """The publisher's keys, the channel's root, and for each target what its robots are handed out of band."""
     from posa_vla.episodes.embodiment import load_embodiment
-    from posa_vla.promotion.champion import promotions
+    from posa_vla.promotion.champion import open_publisher, promotions
     from posa_vla.promotion.drafting import target_trust
-    from posa_vla.release.publisher import Publisher
     from posa_vla.release.trust import write_trust
 
     params = load_params(Path("params.yaml"), None, [])
     with promotions(workspace, "the bootstrap"):
-        publisher = Publisher(workspace.channel, workspace.keys)
+        publisher = open_publisher(workspace)
         for target in params.targets:
             chosen = params.model_copy(update={"target": target})
             trust = target_trust(chosen, load_embodiment(chosen.chosen.embodiment), publisher)

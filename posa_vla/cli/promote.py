@@ -17,7 +17,11 @@ def promote(
     settings: Set = None,
     params_file: ParamsFile = Path("params.yaml"),
     refresh: Annotated[
-        bool, typer.Option("--refresh", help="Only sign the channel's metadata again, if they expire soon.")
+        bool,
+        typer.Option(
+            "--refresh",
+            help="Only finish releases that were cut off, and sign the channel's metadata again if they expire soon.",
+        ),
     ] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -28,17 +32,20 @@ def promote(
     from flows.server.events import announce
     from posa_vla.console import print_json, print_table
     from posa_vla.pipeline.promotion import run_promotion
+    from posa_vla.pipeline.reconciliation import continue_releases
     from posa_vla.pipeline.steps.release import refresh_channel
     from posa_vla.workspace import Workspace
 
     params, workspace = read_params(params_file, preset, settings), Workspace.open()
     if refresh:
-        with workspace.lock("posa promote --refresh"):
-            signed = refresh_channel(workspace)
+        found = continue_releases(workspace, params)
+        signed = refresh_channel(workspace)
         if as_json:
-            print_json({"signed": signed, "channel": workspace.channel})
+            continued = {finding.what: finding.done for finding in found if finding.done}
+            print_json({"signed": signed, "channel": workspace.channel, "continued": continued})
         else:
-            print_table("posa promote --refresh", [("signed anew", "yes" if signed else "not needed yet")])
+            rows = [(finding.what, finding.done or finding.found) for finding in found]
+            print_table("posa promote --refresh", [*rows, ("signed anew", "yes" if signed else "not needed yet")])
         return
     result = run_promotion(workspace, params, announce)
     if as_json:
@@ -69,6 +76,7 @@ def approve(
     """Sign a release record, and with it the digests of policy, data, evidence and decision that it names."""
     from posa_vla.console import print_json, print_table, say
     from posa_vla.errors import BadInput
+    from posa_vla.release.approval import add_approval
     from posa_vla.release.keys import create_key, load_key, public_hex
     from posa_vla.release.record import approvals, record_digest, verify
     from posa_vla.release.trust import read_trust
@@ -97,11 +105,7 @@ def approve(
         say(f"  {name}: {getattr(release, name)}")
     if not yes and not typer.confirm("Approve this release?", err=True):
         raise typer.Exit(1)
-    from posa_vla.files import write_bytes
-    from posa_vla.release.record import approve_record
-
-    signed = approve_record(envelope, signer)
-    write_bytes(record, signed)
+    signed = add_approval(record, record_digest(envelope), signer)
     count, digest = approvals(signed, trust), record_digest(signed)
     missing = max(trust.approvals - count, 0)
     if as_json:

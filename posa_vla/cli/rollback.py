@@ -13,7 +13,8 @@ from posa_vla.cli.options import AsJson, ParamsFile, Preset, Set, read_params
 def rollback(
     reason: Annotated[str, typer.Option("--reason", help="Why; the promotion log keeps it.")],
     to: Annotated[
-        int | None, typer.Option("--to", min=1, help="Number of a release; by default the one before.")
+        int | None,
+        typer.Option("--to", min=1, help="Number of a release; by default the newest before that was not withdrawn."),
     ] = None,
     preset: Preset = None,
     settings: Set = None,
@@ -22,7 +23,8 @@ def rollback(
 ) -> None:
     """Publish an earlier release again, signed as a rollback; robots take it at their next update.
 
-    A target that asks for approvals asks for them here too: `posa approve`, then the same command again.
+    A target that asks for approvals asks for them here too: `posa approve`, then the same command again. The same
+    command also goes on where one was cut off, to the release that was decided first.
     """
     from flows.server.events import announce
     from posa_vla.console import print_json, print_table

@@ -12,12 +12,12 @@ from posa_vla.code_digest import code_digest
 from posa_vla.dataset.versions.history_tools import require_tools
 from posa_vla.dataset.versions.record import DataVersion
 from posa_vla.episodes.embodiment import Embodiment, embodiment_file, load_embodiment
-from posa_vla.errors import BadInput
 from posa_vla.files import canonical_json, require_free_space, sha256_file, sha256_json
 from posa_vla.ledger import Ledger, Record, StepResult
 from posa_vla.params import Params, TargetParams
 from posa_vla.pipeline.announcements import Announce, silent
 from posa_vla.processes import environment
+from posa_vla.promotion.robots_trust import require_approvable
 from posa_vla.release.code_state import code_state
 from posa_vla.workspace import Workspace
 
@@ -156,17 +156,7 @@ class StepContext:
         from posa_vla.sim.parts import pictures_bytes
 
         require_gl()
-        target, embodiment = self.target, self.embodiment
-        if target.approvals == 0 and not embodiment.simulated:
-            raise BadInput(
-                f"target {self.params.target!r}: embodiment {embodiment.id!r} is not simulated, so that its releases "
-                "need at least one approval: set approvals and approvers (`posa approve --new-key FILE` makes a key)"
-            )
-        if target.approvals > len(set(target.approvers.values())):
-            raise BadInput(
-                f"target {self.params.target!r} asks for {target.approvals} approvals and names "
-                f"{len(set(target.approvers.values()))} approvers' keys: add approvers"
-            )
+        require_approvable(self.params, self.embodiment)
         require_tools()
         images = pictures_bytes(self.params.collect, len(self.embodiment.cameras))
         require_free_space(self.workspace.home, _BYTES_FIXED + _COPIES_OF_DATA * images, "a retraining")

@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator
 from posa_vla.errors import PosaError
 from posa_vla.params import Params
 from posa_vla.pipeline.steps.release import refresh_channel
-from posa_vla.promotion.champion import promotion_log, promotions, settle
+from posa_vla.promotion.champion import behind, promotion_log, promotions, settle
+from posa_vla.promotion.open_rollback import close_rollback, is_logged, open_rollback
 from posa_vla.schema import Closed
 from posa_vla.workspace import Workspace
 
@@ -59,6 +60,17 @@ def reconcile_workspace(
     return findings
 
 
+def continue_releases(workspace: Workspace, params: Params) -> list[Finding]:
+    """Brings channel and alias of every target that has released to what its promotion log says.
+
+    Raises:
+        PosaError: See `settle`; or the registry is away.
+    """
+    released = {name: t for name, t in params.targets.items() if promotion_log(workspace, name).champion() is not None}
+    here = params.model_copy(update={"targets": released})
+    return [*_releases(workspace, here), *_aliases(workspace, here)]
+
+
 def _releases(workspace: Workspace, params: Params) -> Iterator[Finding]:
     for target in params.targets:
         done = "published what the log names" if settle(workspace, target) else ""
@@ -76,13 +88,24 @@ def _aliases(workspace: Workspace, params: Params) -> Iterator[Finding]:
             found = champion_version(workspace.mlflow_uri, target)
             what = f"alias champion of {target}"
             if found == wanted:
+                _close_finished(workspace, target)
                 yield Finding(what=what, found=f"version {found}" if found else "none yet")
             elif wanted is None:
                 text = f"version {found}, and the promotion log knows no champion: remove the alias"
                 yield Finding(what=what, found=text, sound=False)
-            else:
-                set_champion(workspace.mlflow_uri, target, wanted)
+            elif set_champion(workspace.mlflow_uri, target, wanted):
+                _close_finished(workspace, target)
                 yield Finding(what=what, found=f"version {found}", done=f"set to version {wanted}, as the log has it")
+            else:
+                _close_finished(workspace, target)
+                yield Finding(what=what, found=f"none: version {wanted}, the champion, was deleted in MLflow")
+
+
+def _close_finished(workspace: Workspace, target: str) -> None:
+    """Takes a rollback off the record that log, channel and alias have followed."""
+    opened = open_rollback(workspace, target)
+    if opened is None or (is_logged(workspace, opened) and not behind(workspace, target)):
+        close_rollback(workspace, target)
 
 
 def _channel(workspace: Workspace) -> Iterator[Finding]:

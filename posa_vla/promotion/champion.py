@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from posa_vla.errors import BadInput
+from posa_vla.errors import BadInput, PosaError
 from posa_vla.promotion.entries import Release
+from posa_vla.promotion.kept_records import kept_records
 from posa_vla.promotion.log import PromotionLog
 from posa_vla.workspace import Workspace
 
@@ -21,9 +21,35 @@ def promotions(workspace: Workspace, purpose: str) -> AbstractContextManager[Non
     return workspace.lock(purpose, "promotions.lock", wait=60)
 
 
+def has_released(workspace: Workspace) -> bool:
+    """Whether robots may have been handed a trust, or a log names a release: keys that are missing then were lost."""
+    if any(workspace.promotions.glob("*/trust/root.json")):
+        return True
+    return any(_names_a_release(PromotionLog(path)) for path in workspace.promotions.glob("*/log.jsonl"))
+
+
+def _names_a_release(log: PromotionLog) -> bool:
+    try:
+        return bool(log.releases())
+    except BadInput:  # damaged, perhaps another target's: something stood in it
+        return True
+
+
 def has_published(workspace: Workspace) -> bool:
     """Whether this workspace ever opened a channel; opening one makes keys, and root metadata on the channel."""
-    return (workspace.keys / "root.json").exists()
+    return (workspace.keys / "root.json").exists() or has_released(workspace)
+
+
+def open_publisher(workspace: Workspace) -> Publisher:
+    """The workspace's publisher; its keys are made before the first release, and never after it.
+
+    Raises:
+        BadInput: A key is lost, or open to others.
+        Refused: The channel was made with other keys, or the root that robots trust is lost.
+    """
+    from posa_vla.release.publisher import Publisher
+
+    return Publisher(workspace.channel, workspace.keys, begun=has_released(workspace))
 
 
 def promotion_log(workspace: Workspace, target: str) -> PromotionLog:
@@ -35,25 +61,6 @@ def champion_bundle(workspace: Workspace, target: str) -> str | None:
     """Bundle digest of the target's champion, or None before the first promotion."""
     entry = promotion_log(workspace, target).champion()
     return None if entry is None else entry.bundle
-
-
-def records_folder(workspace: Workspace, target: str) -> Path:
-    """The target's release records, `<decision digest>.dsse.json`, and `rollbacks/`; some wait for approval."""
-    return workspace.promotions / target / "records"
-
-
-def signed_records(workspace: Workspace, target: str, shown: bytes | None) -> list[ReleaseRecord]:
-    """Every release record of the target that was ever signed, and is still at hand.
-
-    Args:
-        workspace: Of the publisher.
-        target: Deployment target.
-        shown: The envelope on the channel, or None.
-    """
-    from posa_vla.release.record import read_record
-
-    kept = [path.read_bytes() for path in sorted(records_folder(workspace, target).rglob("*.dsse.json"))]
-    return [read_record(envelope) for envelope in [*kept, *([shown] if shown else [])]]
 
 
 def next_sequence(records: list[ReleaseRecord]) -> int:
@@ -75,15 +82,14 @@ def withdrawn(workspace: Workspace, target: str, bundle: str) -> str | None:
 
 def _signed_record(workspace: Workspace, target: str, entry: Release, publisher: str) -> bytes:
     """The envelope behind a log entry, which says what its signed record says."""
-    from posa_vla.release.record import read_record, record_digest, signed_by
+    from posa_vla.release.record import read_record, record_digest
 
-    for path in sorted(records_folder(workspace, target).rglob("*.dsse.json")):
-        envelope = path.read_bytes()
+    kept, _ = kept_records(workspace, target, publisher)
+    for envelope in kept.values():
         if record_digest(envelope) != entry.record:
             continue
         record = read_record(envelope)
-        same = (record.bundle_digest, record.release) == (entry.bundle, entry.release)
-        if same and signed_by(envelope, publisher):
+        if (record.bundle_digest, record.release) == (entry.bundle, entry.release):
             return envelope
     raise BadInput(
         f"the promotion log of target {target!r} names release {entry.release}, and no signed record says the same: "
@@ -100,9 +106,46 @@ def require_anchored_log(workspace: Workspace, target: str, publisher: Publisher
     """
     from posa_vla.promotion.anchors import require_anchored
 
-    kept = [path.read_bytes() for path in sorted(records_folder(workspace, target).rglob("*.dsse.json"))]
-    published = publisher.published(target, kept)
-    require_anchored(promotion_log(workspace, target), target, kept, published, publisher.publisher_key())
+    key = publisher.publisher_key()
+    kept = list(kept_records(workspace, target, key)[0].values())
+    require_anchored(promotion_log(workspace, target), target, kept, publisher.published(target, kept), key)
+
+
+def unpublished(workspace: Workspace, target: str, publisher: Publisher) -> tuple[Release, bytes] | None:
+    """Holds log, signed record and channel against each other; changes nothing.
+
+    Returns:
+        The log's champion and its envelope where the channel shows another release, or None.
+
+    Raises:
+        BadInput: The log was changed or cut: it does not know what the channel holds, or says what no record says.
+    """
+    from posa_vla.release.record import record_digest
+
+    log, envelope = promotion_log(workspace, target), publisher.current(target)
+    champion = log.champion()
+    shown = None if envelope is None else record_digest(envelope)
+    if shown is not None and all(entry.record != shown for entry in log.releases()):
+        raise BadInput(
+            f"the channel {workspace.channel} holds a release of target {target!r} that its promotion log does not "
+            f"know: restore {workspace.promotions / target} from a backup; nothing is promoted on top of it"
+        )
+    require_anchored_log(workspace, target, publisher)
+    if champion is None:
+        return None
+    wanted = _signed_record(workspace, target, champion, publisher.publisher_key())
+    return None if shown == champion.record else (champion, wanted)
+
+
+def behind(workspace: Workspace, target: str) -> bool:
+    """Whether the channel shows another release than the promotion log's champion.
+
+    Raises:
+        BadInput: See `unpublished`.
+    """
+    if not has_published(workspace):
+        return False
+    return unpublished(workspace, target, open_publisher(workspace)) is not None
 
 
 def settle(workspace: Workspace, target: str) -> bool:
@@ -112,30 +155,26 @@ def settle(workspace: Workspace, target: str) -> bool:
         Whether anything was published, or put back on a channel that showed less than was signed.
 
     Raises:
-        BadInput: The log was changed or cut: it does not know what the channel holds, or says what no record says.
+        BadInput: See `unpublished`.
+        PosaError: What was left undone cannot be done, because the bundle is damaged wherever it lies.
     """
-    from posa_vla.release.bundle import Bundle
-    from posa_vla.release.publisher import Publisher
-    from posa_vla.release.record import record_digest
+    from posa_vla.release.bundle_store import sound_bundle
 
     if not has_published(workspace):
         return False
     with promotions(workspace, "a look at the champion"):
-        publisher = Publisher(workspace.channel, workspace.keys)
-        log = promotion_log(workspace, target)
+        publisher = open_publisher(workspace)
         put_back = publisher.settle()
-        envelope, champion = publisher.current(target), log.champion()
-        shown = None if envelope is None else record_digest(envelope)
-        if shown is not None and all(entry.record != shown for entry in log.releases()):
-            raise BadInput(
-                f"the channel {workspace.channel} holds a release of target {target!r} that its promotion log does not "
-                f"know: restore {workspace.promotions / target} from a backup; nothing is promoted on top of it"
-            )
-        require_anchored_log(workspace, target, publisher)
-        if champion is None:
+        undone = unpublished(workspace, target, publisher)
+        if undone is None:
             return put_back
-        wanted = _signed_record(workspace, target, champion, publisher.publisher_key())
-        if shown == champion.record:
-            return put_back
-        publisher.publish(target, wanted, Bundle(champion.bundle, workspace.bundles / champion.bundle))
+        champion, wanted = undone
+        try:
+            bundle = sound_bundle(workspace, target, champion.bundle, publisher)
+        except PosaError as error:
+            raise PosaError(
+                f"release {champion.release} of target {target!r} is in the promotion log and not on the channel: "
+                f"{error}; or run another release: `posa rollback --to N --reason TEXT`"
+            ) from None
+        publisher.publish(target, wanted, bundle)
         return True

@@ -12,7 +12,8 @@ from posa_vla.evidence.record import Evidence, evidence_path, read_evidence
 from posa_vla.files import sha256_json
 from posa_vla.params import Params
 from posa_vla.policy.execution import Execution
-from posa_vla.promotion.champion import next_sequence, promotion_log, signed_records
+from posa_vla.promotion.champion import next_sequence, promotion_log
+from posa_vla.promotion.kept_records import require_records, signed_records
 from posa_vla.release.code_state import code_state
 from posa_vla.schema import Closed, parse
 from posa_vla.workspace import Workspace
@@ -96,12 +97,16 @@ def conditions_of(evidence: Evidence, bundle: Path) -> Conditions:
     return Conditions(execution=execution, image_size=known["image_size"])
 
 
+def _known(workspace: Workspace, target: str, publisher: Publisher) -> list[ReleaseRecord]:
+    return signed_records(workspace, target, publisher.publisher_key(), publisher.current(target))
+
+
 def _version_2(workspace: Workspace, target: str, conditions: Conditions, publisher: Publisher) -> dict[str, Any]:
     """The fields that a record has from version 2 on."""
     return {
         "schema_version": 2,
         **dict(conditions),
-        "sequence": next_sequence(signed_records(workspace, target, publisher.current(target))),
+        "sequence": next_sequence(_known(workspace, target, publisher)),
         "log_head": promotion_log(workspace, target).head(),
     }
 
@@ -118,16 +123,17 @@ def draft_release(
     """The record of a candidate's release, with the target's next number.
 
     Raises:
-        BadInput: The candidate's evidence does not say how the policy was run.
+        BadInput: The candidate's evidence does not say how the policy was run, or an earlier record is lost.
     """
     from posa_vla.release.record import ReleaseRecord
 
     target, added = params.target, dict[str, Any]()
+    require_records(workspace, target, publisher.publisher_key())
     if params.chosen.record == 2:
         evidence = read_evidence(evidence_path(workspace, candidate.evidence[0]))
         conditions = conditions_of(evidence, workspace.bundles / candidate.bundle)
         added = _version_2(workspace, target, conditions, publisher)
-    known = signed_records(workspace, target, publisher.current(target))
+    known = _known(workspace, target, publisher)
     return ReleaseRecord(
         target=target,
         release=max((record.release for record in known), default=0) + 1,
@@ -164,7 +170,7 @@ def draft_rollback(workspace: Workspace, params: Params, earlier: ReleaseRecord,
         else:
             conditions = Conditions(execution=earlier.execution, image_size=earlier.image_size)
         added = _version_2(workspace, params.target, conditions, publisher)
-    known = signed_records(workspace, params.target, publisher.current(params.target))
+    known = _known(workspace, params.target, publisher)
     return ReleaseRecord(**{**dict(earlier), "rollback": True, "created": _now(known), **added})
 
 

@@ -6,6 +6,7 @@ import importlib.metadata
 import io
 import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from mlflow.types.schema import Array, ColSpec
 from PIL import Image
 
 from posa_vla.code_root import PACKAGE
+from posa_vla.console import say
 from posa_vla.errors import BadInput, PosaError
 from posa_vla.model.posa_policy import load_policy
 from posa_vla.release.bundle import Bundle, verify_bundle
@@ -208,14 +210,42 @@ def champion_version(uri: str, model: str) -> str | None:
         raise PosaError(f"MLflow cannot tell the alias {CHAMPION!r} of model {model!r}: {error}") from error
 
 
-def set_champion(uri: str, model: str, version: str) -> None:
-    """Points the alias `champion` at a version: a view of the promotion log, whose entry is written before.
+def has_version(uri: str, model: str, version: str) -> bool:
+    """Whether a version is there, and was not deleted.
 
     Raises:
-        PosaError: MLflow refused.
+        PosaError: MLflow does not answer.
+    """
+    client = connect(uri)
+    try:
+        client.get_model_version(model, version)
+        return True
+    except MlflowException as error:
+        if error.error_code in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}:
+            return False
+        raise PosaError(f"MLflow cannot tell version {version} of model {model!r}: {error}") from error
+
+
+def set_champion(uri: str, model: str, version: str) -> bool:
+    """Points the alias `champion` at a version: a view of the promotion log, whose entry is written before.
+
+    Returns:
+        False where somebody deleted that version: the alias is taken away, because it would show another one.
+
+    Raises:
+        PosaError: MLflow is away, or refused.
     """
     client = connect(uri)
     try:
         client.set_registered_model_alias(model, CHAMPION, version)
+        return True
     except MlflowException as error:
+        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+            with suppress(MlflowException):
+                client.delete_registered_model_alias(model, CHAMPION)
+            say(
+                f"version {version} of model {model!r} was deleted in {uri}: alias {CHAMPION!r} shows nothing; the "
+                "promotion log says what robots run"
+            )
+            return False
         raise PosaError(f"MLflow could not set alias {CHAMPION!r} of model {model!r}: {error}") from error

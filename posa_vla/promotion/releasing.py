@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from posa_vla.errors import Refused
+from posa_vla.errors import PosaError, Refused
 from posa_vla.promotion.entries import Release
 from posa_vla.promotion.log import PromotionLog
 from posa_vla.release.bundle import Bundle
@@ -18,7 +18,7 @@ def release(
     envelope: bytes,
     bundle: Bundle,
     entry: Release,
-    set_alias: Callable[[str], None],
+    set_alias: Callable[[str], object],
 ) -> None:
     """Makes a signed record the target's release; the same call again goes on where a killed one stopped.
 
@@ -34,6 +34,7 @@ def release(
         set_alias: Points the registry's alias `champion` at the model version that it is handed.
 
     Raises:
+        PosaError: The registry is away, and the robots have the release.
         Refused: The entry says something else than the record; nothing was written.
     """
     record = read_record(envelope)
@@ -46,4 +47,10 @@ def release(
         )
     log.append(entry)
     publisher.publish(record.target, envelope, bundle)
-    set_alias(entry.model_version)
+    try:
+        set_alias(entry.model_version)
+    except PosaError as error:
+        raise PosaError(
+            f"release {entry.release} is on the channel, and robots take it; the registry does not show it yet: "
+            f"{error}. Run the same command again"
+        ) from error

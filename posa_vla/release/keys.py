@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import shlex
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -16,6 +16,11 @@ from posa_vla.weak_keys import weakness
 
 # The four roles of the channel's metadata (TUF specification, section 2.1), and the one that signs release records.
 ROLES = ("root", "targets", "snapshot", "timestamp", "publisher")
+# What to do where something is lost that robots trust: made anew in silence, it would be another publisher's.
+LOST = (
+    "restore it from a backup; without one begin anew with other keys, which every robot must be handed "
+    "(docs/security.md, lost keys)"
+)
 
 
 def public_key(hex_bytes: str) -> SSlibKey:
@@ -83,7 +88,10 @@ def load_key(path: Path) -> CryptoSigner:
     """
     try:
         if path.stat().st_mode & 0o077:
-            raise BadInput(f"key {path} can be read by others than its owner: chmod 600 {path}, or make a new one")
+            raise BadInput(
+                f"key {path} can be read by others than its owner: "
+                f"chmod 600 {shlex.quote(str(path))}, or make a new one"
+            )
         key = load_pem_private_key(path.read_bytes(), password=None)
     except FileNotFoundError:
         raise BadInput(f"key {path} does not exist") from None
@@ -110,16 +118,25 @@ def create_key(path: Path) -> CryptoSigner:
     return signer
 
 
-def load_or_create_keys(folder: Path) -> dict[str, CryptoSigner]:
+def load_or_create_keys(folder: Path, *, begun: bool = False) -> dict[str, CryptoSigner]:
     """The keys of a publisher, one a role; made at the first call in a folder of mode 0700.
+
+    Args:
+        folder: Where they lie.
+        begun: Whether they have signed before: then a missing one was lost, and is not made anew.
 
     Returns:
         Role (see `ROLES`) -> signer.
 
     Raises:
-        BadInput: A key file is damaged or open to others.
+        BadInput: A key file is damaged or lost, or file or folder is open to others.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    os.chmod(folder, 0o700)
+    if not begun:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if folder.exists() and folder.stat().st_mode & 0o077:
+        raise BadInput(f"key folder {folder} is open to others than its owner: chmod 700 {shlex.quote(str(folder))}")
     paths = {role: folder / f"{role}.pem" for role in ROLES}
+    lost = [path.name for path in paths.values() if not path.exists()]
+    if begun and lost:
+        raise BadInput(f"key folder {folder} has lost {', '.join(lost)}, with which releases were signed: {LOST}")
     return {role: load_key(path) if path.exists() else create_key(path) for role, path in paths.items()}

@@ -18,9 +18,9 @@ from posa_vla.files import new_folder, sha256_bytes, write_bytes
 from posa_vla.objects.contract import Objects
 from posa_vla.objects.directory import DirectoryObjects
 from posa_vla.objects.open import open_objects
-from posa_vla.release.bundle import MANIFEST, Bundle, verify_bundle
+from posa_vla.release.bundle import MANIFEST, Bundle, parse_manifest, verify_bundle
 from posa_vla.release.channel import METADATA, TARGETS, bundle_path, record_path
-from posa_vla.release.keys import load_or_create_keys, public_hex
+from posa_vla.release.keys import LOST, load_or_create_keys, public_hex
 
 # How long a robot believes each kind of metadata: a frozen channel is noticed after the shortest of them.
 LIFETIMES = {
@@ -29,6 +29,7 @@ LIFETIMES = {
     "snapshot": timedelta(days=7),
     "timestamp": timedelta(days=1),
 }
+_ROOT = f"{METADATA}/1.root.json"
 
 
 def _now() -> datetime:
@@ -60,46 +61,57 @@ class Publisher:
     does not know is verified with the keys before anything is built on it.
     """
 
-    def __init__(self, location: str, keys: Path) -> None:
+    def __init__(self, location: str, keys: Path, *, begun: bool = False) -> None:
         """Opens a channel; an empty one gets its root metadata, whose copy beside the keys is what robots are handed.
 
         Args:
             location: A directory or `s3://BUCKET/PREFIX`.
             keys: Folder of the publisher's private keys; made where it is missing.
+            begun: Whether releases are known: then nothing that is missing is made anew.
 
         Raises:
-            Refused: The channel was made with other keys.
+            BadInput: A key is lost or open to others.
+            Refused: The channel was made with other keys, or the root metadata are lost.
         """
         self._objects = open_objects(location)
-        self._signers = load_or_create_keys(keys)
         self._root_file = keys / "root.json"
+        if not self._root_file.exists():
+            self._require_first(begun)
+        self._signers = load_or_create_keys(keys, begun=begun or self._root_file.exists())
         memory = keys / "channels" / sha256_bytes(location.encode())[:16]
         self._memory: Objects = DirectoryObjects(memory)
         self._root = self._open_root()
         if not memory.exists():
             self._recall(memory)
 
+    def _require_first(self, begun: bool) -> None:
+        """Stops before keys are made for a channel or for releases that have some."""
+        if self._objects.exists(_ROOT):
+            raise Refused(
+                f"release channel {self._objects.location} was made with other keys: use those "
+                f"(folder {self._root_file.parent}), or another channel (POSA_CHANNEL)"
+            )
+        if begun:
+            raise Refused(
+                f"{self._root_file} is lost, the root that robots trust: every folder `trust` that robots were handed "
+                f"holds a copy of it; {LOST}"
+            )
+
     def _open_root(self) -> Metadata[Root]:
         data = self._root_file.read_bytes() if self._root_file.exists() else None
-        path = f"{METADATA}/1.root.json"
         if data is None:
-            if self._objects.exists(path):
-                raise Refused(
-                    f"release channel {self._objects.location} was made with other keys: use those "
-                    f"(folder {self._root_file.parent}), or another channel (POSA_CHANNEL)"
-                )
             root = Root(expires=_now() + LIFETIMES["root"], consistent_snapshot=True)
             for role in LIFETIMES:
                 root.add_key(self._signers[role].public_key, role)
             data = self._sign(Metadata(root), "root")
             write_bytes(self._root_file, data)
-        if self._objects.get(path) != data:
-            if self._objects.exists(path):
+        if self._objects.get(_ROOT) != data:
+            if self._objects.exists(_ROOT):
                 raise Refused(
                     f"release channel {self._objects.location} has another root than {self._root_file}: it was made "
                     "with other keys, or changed; use another channel (POSA_CHANNEL), or restore it"
                 )
-            self._objects.put(path, data)
+            self._objects.put(_ROOT, data)
         return Metadata[Root].from_bytes(data)
 
     def _recall(self, memory: Path) -> None:
@@ -237,6 +249,23 @@ class Publisher:
         if self._objects.get(place) != data:
             self._objects.put(place, data)
         return file
+
+    def fetch_bundle(self, target: str, digest: str, folder: Path) -> None:
+        """Puts a bundle that was once published for a target into an empty folder, every byte verified.
+
+        Raises:
+            PosaError: The channel does not hold the whole bundle.
+            Refused: What it holds is another one.
+        """
+        place = f"{TARGETS}/{bundle_path(target, digest, f'{digest}.{MANIFEST}')}"
+        data = self._objects.get(place)
+        if data is None:
+            raise PosaError(f"release channel {self._objects.location} does not hold bundle {digest[:12]}")
+        for name, file in parse_manifest(data, digest, place).files.items():
+            path = f"{TARGETS}/{bundle_path(target, digest, f'{file.sha256}.{name}')}"
+            self._objects.fetch(path, folder / name)
+        write_bytes(folder / MANIFEST, data)
+        verify_bundle(folder, digest)
 
     def publish(self, target: str, envelope: bytes, bundle: Bundle) -> None:
         """Makes a record and its bundle what the target's robots may run; twice the same changes nothing.

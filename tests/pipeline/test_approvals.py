@@ -20,7 +20,8 @@ from posa_vla.params import Params
 from posa_vla.pipeline.announcements import Announcement, ApprovalNeeded
 from posa_vla.pipeline.context import open_context
 from posa_vla.pipeline.rollback import roll_back
-from posa_vla.promotion.champion import champion_bundle, records_folder
+from posa_vla.promotion.champion import champion_bundle
+from posa_vla.promotion.kept_records import records_folder
 from posa_vla.release.keys import create_key, public_hex
 from posa_vla.release.publisher import Publisher
 from posa_vla.release.record import approve_record

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ from releases import flip, promotion
 from securesystemslib.signer import CryptoSigner
 from untrained import arm_params
 
-from posa_vla.errors import BadInput, PosaError
+from posa_vla.errors import BadInput, PosaError, Refused
 from posa_vla.files import canonical_json
 from posa_vla.params import Params
 from posa_vla.params_file import overlaid
@@ -21,11 +23,16 @@ from posa_vla.pipeline.reconciliation import reconcile_workspace
 from posa_vla.pipeline.rollback import roll_back
 from posa_vla.pipeline.steps.release import refresh_channel
 from posa_vla.policy.execution import Execution
-from posa_vla.promotion.champion import champion_bundle, promotion_log, records_folder, settle, withdrawn
+from posa_vla.promotion.champion import champion_bundle, promotion_log, settle, withdrawn
+from posa_vla.promotion.kept_records import records_folder
 from posa_vla.promotion.registry import CHAMPION, champion_version, set_champion
+from posa_vla.release.channel import ChannelClient
 from posa_vla.release.keys import public_hex
 from posa_vla.release.publisher import Publisher
 from posa_vla.release.record import ReleaseRecord, read_record
+from posa_vla.release.trust import read_trust
+from posa_vla.robot.agent.agent import Agent
+from posa_vla.robot.agent.provision import provision, tuf_state
 from posa_vla.tracking import connect
 from posa_vla.workspace import Workspace
 
@@ -171,7 +178,7 @@ def test_a_rollback_puts_the_release_before_back_and_keeps_the_other_away(tmp_pa
     assert shown(workspace) == (1, True, first.bundle.digest)
     assert champion_bundle(workspace, "t") == first.bundle.digest
     assert champion_version(workspace.mlflow_uri, "t") == "1"
-    with pytest.raises(BadInput, match="the first one"):
+    with pytest.raises(Refused, match="the first one"):
         roll_back(workspace, params, None, "again")
 
     assert withdrawn(workspace, "t", second.bundle.digest) == "drops cubes"
@@ -299,3 +306,28 @@ def test_a_release_that_waited_while_the_champion_went_and_came_back_is_still_ta
     assert released is not None
     record = shown_record(workspace)
     assert (record.bundle_digest, record.sequence) == (third.bundle.digest, 6)
+
+
+@pytest.mark.long
+def test_a_workspace_without_its_keys_begins_anew_as_the_page_says_and_robots_take_it_with_the_new_trust(
+    tmp_path: Path,
+) -> None:
+    params, workspace = arm_params(), make_workspace(tmp_path)
+    with open_context(workspace, params, "test") as context:
+        made = candidate(context, params, tmp_path / "policy")
+        made.promote()
+        (workspace.keys / "publisher.pem").unlink()
+        with pytest.raises(BadInput, match=r"has lost publisher\.pem"):
+            roll_back(workspace, params, None, "drops cubes")
+        (tmp_path / ".posa").symlink_to(workspace.home)
+        page = Path(__file__).parents[2] / "docs" / "security.md"
+        (command,) = re.findall(r"^    (for folder .*)$", page.read_text(), re.MULTILINE)
+        subprocess.run(command, shell=True, check=True, cwd=tmp_path)
+        _, released = made.promote()
+    assert released is not None
+    assert (released.release, champion_bundle(workspace, "t")) == (1, made.bundle.digest)
+    home = tmp_path / "robot"
+    root, trust = read_trust(workspace.promotions / "t" / "trust")
+    provision(home, root, trust)
+    update = Agent(home, ChannelClient(workspace.channel, tuf_state(home), root), trust).update()
+    assert (update.status, update.release) == ("installed", 1), update.reason

@@ -16,8 +16,9 @@ from posa_vla.cli.doctor.command import LOOKS
 from posa_vla.errors import BadInput
 from posa_vla.files import canonical_json, sha256_bytes, write_bytes
 from posa_vla.promotion.anchors import require_anchored
-from posa_vla.promotion.champion import promotion_log, records_folder, settle
+from posa_vla.promotion.champion import promotion_log, settle
 from posa_vla.promotion.entries import Rollback, Verdict
+from posa_vla.promotion.kept_records import records_folder
 from posa_vla.promotion.log import PromotionLog
 from posa_vla.promotion.releasing import release
 from posa_vla.release.keys import public_hex

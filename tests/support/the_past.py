@@ -22,6 +22,7 @@ def unpack_workspace(folder: Path) -> Path:
     home.mkdir(parents=True)
     with tarfile.open(WORKSPACE) as archive:
         archive.extractall(home, filter="data")
+    (home / "keys").chmod(0o700)  # as the archive has it; the filter leaves modes of folders out
     return home
 
 

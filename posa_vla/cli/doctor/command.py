@@ -15,6 +15,7 @@ import typer
 
 from posa_vla.cli.doctor.finding import Finding
 from posa_vla.cli.doctor.records import look_at_records
+from posa_vla.cli.doctor.releases import look_at_releases
 from posa_vla.cli.options import AsJson
 from posa_vla.errors import to_install
 
@@ -100,9 +101,8 @@ def _ledger(workspace: Workspace) -> Finding:
 
 
 def _promotions(workspace: Workspace) -> Finding:
-    from posa_vla.promotion.champion import has_published, require_anchored_log
+    from posa_vla.promotion.champion import has_published, open_publisher, require_anchored_log
     from posa_vla.promotion.log import PromotionLog
-    from posa_vla.release.publisher import Publisher
 
     logs = sorted(workspace.promotions.glob("*/log.jsonl"))
     if not logs:
@@ -114,7 +114,7 @@ def _promotions(workspace: Workspace) -> Finding:
         entries += len(log.entries())
     held = ""
     if has_published(workspace):
-        publisher = Publisher(workspace.channel, workspace.keys)
+        publisher = open_publisher(workspace)
         for path in logs:
             require_anchored_log(workspace, path.parent.name, publisher)
         held = ", as the signed records and the channel have it"
@@ -165,6 +165,7 @@ LOOKS: list[tuple[str, Callable[[Workspace], Finding]]] = [
     ("bundles", _bundles),
     ("promotion log", _promotions),
     ("records", look_at_records),
+    ("releases", look_at_releases),
     ("MLflow's files", _artifacts),
 ]
 

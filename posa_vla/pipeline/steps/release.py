@@ -14,14 +14,16 @@ from posa_vla.pipeline.records import Registered, Released
 from posa_vla.promotion.champion import (
     champion_bundle,
     has_published,
+    open_publisher,
     promotion_log,
     promotions,
-    records_folder,
     require_anchored_log,
     withdrawn,
 )
 from posa_vla.promotion.drafting import Judged, draft_release, overtaken, target_trust
 from posa_vla.promotion.entries import Promotion
+from posa_vla.promotion.kept_records import records_folder
+from posa_vla.promotion.robots_trust import hand_over
 from posa_vla.workspace import Workspace
 
 
@@ -74,10 +76,9 @@ def release(context: StepContext, registered: Registered) -> Released:
 def _publish(context: StepContext, registered: Registered) -> Released:
     from posa_vla.promotion.registry import set_champion
     from posa_vla.promotion.releasing import release as make_champion
+    from posa_vla.release.approval import alone_with
     from posa_vla.release.bundle import Bundle
-    from posa_vla.release.publisher import Publisher
     from posa_vla.release.record import approvals, record_digest, sign_record, verify
-    from posa_vla.release.trust import write_trust
 
     workspace, params, target = context.workspace, context.params, context.params.target
     decided, evaluated = registered.decided, registered.decided.evaluated
@@ -98,24 +99,24 @@ def _publish(context: StepContext, registered: Registered) -> Released:
             record_version=None,
             trust=None,
         )
-    publisher = Publisher(workspace.channel, workspace.keys)
+    publisher = open_publisher(workspace)
     require_anchored_log(workspace, target, publisher)
     trust = target_trust(params, context.embodiment, publisher)
-    folder = workspace.promotions / target / "trust"
-    write_trust(folder, publisher.root_bytes(), trust)
+    folder = hand_over(workspace, target, publisher, trust)
     path = records_folder(workspace, target) / f"{decided.decision}.dsse.json"
-    if not path.exists() or overtaken(workspace, target, path.read_bytes(), publisher.current(target)):
-        candidate = Judged(
-            bundle=bundle,
-            data_version=evaluated.candidate.data.version,
-            run_id=registered.run_id,
-            model_version=registered.model_version,
-            evidence=[d for d in (evaluated.evidence, evaluated.champion_evidence) if d is not None],
-            decision=decided.decision,
-        )
-        drafted = draft_release(workspace, params, context.embodiment, candidate, publisher)
-        write_bytes(path, sign_record(drafted, publisher.record_signer))
-    envelope = path.read_bytes()
+    with alone_with(path):
+        if not path.exists() or overtaken(workspace, target, path.read_bytes(), publisher.current(target)):
+            candidate = Judged(
+                bundle=bundle,
+                data_version=evaluated.candidate.data.version,
+                run_id=registered.run_id,
+                model_version=registered.model_version,
+                evidence=[d for d in (evaluated.evidence, evaluated.champion_evidence) if d is not None],
+                decision=decided.decision,
+            )
+            drafted = draft_release(workspace, params, context.embodiment, candidate, publisher)
+            write_bytes(path, sign_record(drafted, publisher.record_signer))
+        envelope = path.read_bytes()
     record, digest = verify(envelope, trust, require_approvals=False), record_digest(envelope)
     missing = trust.approvals - approvals(envelope, trust)
     out: int | None = None
@@ -125,6 +126,7 @@ def _publish(context: StepContext, registered: Registered) -> Released:
             f"release {record.release} waits for {missing} approvals: posa approve {shlex.quote(str(path))} --key FILE"
         )
     else:
+        verify(envelope, trust)
         entry = Promotion(
             key=digest,
             bundle=bundle,
@@ -150,9 +152,7 @@ def _publish(context: StepContext, registered: Registered) -> Released:
 
 def refresh_channel(workspace: Workspace) -> bool:
     """Signs the channel's metadata anew where half its life is over; true if that was so."""
-    from posa_vla.release.publisher import Publisher
-
     if not has_published(workspace):
         return False
     with promotions(workspace, "a refresh of the channel"):
-        return Publisher(workspace.channel, workspace.keys).refresh()
+        return open_publisher(workspace).refresh()
