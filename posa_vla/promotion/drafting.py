@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     from posa_vla.release.publisher import Publisher
     from posa_vla.release.record import ReleaseRecord
     from posa_vla.release.trust import Trust
+
+# UTC in one spelling, whose order is that of the times.
+_TIME = "%Y-%m-%dT%H:%M:%SZ"
 
 
 class Judged(Closed):
@@ -111,10 +115,14 @@ def _version_2(workspace: Workspace, target: str, conditions: Conditions, publis
     }
 
 
-def _now(known: list[ReleaseRecord]) -> str:
-    """When a new record is made: never before an earlier one, whatever the clock says, because robots compare."""
-    now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    return max(now, *(record.created for record in known)) if known else now
+def _now() -> str:
+    return time.strftime(_TIME, time.gmtime())
+
+
+def _created(known: list[ReleaseRecord]) -> str:
+    """When a new record is made: after every earlier one, whatever the clock says, because robots compare."""
+    now, newest = _now(), max((record.created for record in known), default="")
+    return now if now > newest else (datetime.strptime(newest, _TIME) + timedelta(seconds=1)).strftime(_TIME)
 
 
 def draft_release(
@@ -148,7 +156,7 @@ def draft_release(
         model_version=candidate.model_version,
         evidence=candidate.evidence,
         decision=candidate.decision,
-        created=_now(known),
+        created=_created(known),
         **added,
     )
 
@@ -171,7 +179,7 @@ def draft_rollback(workspace: Workspace, params: Params, earlier: ReleaseRecord,
             conditions = Conditions(execution=earlier.execution, image_size=earlier.image_size)
         added = _version_2(workspace, params.target, conditions, publisher)
     known = _known(workspace, params.target, publisher)
-    return ReleaseRecord(**{**dict(earlier), "rollback": True, "created": _now(known), **added})
+    return ReleaseRecord(**{**dict(earlier), "rollback": True, "created": _created(known), **added})
 
 
 def overtaken(workspace: Workspace, target: str, drafted: bytes, shown: bytes | None) -> bool:
