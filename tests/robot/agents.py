@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import pytest
 from factories import make_embodiment
 from releases import Channel
 from robot.fakes import SIZE, FakePolicy
@@ -70,6 +71,12 @@ def tried_here(load: Load) -> Check:
         return tried(load, folder, digest, robot, sizes, execution)
 
     return check
+
+
+def load_instead(monkeypatch: pytest.MonkeyPatch, load: Load) -> None:
+    """Every agent of this process tries and runs what `load` makes: bundles of `Channel` hold no PosA-VLA."""
+    monkeypatch.setattr("posa_vla.model.posa_policy.load_policy", load)
+    monkeypatch.setattr("posa_vla.robot.agent.agent.check_health", tried_here(load))
 
 
 def make_agent(channel: Channel, *, trust: Trust | None = None, load: Load = load, **options: object) -> Agent:

@@ -71,7 +71,7 @@ class Agent:
         trust: Trust,
         *,
         load: Load = load_installed,
-        check: Check = check_health,
+        check: Check | None = None,
         health_seconds: float = 60.0,
         checkpoint: Callable[[str], None] = lambda stage: None,
     ) -> None:
@@ -82,7 +82,7 @@ class Agent:
             channel: Client of the release channel.
             trust: Whose signatures count, and for which target and embodiment.
             load: Makes a policy of a verified bundle, to run it.
-            check: Tries what is installed before it may run.
+            check: Tries what is installed before it may run; `check_health` if None.
             health_seconds: What loading and trying a policy may take.
             checkpoint: Called with the name of each stage of an update that is about to begin.
         """
@@ -91,7 +91,7 @@ class Agent:
         self._channel = channel
         self._trust = trust
         self._load = load
-        self._check = check
+        self._check = check or check_health
         self._health_seconds = health_seconds
         self._checkpoint = checkpoint
 
