@@ -24,7 +24,9 @@ PLUMBING = {
     "posa_vla.console": "prints",
     "posa_vla.errors": "names of errors",
     "posa_vla.files": "writes files and hashes bytes; golden files pin the hashes",
+    "posa_vla.json_reader": "refuses what is no JSON",
     "posa_vla.ledger": "says what was done",
+    "posa_vla.machine": "says what the machine has; results do not depend on it",
     "posa_vla.objects": "carries bytes",
     "posa_vla.params": "the values stand in the keys themselves",
     "posa_vla.params_file": "the values stand in the keys themselves",
@@ -35,6 +37,7 @@ PLUMBING = {
     "posa_vla.settings": "says where things lie",
     "posa_vla.tracking": "records what came out",
     "posa_vla.validation_params": "the values stand in the keys themselves",
+    "posa_vla.weak_keys": "refuses keys",
     "posa_vla.workspace": "says where things lie",
     "posa_vla.workspace_template": "says where templates lie; DVC compares its stages itself",
 }

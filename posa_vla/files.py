@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from posa_vla.errors import BadInput
+from posa_vla.json_reader import LARGEST, decode_json
 
 
 def _sync(path: Path) -> None:
@@ -82,20 +83,25 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n")
 
 
-def read_json(path: Path) -> Any:
-    """Reads a JSON file.
+def read_json(path: Path, *, limit: int = LARGEST, as_python_writes: bool = False) -> Any:
+    """Reads a JSON file; see `decode_json`.
+
+    Args:
+        path: The file.
+        limit: Bytes at most; no more of the file are read.
+        as_python_writes: Take NaN, infinity and half a surrogate pair.
 
     Raises:
         BadInput: The file is missing or is not JSON.
     """
     try:
-        return json.loads(path.read_bytes())
+        with path.open("rb") as file:
+            data = file.read(limit + 1)
     except FileNotFoundError:
         raise BadInput(f"{path} does not exist") from None
     except OSError as error:
         raise BadInput(f"{path} cannot be read: {error.strerror}") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise BadInput(f"{path} is not JSON: {error}") from None
+    return decode_json(data, str(path), limit=limit, as_python_writes=as_python_writes)
 
 
 def link_or_copy(source: str | Path, target: str | Path) -> str:

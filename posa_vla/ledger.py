@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
 
 from posa_vla.errors import BadInput
-from posa_vla.files import sha256_json, write_json
+from posa_vla.files import read_json, sha256_json, write_json
 from posa_vla.schema import Closed, parse
 from posa_vla.workspace import Workspace
 
@@ -103,9 +102,11 @@ class Ledger:
 
     def _read(self, path: Path) -> Finished:
         try:
-            record = json.loads(path.read_bytes())
+            record = read_json(path)
             step = Finished(record["step"], record["inputs"], record["output"])
-        except (ValueError, KeyError, TypeError) as error:
+        except BadInput as error:
+            raise BadInput(f"{error}: delete it and run again") from None
+        except (KeyError, TypeError) as error:
             raise BadInput(f"{path} is damaged ({type(error).__name__}: {error}): delete it and run again") from None
         if self.key(step.name, step.inputs) != path.stem or not isinstance(step.output, dict):
             raise BadInput(f"{path} does not belong to its inputs: delete it and run again")

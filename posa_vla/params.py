@@ -9,6 +9,7 @@ from pydantic import Field, field_validator, model_validator
 
 from posa_vla.schema import Closed
 from posa_vla.validation_params import ValidateParams
+from posa_vla.weak_keys import weakness
 
 
 class PerturbParams(Closed):
@@ -220,6 +221,9 @@ class TargetParams(Closed):
                 raise ValueError(
                     f"{name}'s key is none: expected 64 hex digits, as `posa approve --new-key FILE` prints them"
                 )
+            weak = weakness(bytes.fromhex(key))
+            if weak is not None:
+                raise ValueError(f"{name}'s key is none, but {weak}: `posa approve --new-key FILE` makes one")
         return value
 
 

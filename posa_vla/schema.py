@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import Any, TypeVar, get_args
@@ -11,6 +10,7 @@ import pydantic
 import yaml
 
 from posa_vla.errors import BadInput, LaterVersion, did_you_mean
+from posa_vla.json_reader import LARGEST, decode_json
 
 
 class Closed(pydantic.BaseModel):
@@ -78,17 +78,13 @@ def parse(schema: type[Model], value: Any, where: str) -> Model:
         raise BadInput("\n".join(lines)) from None
 
 
-def parse_json(schema: type[Model], data: bytes, where: str) -> Model:
-    """`parse` of JSON text.
+def parse_json(schema: type[Model], data: bytes, where: str, *, limit: int = LARGEST) -> Model:
+    """`parse` of JSON text; see `decode_json`.
 
     Raises:
         BadInput: The text is no JSON, or does not fit the schema.
     """
-    try:
-        value = json.loads(data)
-    except ValueError as error:
-        raise BadInput(f"{where} is not JSON: {error}") from None
-    return parse(schema, value, where)
+    return parse(schema, decode_json(data, where, limit=limit), where)
 
 
 def read_yaml(path: Path) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import pyarrow.parquet as pq
 
 from posa_vla.errors import BadInput
 from posa_vla.files import read_json, safe_join
+from posa_vla.json_reader import decode_json
 
 # What reading foreign metadata can raise.
 MALFORMED = (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError, RecursionError)
@@ -36,11 +36,7 @@ def inside_json(folder: Path, relative: str) -> Any:
     Raises:
         BadInput: The file is missing, is no JSON, or is nested too deeply.
     """
-    path = file_inside(folder, relative)
-    try:
-        return read_json(path)
-    except RecursionError:
-        raise BadInput(f"{path} is nested too deeply") from None
+    return read_json(file_inside(folder, relative), as_python_writes=True)
 
 
 def text_of(value: str) -> str:
@@ -76,19 +72,16 @@ def json_lines(folder: Path, relative: str) -> list[dict[str, Any]]:
     """
     path = file_inside(folder, relative)
     try:
-        text = path.read_text()
+        data = path.read_bytes()
     except FileNotFoundError:
         return []
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
         raise BadInput(f"{path} cannot be read: {error}") from None
     rows = []
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(data.splitlines(), 1):
         if not line.strip():
             continue
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise BadInput(f"{path}, line {number} is not JSON: {error}") from None
+        row = decode_json(line, f"{path}, line {number}", as_python_writes=True)
         if not isinstance(row, dict):
             raise BadInput(f"{path}, line {number}: expected an object, got {type(row).__name__}")
         rows.append(row)

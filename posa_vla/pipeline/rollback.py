@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import time
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -190,7 +189,7 @@ def _looked_at(
 ) -> _Prepared:
     """Everything that the rollback needs, verified; nothing is written but a bundle that is put back as it was."""
     from posa_vla.release.bundle_store import sound_bundle
-    from posa_vla.release.record import record_digest, sign_record, verify
+    from posa_vla.release.record import sign_record, verify
 
     path, wanted = decided.record_file(workspace), _promoted(workspace, decided.target).get(decided.to)
     if wanted is None:
@@ -199,10 +198,8 @@ def _looked_at(
         envelope = path.read_bytes()
     else:
         earlier = verify(_envelope(workspace, decided.target, wanted), trust, require_approvals=False)
-        draft = partial(draft_rollback, workspace, params, earlier, publisher)
-        known = {entry.record for entry in promotion_log(workspace, decided.target).releases()}
-        while record_digest(envelope := sign_record(draft(), publisher.record_signer)) in known:
-            time.sleep(0.1)  # version 1 of a record differs from an earlier rollback's by its second alone
+        drafted = draft_rollback(workspace, params, earlier, publisher)
+        envelope = sign_record(drafted, publisher.record_signer)
     verify(envelope, trust, require_approvals=False)
     try:
         bundle = sound_bundle(workspace, decided.target, wanted.bundle, publisher)

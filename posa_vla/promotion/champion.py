@@ -97,6 +97,20 @@ def _signed_record(workspace: Workspace, target: str, entry: Release, publisher:
     )
 
 
+def require_anchored_log(workspace: Workspace, target: str, publisher: Publisher) -> None:
+    """Holds the target's log against all its signed records and against what its channel published.
+
+    Raises:
+        BadInput: The log was changed or cut; see `require_anchored`.
+        Refused: What the channel published does not verify.
+    """
+    from posa_vla.promotion.anchors import require_anchored
+
+    key = publisher.publisher_key()
+    kept = list(kept_records(workspace, target, key)[0].values())
+    require_anchored(promotion_log(workspace, target), target, kept, publisher.published(target, kept), key)
+
+
 def unpublished(workspace: Workspace, target: str, publisher: Publisher) -> tuple[Release, bytes] | None:
     """Holds log, signed record and channel against each other; changes nothing.
 
@@ -116,6 +130,7 @@ def unpublished(workspace: Workspace, target: str, publisher: Publisher) -> tupl
             f"the channel {workspace.channel} holds a release of target {target!r} that its promotion log does not "
             f"know: restore {workspace.promotions / target} from a backup; nothing is promoted on top of it"
         )
+    require_anchored_log(workspace, target, publisher)
     if champion is None:
         return None
     wanted = _signed_record(workspace, target, champion, publisher.publisher_key())
@@ -134,7 +149,7 @@ def behind(workspace: Workspace, target: str) -> bool:
 
 
 def settle(workspace: Workspace, target: str) -> bool:
-    """Holds log, signed record and channel against each other; puts on the channel what a killed release left undone.
+    """Holds log, signed records and channel against each other; puts on the channel what a killed release left undone.
 
     Returns:
         Whether anything was published, or put back on a channel that showed less than was signed.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     from posa_vla.release.publisher import Publisher
     from posa_vla.release.record import ReleaseRecord
     from posa_vla.release.trust import Trust
+
+# UTC in one spelling, whose order is that of the times.
+_TIME = "%Y-%m-%dT%H:%M:%SZ"
 
 
 class Judged(Closed):
@@ -112,7 +116,13 @@ def _version_2(workspace: Workspace, target: str, conditions: Conditions, publis
 
 
 def _now() -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    return time.strftime(_TIME, time.gmtime())
+
+
+def _created(known: list[ReleaseRecord]) -> str:
+    """When a new record is made: after every earlier one, whatever the clock says, because robots compare."""
+    now, newest = _now(), max((record.created for record in known), default="")
+    return now if now > newest else (datetime.strptime(newest, _TIME) + timedelta(seconds=1)).strftime(_TIME)
 
 
 def draft_release(
@@ -146,7 +156,7 @@ def draft_release(
         model_version=candidate.model_version,
         evidence=candidate.evidence,
         decision=candidate.decision,
-        created=_now(),
+        created=_created(known),
         **added,
     )
 
@@ -168,11 +178,12 @@ def draft_rollback(workspace: Workspace, params: Params, earlier: ReleaseRecord,
         else:
             conditions = Conditions(execution=earlier.execution, image_size=earlier.image_size)
         added = _version_2(workspace, params.target, conditions, publisher)
-    return ReleaseRecord(**{**dict(earlier), "rollback": True, "created": _now(), **added})
+    known = _known(workspace, params.target, publisher)
+    return ReleaseRecord(**{**dict(earlier), "rollback": True, "created": _created(known), **added})
 
 
 def overtaken(workspace: Workspace, target: str, drafted: bytes, shown: bytes | None) -> bool:
-    """Whether robots would refuse a record that was never published, because they have seen a higher sequence.
+    """Whether robots would refuse a record that was never published, because they have seen a newer one.
 
     It happens while a release waits for approval: two rollbacks take the champion away and bring it back.
 
@@ -187,5 +198,7 @@ def overtaken(workspace: Workspace, target: str, drafted: bytes, shown: bytes | 
     digest = record_digest(drafted)
     if shown is None or any(entry.record == digest for entry in promotion_log(workspace, target).releases()):
         return False
-    newest, own = read_record(shown).sequence, read_record(drafted).sequence
-    return newest is not None and (own is None or own <= newest)
+    newest, own = read_record(shown), read_record(drafted)
+    if newest.sequence is None:
+        return own.created < newest.created or (own.sequence is not None and own.sequence <= newest.release)
+    return own.sequence is None or own.sequence <= newest.sequence

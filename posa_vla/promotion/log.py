@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from pathlib import Path
 
 from posa_vla.errors import BadInput
 from posa_vla.files import canonical_json, sha256_bytes, write_bytes
+from posa_vla.json_reader import LARGEST_RECORD, decode_json
 from posa_vla.promotion.entries import Entry, Promotion, Release, Rollback, read_entry
 
 _START = "0" * 64
@@ -23,6 +23,11 @@ class PromotionLog:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+
+    @property
+    def path(self) -> Path:
+        """Where it lies."""
+        return self._path
 
     def _lines(self) -> list[bytes]:
         """The whole lines; a last line that a crash cut short is left out."""
@@ -39,9 +44,9 @@ class PromotionLog:
         previous, entries = _START, list[Entry]()
         for number, line in enumerate(self._lines(), start=1):
             try:
-                entry = json.loads(line)
+                entry = decode_json(line, "entry", limit=LARGEST_RECORD)
                 sound = canonical_json(entry) == line and entry["previous"] == previous
-            except (ValueError, KeyError, TypeError):
+            except (BadInput, KeyError, TypeError):
                 sound = False
             if not sound:
                 raise BadInput(
@@ -67,6 +72,14 @@ class PromotionLog:
             BadInput: The chain is broken.
         """
         return self._head(len(self.entries()))
+
+    def heads(self) -> set[str]:
+        """Every `head` that the log ever had.
+
+        Raises:
+            BadInput: The chain is broken.
+        """
+        return {_START, *(sha256_bytes(line) for line in self._lines()[: len(self.entries())])}
 
     def _head(self, count: int) -> str:
         return sha256_bytes(self._lines()[count - 1]) if count else _START

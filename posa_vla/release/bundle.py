@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from pydantic import ValidationError
-
 from posa_vla.errors import BadInput, Refused
 from posa_vla.files import canonical_json, new_folder, sha256_bytes, sha256_file, write_bytes
 from posa_vla.objects.trees import TreeFile
-from posa_vla.schema import Closed
+from posa_vla.schema import Closed, parse_json
 
 MANIFEST = "manifest.json"
 _SUFFIXES = (".json", ".safetensors")
@@ -78,8 +75,8 @@ def parse_manifest(data: bytes, digest: str, where: str) -> BundleManifest:
     if found != digest:
         raise Refused(f"{where}: the manifest's SHA-256 is {found[:12]}, expected {digest[:12]}: it was changed")
     try:
-        manifest = BundleManifest.model_validate(json.loads(data))
-    except (ValueError, ValidationError) as error:
+        manifest = parse_json(BundleManifest, data, "manifest")
+    except BadInput as error:
         raise Refused(f"{where}: no bundle manifest that this version reads: {error}") from None
     for name in manifest.files:
         if "/" in name or name.startswith(".") or not name.endswith(_SUFFIXES) or name == MANIFEST:

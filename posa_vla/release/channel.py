@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import tempfile
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -15,15 +16,20 @@ from tuf.api.exceptions import (
     LengthOrHashMismatchError,
     RepositoryError,
 )
+from tuf.api.serialization import DeserializationError
 from tuf.ngclient import FetcherInterface, Updater, UpdaterConfig
 
-from posa_vla.errors import PosaError, Refused
+from posa_vla.errors import BadInput, PosaError, Refused
 from posa_vla.files import sync_tree
+from posa_vla.json_reader import decode_json
 from posa_vla.objects.contract import Objects
 from posa_vla.objects.open import open_objects
 from posa_vla.release.bundle import MANIFEST, parse_manifest
+from posa_vla.release.keys import require_sound_root
 from posa_vla.release.record import MAX_ENVELOPE
 
+# What begins the names of the client's temporary files and folders, its own and TUF's: Python's default.
+_DRAFT = tempfile.gettempprefix()
 # Where a channel keeps its parts; the metadata file names are TUF's own.
 METADATA, TARGETS = "metadata", "targets"
 _TIMESTAMP = f"{METADATA}/timestamp.json"
@@ -54,11 +60,25 @@ class _ObjectsFetcher(FetcherInterface):
             raise DownloadHTTPError(f"{self._objects.location} has no {path}", 404)
         return pieces
 
+    def download_bytes(self, url: str, max_length: int) -> bytes:
+        """A metadata file, which is JSON that every reader understands in the same way."""
+        data: bytes = super().download_bytes(url, max_length)
+        name = url.removeprefix(f"{_SCHEME}{METADATA}/")
+        try:
+            if name.endswith("root.json"):
+                require_sound_root(data, name)
+            else:
+                decode_json(data, name, limit=max_length)
+        except BadInput as error:
+            raise DeserializationError(str(error)) from None
+        return data
+
 
 class ChannelClient:
     """Takes from a channel what its signed and fresh metadata vouches for, and nothing else.
 
-    Version numbers that were seen once are kept in `state`: an older state of the channel is refused from then on.
+    Version numbers that were seen once are kept in `state`: an older state of the channel is refused from then on. One
+    client at a time works on a `state`.
     """
 
     def __init__(self, location: str, state: Path, root: bytes) -> None:
@@ -95,6 +115,7 @@ class ChannelClient:
             PosaError: The channel cannot be read.
         """
         self._state.mkdir(parents=True, exist_ok=True)
+        self._discard_drafts()
         try:
             self._updater = Updater(
                 str(self._state),
@@ -111,6 +132,14 @@ class ChannelClient:
                 return None
             raise self._refused(error) from error
         return self._take(record_path(target), MAX_ENVELOPE)
+
+    def _discard_drafts(self) -> None:
+        """Removes what killed updates left beside the metadata: nobody else works on the state of this client."""
+        for draft in self._state.glob(f"{_DRAFT}*"):
+            if draft.is_dir() and not draft.is_symlink():
+                shutil.rmtree(draft, ignore_errors=True)
+            else:
+                draft.unlink(missing_ok=True)
 
     def _nothing_published(self) -> bool:
         """Whether the channel was made, and neither it nor this client has ever seen a timestamp."""

@@ -11,6 +11,8 @@ from securesystemslib.signer import CryptoSigner, SSlibKey
 
 from posa_vla.errors import BadInput
 from posa_vla.files import write_bytes
+from posa_vla.json_reader import LARGEST_RECORD, decode_json
+from posa_vla.weak_keys import weakness
 
 # The four roles of the channel's metadata (TUF specification, section 2.1), and the one that signs release records.
 ROLES = ("root", "targets", "snapshot", "timestamp", "publisher")
@@ -25,12 +27,18 @@ def public_key(hex_bytes: str) -> SSlibKey:
     """A public key of its 32 raw bytes in hex; its id depends on nothing else.
 
     Raises:
-        BadInput: The text is not 32 bytes in hex.
+        BadInput: The text is not 32 bytes in hex, or a point with which anybody's signature counts.
     """
     try:
-        return SSlibKey.from_crypto(Ed25519PublicKey.from_public_bytes(bytes.fromhex(hex_bytes)))
+        key = SSlibKey.from_crypto(Ed25519PublicKey.from_public_bytes(bytes.fromhex(hex_bytes)))
     except ValueError:
         raise BadInput(f"{hex_bytes!r} is no Ed25519 public key: expected 64 hex digits") from None
+    weak = weakness(bytes.fromhex(hex_bytes))
+    if weak is not None:
+        raise BadInput(
+            f"{hex_bytes!r} is no key of a person or a publisher, but {weak}: `posa approve --new-key FILE` makes one"
+        )
+    return key
 
 
 def canonical_keys(keys: list[str]) -> list[str]:
@@ -49,6 +57,21 @@ def canonical_keys(keys: list[str]) -> list[str]:
     if len(set(found)) != len(found):
         raise ValueError("the same key is there twice: each person has one of their own")
     return found
+
+
+def require_sound_root(root: bytes, where: str) -> None:
+    """Stops at root metadata of a channel with a key that is none.
+
+    Raises:
+        BadInput: See `public_key`; or the bytes are no metadata.
+    """
+    try:
+        keys = decode_json(root, where, limit=LARGEST_RECORD)["signed"]["keys"].values()
+        ours = [str(key["keyval"]["public"]) for key in keys if key["keytype"] == "ed25519"]
+    except (KeyError, TypeError, AttributeError) as error:
+        raise BadInput(f"{where} is no root metadata of a channel ({error!r})") from None
+    for key in ours:
+        public_key(key)
 
 
 def public_hex(signer: CryptoSigner) -> str:

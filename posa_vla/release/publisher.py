@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -208,6 +209,34 @@ class Publisher:
         found, _ = self._newest()
         file = found[2].targets.get(record_path(target)) if found is not None else None
         return None if file is None else self._objects.get(self._place(file))
+
+    def published(self, target: str, at_hand: Iterable[bytes] = ()) -> list[bytes]:
+        """The envelopes of a target that this publisher remembers to have published, oldest first.
+
+        They are named by targets metadata that were kept beside the keys when they were signed. One that the channel
+        no longer holds is left out.
+
+        Args:
+            target: Deployment target.
+            at_hand: Envelopes that need not be asked of the channel.
+
+        Raises:
+            Refused: What is remembered does not verify, or the channel holds something else under an envelope's name.
+        """
+        numbers = [name.split("/")[-1].split(".")[0] for name in self._memory.list(f"{METADATA}/")]
+        known = {sha256_bytes(envelope): envelope for envelope in at_hand}
+        found: dict[str, bytes] = {}
+        for number in sorted(int(number) for number in set(numbers) if number.isdecimal()):
+            targets = self._read(self._memory, "targets", f"{number}.targets.json")
+            file = None if targets is None else targets.signed.targets.get(record_path(target))
+            if file is None or file.hashes["sha256"] in found:
+                continue
+            envelope = known.get(file.hashes["sha256"]) or self._objects.get(self._place(file))
+            if envelope is not None and sha256_bytes(envelope) != file.hashes["sha256"]:
+                raise Refused(f"release channel {self._objects.location}: {self._place(file)} was changed: restore it")
+            if envelope is not None:
+                found[file.hashes["sha256"]] = envelope
+        return list(found.values())
 
     @staticmethod
     def _place(file: TargetFile) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
@@ -12,6 +11,7 @@ from securesystemslib.signer import CryptoSigner, Key
 
 from posa_vla.errors import BadInput, LaterRecord, LaterVersion, Refused
 from posa_vla.files import canonical_json, sha256_bytes
+from posa_vla.json_reader import decode_json
 from posa_vla.policy.execution import Execution
 from posa_vla.release.code_state import CodeState
 from posa_vla.release.keys import public_key
@@ -84,10 +84,10 @@ class ReleaseRecord(Closed):
 
 
 def _envelope(data: bytes) -> Envelope:
-    if len(data) > MAX_ENVELOPE:
-        raise Refused(f"release record: {len(data)} bytes, expected at most {MAX_ENVELOPE}")
     try:
-        envelope = Envelope.from_dict(json.loads(data))
+        envelope = Envelope.from_dict(decode_json(data, "release record", limit=MAX_ENVELOPE))
+    except BadInput as error:
+        raise Refused(str(error)) from None
     except Exception as error:  # whatever a hostile file makes the parser of the envelope do
         raise Refused(f"release record: no DSSE envelope ({type(error).__name__}: {error})") from None
     if envelope.payload_type != PAYLOAD_TYPE:
@@ -188,11 +188,13 @@ def verify(envelope: bytes, trust: Trust, *, require_approvals: bool = True) -> 
 
 def _read(payload: bytes) -> ReleaseRecord:
     try:
-        statement: dict[str, Any] = json.loads(payload)
+        statement: dict[str, Any] = decode_json(payload, "release record", limit=MAX_ENVELOPE)
         kind = (statement["_type"], statement["predicateType"])
         subject = statement["subject"][0]["digest"]["sha256"]
         predicate = statement["predicate"]
-    except (ValueError, KeyError, IndexError, TypeError) as error:
+    except BadInput as error:
+        raise Refused(str(error)) from None
+    except (KeyError, IndexError, TypeError) as error:
         raise Refused(f"release record: no in-toto statement ({error!r})") from None
     try:
         require_known_version(predicate, max(_PREDICATES), "release record")

@@ -9,7 +9,8 @@ from pydantic import Field, field_validator, model_validator
 
 from posa_vla.errors import BadInput
 from posa_vla.files import read_json, write_bytes, write_json
-from posa_vla.release.keys import canonical_keys
+from posa_vla.json_reader import LARGEST_RECORD
+from posa_vla.release.keys import canonical_keys, require_sound_root
 from posa_vla.schema import Closed, parse
 
 
@@ -59,4 +60,6 @@ def read_trust(folder: Path) -> tuple[bytes, Trust]:
     root, path = folder / "root.json", folder / "trust.json"
     if not root.is_file():
         raise BadInput(f"{folder} holds no trust (root.json, trust.json)")
-    return root.read_bytes(), parse(Trust, read_json(path), str(path))
+    data = root.read_bytes()
+    require_sound_root(data, str(root))
+    return data, parse(Trust, read_json(path, limit=LARGEST_RECORD), str(path))

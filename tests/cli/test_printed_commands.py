@@ -14,7 +14,7 @@ import yaml
 from factories import make_embodiment
 from released import TARGET, asking, copied, die, killed, release_one, shows, unreleased
 from releases import Channel
-from robot.agents import load, load_broken
+from robot.agents import load, load_broken, load_instead
 from typer.testing import CliRunner, Result
 from untrained import arm_params
 
@@ -211,10 +211,10 @@ def test_retry_as_a_robot_prints_it_that_gave_a_release_up(tmp_path: Path, monke
     assert typed(["robot", "init", *flags, "--driver", "dry-run", "--episodes", "0"]).exit_code == 0
     provisioned = typed(["robot", "provision", "--trust", "trust"])
     following = [*next(commands(provisioned.stderr)), "--once"]
-    monkeypatch.setattr("posa_vla.model.posa_policy.load_policy", load_broken)
+    load_instead(monkeypatch, load_broken)
     for _ in range(4):
         said = typed(following)
-    monkeypatch.setattr("posa_vla.model.posa_policy.load_policy", load)
+    load_instead(monkeypatch, load)
     (command,) = commands(re.findall(r"have it tried again: (.*)", said.stderr)[0])
     done = typed([*command, "--once", "--json"])
     assert done.exit_code == 0, done.output

@@ -17,7 +17,7 @@ import pytest
 from click.testing import Result
 from factories import make_embodiment
 from releases import TARGET, Channel
-from robot.agents import load
+from robot.agents import load, load_instead
 from typer.testing import CliRunner
 
 from posa_vla.cli.robot import app
@@ -55,7 +55,7 @@ def publisher(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Channel:
     write_trust(tmp_path / "trust", channel.publisher.root_bytes(), channel.trust)
     (tmp_path / "bench").mkdir()
     write_json(tmp_path / "bench" / "arm.yaml", make_embodiment().model_dump(mode="json"))  # JSON is YAML
-    monkeypatch.setattr("posa_vla.model.posa_policy.load_policy", load)  # bundles of Channel hold no PosA-VLA
+    load_instead(monkeypatch, load)
     monkeypatch.chdir(tmp_path / "bench")
     return channel
 

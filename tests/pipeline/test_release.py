@@ -151,6 +151,11 @@ def test_a_log_whose_end_was_cut_or_changed_is_noticed(tmp_path: Path, damage: s
         log.write_bytes(canonical_json({**entry, "bundle": "e" * 64}) + b"\n")
     with pytest.raises(BadInput, match="restore"):
         settle(workspace, "t")
+    with open_context(workspace, params, "test") as context:
+        second = candidate(context, params, tmp_path / "second", 1)
+        with pytest.raises(BadInput, match="restore"):
+            second.promote(champion=None if damage == "cut" else "e" * 64)
+    assert len(log.read_bytes().splitlines()) == (0 if damage == "cut" else 1)
 
 
 def shown(workspace: Workspace) -> tuple[int, bool, str]:

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Sequence
 from pathlib import Path
 
+import pytest
 from factories import make_embodiment
 from releases import Channel
 from robot.fakes import SIZE, FakePolicy
 
 from posa_vla.model.config import ModelConfig
 from posa_vla.params import ModelParams
+from posa_vla.policy.execution import Execution
 from posa_vla.release.channel import ChannelClient
 from posa_vla.release.trust import Trust
 from posa_vla.robot.agent.agent import Agent
-from posa_vla.robot.agent.health import RobotPolicy
+from posa_vla.robot.agent.health import Load, RobotPolicy, tried
+from posa_vla.robot.agent.trial import Check
+from posa_vla.robot.control.pictures import Sizes
 
 ROOT = Path(__file__).parents[3]
 
@@ -59,15 +62,28 @@ def load_stranger(folder: Path, digest: str) -> RobotPolicy:
     return policy
 
 
-def load_forever(folder: Path, digest: str) -> RobotPolicy:
-    threading.Event().wait()
-    raise AssertionError
+def tried_here(load: Load) -> Check:
+    """Tries what `load` makes in this process, which has no bounds."""
+
+    def check(
+        folder: Path, digest: str, robot: str, sizes: Sizes, execution: Execution | None, deadline: float
+    ) -> str | None:
+        return tried(load, folder, digest, robot, sizes, execution)
+
+    return check
 
 
-def make_agent(channel: Channel, *, trust: Trust | None = None, **options: object) -> Agent:
+def load_instead(monkeypatch: pytest.MonkeyPatch, load: Load) -> None:
+    """Every agent of this process tries and runs what `load` makes: bundles of `Channel` hold no PosA-VLA."""
+    monkeypatch.setattr("posa_vla.model.posa_policy.load_policy", load)
+    monkeypatch.setattr("posa_vla.robot.agent.agent.check_health", tried_here(load))
+
+
+def make_agent(channel: Channel, *, trust: Trust | None = None, load: Load = load, **options: object) -> Agent:
     home = channel.folder / "robot"
     client = ChannelClient(channel.location, home / "tuf", channel.publisher.root_bytes())
-    return Agent(home, client, trust or channel.trust, **{"load": load, **options})  # type: ignore[arg-type]
+    check = {"check": tried_here(load), **options}
+    return Agent(home, client, trust or channel.trust, load=load, **check)  # type: ignore[arg-type]
 
 
 def runs(channel: Channel) -> int | None:

@@ -101,6 +101,7 @@ def _ledger(workspace: Workspace) -> Finding:
 
 
 def _promotions(workspace: Workspace) -> Finding:
+    from posa_vla.promotion.champion import has_published, open_publisher, require_anchored_log
     from posa_vla.promotion.log import PromotionLog
 
     logs = sorted(workspace.promotions.glob("*/log.jsonl"))
@@ -111,7 +112,13 @@ def _promotions(workspace: Workspace) -> Finding:
         log = PromotionLog(path)
         log.verify()
         entries += len(log.entries())
-    return Finding("promotion log", "sound", f"{entries} entries of {len(logs)} targets, chain whole")
+    held = ""
+    if has_published(workspace):
+        publisher = open_publisher(workspace)
+        for path in logs:
+            require_anchored_log(workspace, path.parent.name, publisher)
+        held = ", as the signed records and the channel have it"
+    return Finding("promotion log", "sound", f"{entries} entries of {len(logs)} targets, chain whole{held}")
 
 
 def _artifacts(workspace: Workspace) -> Finding:

@@ -16,7 +16,8 @@ from urllib.parse import unquote, urlsplit
 
 from posa_vla.cli.doctor.finding import CONNECT, READ, Clocks, Finding, Server, Status, innermost, without_credentials
 from posa_vla.cli.doctor.stores import check_store
-from posa_vla.errors import PosaError, to_install
+from posa_vla.errors import BadInput, PosaError, to_install
+from posa_vla.json_reader import LARGEST_RECORD, decode_json
 from posa_vla.settings import Settings
 
 if TYPE_CHECKING:
@@ -100,8 +101,8 @@ def _version(answer: requests.Response, text: Any, package: str, parts: int, exp
 
 def _json(answer: requests.Response) -> Any:
     try:
-        return answer.json()
-    except ValueError:
+        return decode_json(answer.content, "the answer", limit=LARGEST_RECORD)
+    except BadInput:
         return None
 
 

@@ -11,6 +11,7 @@ from posa_vla.dataset.shards.manifest import SplitCount
 from posa_vla.dataset.versions.clone import Clone, open_clone
 from posa_vla.dataset.versions.history import Version, all_versions, find_version
 from posa_vla.dataset.versions.record import EpisodeEntry
+from posa_vla.json_reader import decode_json
 from posa_vla.schema import Closed
 from posa_vla.workspace import Workspace
 
@@ -107,9 +108,7 @@ def diff_versions(workspace: Workspace, first: str, second: str) -> VersionsDiff
 
 
 def _json_at(clone: Clone, commit: str, path: str) -> dict[str, Any]:
-    import json
-
-    value = json.loads(clone.git("show", f"{commit}:{path}"))
+    value = decode_json(clone.git("show", f"{commit}:{path}").encode(), f"{path} of commit {commit[:12]}")
     return value if isinstance(value, dict) else {}
 
 

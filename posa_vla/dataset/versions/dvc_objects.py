@@ -6,11 +6,11 @@ DVC itself trusts a listing, and takes a folder for whole where its listing is; 
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from posa_vla.errors import PosaError
+from posa_vla.json_reader import decode_json
 from posa_vla.objects.contract import Objects
 from posa_vla.objects.directory import DirectoryObjects
 
@@ -50,7 +50,7 @@ def listed(name: str, places: Iterable[Objects]) -> list[str] | None:
     for place in places:
         data = place.get(object_path(name))
         if data is not None and content_md5(iter([data])) == name.removesuffix(LISTING):
-            return [str(entry["md5"]) for entry in json.loads(data)]
+            return [str(entry["md5"]) for entry in decode_json(data, f"listing {name}")]
     return None
 
 

@@ -11,6 +11,7 @@ from posa_vla.episodes.embodiment import load_embodiment
 from posa_vla.errors import BadInput, PosaError
 from posa_vla.evidence.record import EpisodeRow, Evidence, evidence_path, read_evidence
 from posa_vla.evidence.summary import Summary
+from posa_vla.json_reader import decode_json
 from posa_vla.params import Params
 from posa_vla.params_file import flat
 from posa_vla.pipeline.records import Evaluated
@@ -122,8 +123,8 @@ def _changes(
         unknown["parameters"] = f"the MLflow run of model version {champion.model_version} holds no parameters"
     else:
         try:
-            parameters = _changed(flat(json.loads(champion_params)), flat(params.model_dump(mode="json")))
-        except (ValueError, AttributeError) as error:  # no JSON, or no object
+            parameters = _changed(flat(decode_json(champion_params, "the file")), flat(params.model_dump(mode="json")))
+        except (BadInput, AttributeError) as error:  # no JSON, or no object
             unknown["parameters"] = f"the parameters of model version {champion.model_version} cannot be read: {error}"
     commits = commits_between(champion.commit, candidate.commit)
     if commits is None:

@@ -17,6 +17,7 @@ from posa_vla.promotion.champion import (
     open_publisher,
     promotion_log,
     promotions,
+    require_anchored_log,
     withdrawn,
 )
 from posa_vla.promotion.drafting import Judged, draft_release, overtaken, target_trust
@@ -99,6 +100,7 @@ def _publish(context: StepContext, registered: Registered) -> Released:
             trust=None,
         )
     publisher = open_publisher(workspace)
+    require_anchored_log(workspace, target, publisher)
     trust = target_trust(params, context.embodiment, publisher)
     folder = hand_over(workspace, target, publisher, trust)
     path = records_folder(workspace, target) / f"{decided.decision}.dsse.json"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -10,7 +9,8 @@ from pathlib import Path
 
 from posa_vla.code_digest import code_digest
 from posa_vla.episodes.embodiment import shipped_embodiments
-from posa_vla.errors import PosaError
+from posa_vla.errors import BadInput, PosaError
+from posa_vla.json_reader import LARGEST_RECORD, decode_json
 from posa_vla.params import Params
 from posa_vla.pipeline.context import StepContext
 from posa_vla.pipeline.records import Released, RobotReport, RobotRun
@@ -85,9 +85,9 @@ def reported(document: bytes) -> RobotReport:
         PosaError: The robot runs no release, or the document says something else.
     """
     try:
-        said = json.loads(document)
+        said = decode_json(document, "its document", limit=LARGEST_RECORD)
         return RobotReport(release=said["release"]["number"], episodes=said["episodes"], successes=said["successes"])
-    except (ValueError, LookupError, TypeError) as error:  # pydantic's errors are ValueErrors
+    except (BadInput, ValueError, LookupError, TypeError) as error:  # pydantic's errors are ValueErrors
         raise PosaError(
             f"`posa robot run` reports no release that it ran ({error}): {document.decode()[:400]}"
         ) from None

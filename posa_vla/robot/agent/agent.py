@@ -12,8 +12,9 @@ from posa_vla.files import require_free_space
 from posa_vla.release.bundle import verify_bundle
 from posa_vla.release.record import ReleaseRecord, record_digest, verify
 from posa_vla.release.trust import Trust
-from posa_vla.robot.agent.health import Load, RobotPolicy, check_health, load_installed
+from posa_vla.robot.agent.health import Load, RobotPolicy, load_installed
 from posa_vla.robot.agent.slots import Installed, SlotName, Slots
+from posa_vla.robot.agent.trial import Check, check_health
 from posa_vla.robot.control.pictures import Sizes
 
 Status = Literal["installed", "unchanged", "refused"]
@@ -70,6 +71,7 @@ class Agent:
         trust: Trust,
         *,
         load: Load = load_installed,
+        check: Check | None = None,
         health_seconds: float = 60.0,
         checkpoint: Callable[[str], None] = lambda stage: None,
     ) -> None:
@@ -79,7 +81,8 @@ class Agent:
             home: The robot's state folder.
             channel: Client of the release channel.
             trust: Whose signatures count, and for which target and embodiment.
-            load: Makes a policy of a verified bundle.
+            load: Makes a policy of a verified bundle, to run it.
+            check: Tries what is installed before it may run; `check_health` if None.
             health_seconds: What loading and trying a policy may take.
             checkpoint: Called with the name of each stage of an update that is about to begin.
         """
@@ -88,6 +91,7 @@ class Agent:
         self._channel = channel
         self._trust = trust
         self._load = load
+        self._check = check or check_health
         self._health_seconds = health_seconds
         self._checkpoint = checkpoint
 
@@ -205,12 +209,7 @@ class Agent:
         """Commits a pending slot that is healthy, empties one that is not."""
         self._checkpoint("health")
         folder, robot = self.slots.folder(slot), self._trust.embodiment_digest
-
-        def load(folder: Path, digest: str) -> RobotPolicy:
-            way, policy = record.execution, self._load(folder, digest)
-            return policy if way is None else policy.with_flow(way.flow_steps, way.start_noise)
-
-        complaint = check_health(load, folder, held.bundle_digest, robot, self._health_seconds, sizes)
+        complaint = self._check(folder, held.bundle_digest, robot, sizes, record.execution, self._health_seconds)
         if complaint is not None:
             self._checkpoint("revert")
             self.slots.clear(slot)

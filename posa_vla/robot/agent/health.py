@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import queue
 import statistics
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +13,7 @@ import numpy as np
 from posa_vla.episodes.embodiment import Embodiment
 from posa_vla.errors import BadInput
 from posa_vla.model.config import ModelConfig
+from posa_vla.policy.execution import Execution
 from posa_vla.policy.policy import Observation, Policy
 from posa_vla.robot.control.pictures import Sizes
 from posa_vla.robot.control.robot import synthetic_reading
@@ -91,35 +90,29 @@ def unhealthy(policy: RobotPolicy, digest: str, embodiment_digest: str, sizes: S
     )
 
 
-def check_health(
-    load: Load, folder: Path, digest: str, embodiment_digest: str, deadline: float, sizes: Sizes
+def tried(
+    load: Load, folder: Path, digest: str, embodiment_digest: str, sizes: Sizes, execution: Execution | None
 ) -> str | None:
-    """Loads and tries a policy; a load that hangs or breaks is found unhealthy like one whose answers do.
+    """Loads a policy as its release runs it, and tries it; a load that breaks is a complaint too.
 
     Args:
         load: See `Load`.
         folder: Verified bundle.
         digest: Its digest.
         embodiment_digest: Of the robot.
-        deadline: Seconds for all of it.
         sizes: Of the robot's pictures; see `unhealthy`.
+        execution: What the release fixes; None where it fixes nothing.
 
     Returns:
         Why the policy may not run, or None.
     """
-    answer: queue.Queue[str | None] = queue.Queue()
-
-    def attempt() -> None:
-        try:
-            answer.put(unhealthy(load(folder, digest), digest, embodiment_digest, sizes))
-        except BadInput as error:
-            answer.put(str(error))
-        # Whatever the policy's code does wrong, the robot goes back to the one that works.
-        except Exception as error:
-            answer.put(f"{type(error).__name__}: {error}")
-
-    threading.Thread(target=attempt, name="health-check", daemon=True).start()
     try:
-        return answer.get(timeout=deadline)
-    except queue.Empty:
-        return f"it did not report healthy within {deadline:.0f} s"
+        policy = load(folder, digest)
+        if execution is not None:
+            policy = policy.with_flow(execution.flow_steps, execution.start_noise)
+        return unhealthy(policy, digest, embodiment_digest, sizes)
+    except BadInput as error:
+        return str(error)
+    # Whatever the policy's code does wrong, the robot goes back to the one that works.
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"

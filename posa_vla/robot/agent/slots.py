@@ -14,8 +14,9 @@ from pydantic import Field, model_validator
 
 from posa_vla.errors import BadInput, Busy, LaterVersion, PosaError, Refused
 from posa_vla.files import read_json, sync_folder, sync_tree, write_bytes, write_json
+from posa_vla.json_reader import LARGEST_RECORD
 from posa_vla.release.bundle import verify_bundle
-from posa_vla.release.record import ReleaseRecord, record_digest, verify
+from posa_vla.release.record import ReleaseRecord, read_record, record_digest, verify
 from posa_vla.release.trust import Trust
 from posa_vla.schema import Closed, parse
 
@@ -97,7 +98,7 @@ class Slots:
         if not self._file.exists():
             return SlotState()
         try:
-            return parse(SlotState, read_json(self._file), str(self._file))
+            return parse(SlotState, read_json(self._file, limit=LARGEST_RECORD), str(self._file))
         except LaterVersion as error:
             raise Refused(f"{error}; nothing is run and nothing is changed until then") from None
         except BadInput as error:
@@ -176,6 +177,8 @@ class Slots:
             What was removed, in words.
         """
         found = []
+        for draft in [*self._home.glob(f".{self._file.name}.*"), *self._root.glob(".?.json.*")]:
+            draft.unlink(missing_ok=True)  # of a write that was killed: nothing was lost, nothing is to be said
         if self.incoming.exists():
             self.discard_download()
             found.append("an unfinished download was discarded")
@@ -202,11 +205,17 @@ class Slots:
     def require_newest(self, record: ReleaseRecord, digest: str) -> None:
         """Stops where a verified record is older than one that this robot has seen.
 
+        Before the first record with a sequence the robot goes by what it runs: that release's number counts as its
+        sequence, and what was signed before it is older, a rollback too.
+
         Raises:
-            Refused: The record is older, or it is of version 1, which has no sequence.
+            Refused: The record is older, or it is of version 1, which has no sequence, after one that has.
         """
         seen = self.state.seen
-        if seen is None or digest == seen.record_digest:
+        if seen is None:
+            self._require_newer_than_running(record, digest)
+            return
+        if digest == seen.record_digest:
             return
         if record.sequence is None:
             raise Refused(
@@ -217,6 +226,23 @@ class Slots:
             raise Refused(
                 f"the channel offers release {record.release}, sequence {record.sequence}; this robot has seen "
                 f"sequence {seen.sequence}: only a higher one is taken, for a rollback too"
+            )
+
+    def _require_newer_than_running(self, record: ReleaseRecord, digest: str) -> None:
+        state = self.state
+        if state.active is None or state.slots[state.active].record_digest == digest:
+            return
+        held = read_record(self._record(state.active).read_bytes())
+        if record.sequence is not None and record.sequence <= held.release:
+            raise Refused(
+                f"the channel offers release {record.release}, sequence {record.sequence}; this robot runs release "
+                f"{held.release}, which counts as sequence {held.release}: only a higher one is taken"
+            )
+        if record.created < held.created:  # UTC in one spelling: the order of the texts is that of the times
+            raise Refused(
+                f"the channel offers release {record.release} by a record of {record.created}; this robot runs release "
+                f"{held.release} by one of {held.created}: an older one is not taken, as a rollback neither: publish "
+                "anew"
             )
 
     def note(self, record: ReleaseRecord, digest: str) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from posa_vla.errors import BadInput, PosaError
+from posa_vla.json_reader import LARGEST_RECORD, decode_json
 
 
 def ask(
@@ -34,9 +35,9 @@ def ask(
             connection.settimeout(timeout)
             connection.connect(str(path))
             connection.sendall(json.dumps(request).encode() + b"\n")
-            with connection.makefile("r", encoding="utf-8") as lines:
-                for line in lines:
-                    answer = json.loads(line)
+            with connection.makefile("rb") as lines:
+                while line := lines.readline(LARGEST_RECORD + 1):
+                    answer = decode_json(line, f"the answer of the station at {path}", limit=LARGEST_RECORD)
                     if "said" in answer:
                         said(str(answer["said"]))
                     elif "refused" in answer:
@@ -46,7 +47,7 @@ def ask(
                     else:
                         result: dict[str, Any] = answer["result"]
                         return result
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, LookupError, TypeError) as error:  # nobody, or something else than a station
         raise PosaError(
             f"the station at {path} does not answer ({error}): is its `posa robot run` up, and is this its "
             "socket (`socket` in robot.yaml, or --socket)?"

@@ -14,7 +14,7 @@ from types import SimpleNamespace
 
 import pytest
 from releases import Channel, flip
-from robot.agents import BundlePolicy, load_broken, load_forever, load_nan, load_stranger, load_wild, make_agent, runs
+from robot.agents import BundlePolicy, load_broken, load_nan, load_stranger, load_wild, make_agent, runs
 from robot.fakes import SIZE
 from securesystemslib.dsse import Envelope
 from securesystemslib.signer import CryptoSigner
@@ -23,7 +23,7 @@ from posa_vla.errors import Busy, PosaError, Refused
 from posa_vla.policy.policy import Observation
 from posa_vla.release import publisher as publishing
 from posa_vla.release.record import record_digest
-from posa_vla.robot.agent.health import RobotPolicy, unhealthy
+from posa_vla.robot.agent.health import Load, RobotPolicy, unhealthy
 
 ROOT = Path(__file__).parents[3]
 
@@ -139,17 +139,16 @@ def test_a_release_by_an_unknown_publisher_is_refused(channel: Channel) -> None:
         (load_wild, "limits"),
         (load_broken, "cannot allocate"),
         (load_stranger, "another_arm"),
-        (load_forever, "within"),
     ],
 )
 def test_an_unhealthy_release_is_reverted_and_left_alone_after_three_tries(
-    channel: Channel, bad: object, words: str
+    channel: Channel, bad: Load, words: str
 ) -> None:
     channel.publish(1)
     make_agent(channel).update()
     channel.publish(2)
     for _ in range(3):
-        report = make_agent(channel, load=bad, health_seconds=1.0).update()
+        report = make_agent(channel, load=bad).update()
         assert report.status == "refused"
         assert words in report.reason
         assert report.release == 1
@@ -158,7 +157,7 @@ def test_an_unhealthy_release_is_reverted_and_left_alone_after_three_tries(
     report = make_agent(channel, checkpoint=seen.append).update()
     assert "3 attempts" in report.reason
     assert "health" not in seen
-    agent = make_agent(channel, load=bad, health_seconds=1.0)
+    agent = make_agent(channel, load=bad)
     agent.slots.forget_attempts()
     assert words in agent.update().reason, "tried again"
     channel.publish(3)

@@ -13,7 +13,7 @@ from factories import make_embodiment
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from releases import EXECUTION, Channel, make_record, make_record_2
-from robot.agents import BundlePolicy, load, make_agent
+from robot.agents import BundlePolicy, load, make_agent, tried_here
 from robot.fakes import FakePolicy, FakeRobot
 
 from posa_vla.cli.robot import status
@@ -212,7 +212,13 @@ def test_a_robot_with_a_new_chain_of_trust_counts_sequences_anew(tmp_path: Path)
                 provision(home, root, channel.trust)
             assert (home / "state.json").read_bytes() == before
         provision(home, root, channel.trust)
-        agent = Agent(home, ChannelClient(channel.location, tuf_state(home), root), channel.trust, load=load)
+        agent = Agent(
+            home,
+            ChannelClient(channel.location, tuf_state(home), root),
+            channel.trust,
+            load=load,
+            check=tried_here(load),
+        )
         report = agent.update()
         assert report.status == "installed", report.reason
         seen = Slots(home).state.seen
