@@ -11,8 +11,9 @@ from posa_vla.dataset.exchange.kept_files import Waiting, keep
 from posa_vla.dataset.exchange.recordings import Recordings, Same
 from posa_vla.episodes.content import episode_digest
 from posa_vla.episodes.episode import Episode
+from posa_vla.episodes.foreign.bad_episode import BadEpisode
 from posa_vla.episodes.foreign.dataset import SourceEpisode
-from posa_vla.episodes.foreign.reader import BadEpisode, Remark, SourceReader
+from posa_vla.episodes.foreign.reader import Remark, SourceReader
 from posa_vla.episodes.lerobot.layout import features_of
 from posa_vla.episodes.outside_files import MALFORMED
 from posa_vla.episodes.store.batch_remarks import BatchRemark

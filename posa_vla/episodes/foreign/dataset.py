@@ -7,35 +7,22 @@ is a remark or `BadInput`, never a guess.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
+from posa_vla.episodes.foreign.features import features_of
+from posa_vla.episodes.foreign.listing import MOST, read_rows
+from posa_vla.episodes.foreign.words import read_tasks
 from posa_vla.episodes.lerobot import layout as layout
 from posa_vla.episodes.lerobot.posa_meta import PosaEpisode, PosaMeta, read_posa
-from posa_vla.episodes.outside_files import (
-    DAMAGED,
-    MALFORMED,
-    file_inside,
-    files_below,
-    inside_json,
-    json_lines,
-    read_table,
-    text_of,
-)
+from posa_vla.episodes.outside_files import MALFORMED, inside_json, text_of
 from posa_vla.errors import BadInput
 from posa_vla.files import safe_join
 
 _V2_DATA = "data/chunk-{episode_chunk:03d}/episode_{episode_index:06d}.parquet"
 _V2_VIDEO = "videos/chunk-{episode_chunk:03d}/{video_key}/episode_{episode_index:06d}.mp4"
-_ARROW = {"float": "float32", "double": "float64"}
-# More episodes than any dataset has: a number beyond it is damage, not a place.
-_MOST = 10**8
 
 
 @dataclass(frozen=True)
@@ -189,93 +176,9 @@ def _file_number(value: Any) -> int:
         ValueError: It is none.
     """
     number = int(value)
-    if not 0 <= number < _MOST:
+    if not 0 <= number < MOST:
         raise ValueError(f"{number} is no number of a file")
     return number
-
-
-def _tasks(folder: Path) -> dict[int, str]:
-    rows = json_lines(folder, "meta/tasks.jsonl")
-    if not rows and (folder / layout.TASKS_PATH).is_file():
-        rows = read_table(file_inside(folder, layout.TASKS_PATH)).to_pylist()
-    tasks = {}
-    for row in rows:
-        text = next((row[name] for name in ("task", "__index_level_0__") if isinstance(row.get(name), str)), None)
-        if text is not None and isinstance(row.get("task_index"), int):
-            tasks[row["task_index"]] = text_of(text)
-    return tasks
-
-
-def _rows(folder: Path, version: str) -> dict[int, dict[str, Any]]:
-    """What the metadata says of each episode, by number; the files themselves where it says nothing."""
-    if version.startswith("v2"):
-        listed = json_lines(folder, "meta/episodes.jsonl")
-        for file in files_below(folder, "data", "episode_*.parquet"):
-            number = re.fullmatch(r"episode_(\d{1,8})", file.stem)
-            if number:
-                listed.append({"episode_index": int(number[1])})
-    else:
-        listed = []
-        for file in files_below(folder, "meta/episodes", "*.parquet"):
-            table = read_table(file)
-            listed += table.select([n for n in table.column_names if not n.startswith("stats/")]).to_pylist()
-        # Episodes that meta/ forgets are in the tables all the same.
-        listed += _numbers_in_tables(folder, needed=not listed)
-    rows: dict[int, dict[str, Any]] = {}
-    for row in listed:
-        number = row.get("episode_index")
-        if isinstance(number, int) and 0 <= number < _MOST:
-            rows.setdefault(number, row)
-    return rows
-
-
-def _numbers_in_tables(folder: Path, needed: bool) -> list[dict[str, Any]]:
-    """Episodes by the data tables; one that cannot be read is passed over, unless nothing else names episodes."""
-    listed = []
-    pattern = re.compile(r"data/chunk-(\d{1,8})/file-(\d{1,8})\.parquet")
-    for file in files_below(folder, "data", "*.parquet"):
-        place = pattern.fullmatch(file.relative_to(folder).as_posix())
-        if place is None:
-            continue
-        try:
-            numbers = read_table(file, ["episode_index"])["episode_index"].unique().to_pylist()
-        except (BadInput, pa.ArrowException) as error:
-            if needed:
-                raise BadInput(f"{file} does not say of which episodes it is: {error}") from None
-            continue
-        where = {"data/chunk_index": int(place[1]), "data/file_index": int(place[2])}
-        listed += [{"episode_index": number, **where} for number in numbers]
-    return listed
-
-
-def _feature(declared: Any) -> dict[str, Any] | None:
-    if not isinstance(declared, dict) or not isinstance(declared.get("dtype"), str):
-        return None
-    shape = declared.get("shape")
-    whole = isinstance(shape, list | tuple) and all(isinstance(n, int) and 0 < n < 10**6 for n in shape)
-    return {"dtype": declared["dtype"], "shape": list(shape or []) if whole else [], "names": declared.get("names")}
-
-
-def _features(folder: Path, info: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """Features as declared, or, where info.json is silent, as a data table and the video folders show them."""
-    declared = info.get("features")
-    features = {str(k): _feature(v) for k, v in declared.items()} if isinstance(declared, dict) else {}
-    if not features:
-        tables = files_below(folder, "data", "*.parquet")
-        try:
-            schema = pq.read_schema(tables[0]) if tables else pa.schema([])
-        except DAMAGED as error:
-            raise BadInput(f"{tables[0]} is damaged ({error}), and info.json has no features") from None
-        for column in schema:
-            kind = "image" if pa.types.is_struct(column.type) or pa.types.is_binary(column.type) else ""
-            vector = hasattr(column.type, "value_type")
-            number = str(column.type.value_type if vector else column.type)
-            features[column.name] = {"dtype": kind or _ARROW.get(number, number), "shape": [], "names": None}
-        for file in files_below(folder, "videos", "*.mp4"):
-            for part in file.relative_to(folder).parts:
-                if part.startswith(layout.IMAGES):
-                    features[part] = {"dtype": "video", "shape": [], "names": None}
-    return {k: f for k, f in features.items() if f is not None and k not in layout.INDEX_COLUMNS}
 
 
 def _fps(info: dict[str, Any], folder: Path) -> float:
@@ -303,9 +206,9 @@ def open_source(folder: Path) -> SourceDataset:
     if not version.startswith(("v2.", "v3.")):
         raise BadInput(f"{folder} is a dataset of version {version!r}, expected v2.0, v2.1 or v3.0")
     try:
-        rows = _rows(folder, version)
-        features = _features(folder, info)
-        tasks = _tasks(folder)
+        rows = read_rows(folder, version)
+        features = features_of(folder, info)
+        tasks = read_tasks(folder)
     except MALFORMED as error:
         raise BadInput(f"{folder}: metadata is not readable ({type(error).__name__}: {error})") from None
     remarks = []

@@ -3,52 +3,35 @@
 from __future__ import annotations
 
 import functools
-import itertools
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from posa_vla.episodes.calibration import Calibration, calibrate
 from posa_vla.episodes.embodiment import Embodiment
 from posa_vla.episodes.episode import CameraTrack, Episode, NotFinite, Source
+from posa_vla.episodes.foreign.bad_episode import BadEpisode
+from posa_vla.episodes.foreign.columns import require_pose, success, vector
 from posa_vla.episodes.foreign.dataset import SourceDataset, SourceEpisode
 from posa_vla.episodes.foreign.mapping import FeatureMap
 from posa_vla.episodes.foreign.remarks import length_remarks, source_remarks
+from posa_vla.episodes.foreign.rows import Place, read_places
 from posa_vla.episodes.kinematics import ForwardKinematics
 from posa_vla.episodes.lerobot.layout import WIDER
 from posa_vla.episodes.media.images import Images
 from posa_vla.episodes.media.stills import StoredStills, still_size
 from posa_vla.episodes.media.video import StoredVideo, video_size
-from posa_vla.episodes.outside_files import DAMAGED, file_inside, read_table
+from posa_vla.episodes.outside_files import DAMAGED, file_inside
 from posa_vla.errors import BadInput
 
 # Recorded times that are this close to regular ones are regular (s); LeRobot's own tolerance.
 _REGULAR = 1e-4
 # (rule, frame, value): what a dataset says otherwise than its files, or numbers otherwise than they follow each other.
 Remark = tuple[str, int | None, str]
-_SUCCESS = ("next.success", "success", "observation.success")
-
-
-class BadEpisode(BadInput):
-    """An episode that cannot be read; `rule` says which rule of the validation it breaks."""
-
-    def __init__(self, rule: str, message: str) -> None:
-        super().__init__(message)
-        self.rule = rule
-
-
-@dataclass(frozen=True)
-class _Place:
-    """Rows of one episode in a table."""
-
-    rows: range
-    groups: list[int]
 
 
 class SourceReader:
@@ -88,47 +71,10 @@ class SourceReader:
         posa = source.posa
         self._by_pixels = posa is not None and posa.hashed == "pixels" and not source.videos()
         # Episodes come in order: one table's places, and a few files' sizes, are enough.
-        self._places = functools.lru_cache(2)(self._read_places)
+        self._places = functools.lru_cache(2)(functools.partial(read_places, source.folder))
         self._size = functools.lru_cache(64)(video_size)
 
-    def _read_places(self, table: str) -> dict[int, _Place | None]:
-        """Episode -> its rows, by the column that numbers them; a table without it is one episode's, number -1.
-
-        None stands for an episode whose rows are not in one piece.
-        """
-        try:
-            path = file_inside(self.source.folder, table)
-        except BadInput as error:
-            raise BadEpisode("table", str(error)) from None
-        try:
-            with pq.ParquetFile(path) as file:
-                lengths = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
-                names = file.schema_arrow.names
-        except FileNotFoundError:
-            raise BadEpisode("table", f"{path} does not exist") from None
-        except DAMAGED as error:
-            raise BadEpisode("table", f"{path} is damaged ({str(error)[:200]})") from None
-        total = sum(lengths)
-        if "episode_index" not in names:
-            return {-1: _Place(range(total), list(range(len(lengths))))}
-        numbers = read_table(path, ["episode_index"])["episode_index"].to_numpy()
-        starts = np.concatenate([[0], np.cumsum(lengths)])
-        cuts = np.concatenate([[0], np.flatnonzero(np.diff(numbers)) + 1, [total]])
-        places: dict[int, _Place | None] = {}
-        split = set()
-        for first, stop in itertools.pairwise(cuts):
-            if first == stop:
-                continue
-            number = int(numbers[first])
-            if number in places:
-                split.add(number)
-            begin = int(np.searchsorted(starts, first, side="right")) - 1
-            end = int(np.searchsorted(starts, stop, side="left"))
-            offset = int(starts[begin])
-            places[number] = _Place(range(int(first) - offset, int(stop) - offset), list(range(begin, end)))
-        return places | dict.fromkeys(split)
-
-    def _place(self, where: SourceEpisode) -> tuple[Path, _Place]:
+    def _place(self, where: SourceEpisode) -> tuple[Path, Place]:
         """Where an episode's rows are: the table, and which of its rows."""
         if where.table is None:
             raise BadEpisode("table", f"the metadata names no table of episode {where.number}")
@@ -175,24 +121,24 @@ class SourceReader:
 
     def _episode(self, where: SourceEpisode, table: pa.Table) -> Episode:
         parts, recorded = self.features.parts, where.recorded
-        state = _vector(table, parts["state"], np.float32)
-        pose = _vector(table, parts["end_effector"], np.float64) if "end_effector" in parts else None
+        state = vector(table, parts["state"], np.float32)
+        pose = vector(table, parts["end_effector"], np.float64) if "end_effector" in parts else None
         if pose is not None:
-            _require_pose(parts["end_effector"], pose)
+            require_pose(parts["end_effector"], pose)
         if pose is None and self._kinematics is not None:
             pose = self._kinematics.poses(state)
-        gripper = _vector(table, parts["gripper"], np.float32) if "gripper" in parts else None
+        gripper = vector(table, parts["gripper"], np.float32) if "gripper" in parts else None
         if gripper is not None and gripper.shape[1] != 1:
             raise BadEpisode("table", f"{parts['gripper']} has {gripper.shape[1]} channels, expected one opening")
         episode = Episode(
             embodiment=self.embodiment.id,
             instruction=self._instruction(where, table),
             source=self._origin if recorded is None else recorded.source,
-            success=_success(table) if recorded is None else recorded.success,
+            success=success(table) if recorded is None else recorded.success,
             fps=self.source.fps,
             cameras={role: self._camera(role, where, table, pose) for role in self.embodiment.cameras},
             state=state,
-            action=_vector(table, parts["action"], np.float32),
+            action=vector(table, parts["action"], np.float32),
             end_effector=pose,
             gripper=None if gripper is None else gripper[:, 0],
             scene={} if recorded is None else recorded.scene,
@@ -222,13 +168,13 @@ class SourceReader:
 
     def _extra(self, table: pa.Table, name: str) -> NDArray[Any]:
         dtype = self.source.features[name]["dtype"]
-        return _vector(table, name, np.dtype(WIDER.get(dtype, dtype)))
+        return vector(table, name, np.dtype(WIDER.get(dtype, dtype)))
 
     def _timestamps(self, table: pa.Table, *, exact: bool) -> NDArray[np.float64] | None:
         """When the frames were recorded, or None where that is regular; `exact` for times that were written here."""
         if "timestamp" not in table.column_names:
             return None
-        times = _vector(table, "timestamp", np.float64)[:, 0]
+        times = vector(table, "timestamp", np.float64)[:, 0]
         if not np.isfinite(times).all():
             raise BadEpisode("finite", f"timestamp is not finite at frame {int(np.argmin(np.isfinite(times)))}")
         regular = np.arange(len(times)) / self.source.fps
@@ -250,9 +196,9 @@ class SourceReader:
         if camera is not None:
             return calibrate(images, camera, end_effector)
         names = {part: n for part, n in self.features.calibration[role].items() if n in table.column_names}
-        tracks = {part: _vector(table, name, np.float64) for part, name in names.items()}
+        tracks = {part: vector(table, name, np.float64) for part, name in names.items()}
         if "pose" in tracks:
-            _require_pose(names["pose"], tracks["pose"])
+            require_pose(names["pose"], tracks["pose"])
         return CameraTrack(images, tracks.get("intrinsics"), tracks.get("pose"))
 
     def vector(self, table: pa.Table, name: str, dtype: Any) -> NDArray[Any]:
@@ -261,7 +207,7 @@ class SourceReader:
         Raises:
             BadEpisode: There is no such column, a row is empty, rows differ in length, or it holds no numbers.
         """
-        return _vector(table, name, dtype)
+        return vector(table, name, dtype)
 
     def images(self, feature: str, where: SourceEpisode, frames: int) -> Images:
         """The pictures of one camera of an episode, counted and not decoded.
@@ -290,60 +236,3 @@ class SourceReader:
             raise
         except BadInput as error:
             raise BadEpisode("images", str(error)) from None
-
-
-def _vector(table: pa.Table, name: str, dtype: Any) -> NDArray[Any]:
-    """(T, channels) of a column of numbers or of lists, nested or not, all rows alike.
-
-    Raises:
-        BadEpisode: There is no such column, a row is empty, or rows differ in length.
-    """
-    if name not in table.column_names:
-        raise BadEpisode("table", f"column {name} is not in the table, which has {', '.join(table.column_names)}")
-    column = table[name].combine_chunks()
-    try:
-        while pa.types.is_nested(column.type):
-            if column.null_count:
-                break
-            column = column.flatten()
-        if column.null_count:
-            raise BadEpisode("table", f"column {name} has {column.null_count} empty rows")
-        kind = column.type
-        # Text of digits would become numbers without a word.
-        if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)):
-            raise ValueError(f"its values are {kind}, expected numbers")
-        values = np.asarray(column.to_numpy(zero_copy_only=False), dtype)
-        if values.size % len(table) or not values.size:
-            raise ValueError(f"{values.size} numbers in {len(table)} rows")
-        outer = table[name].type
-        if pa.types.is_nested(outer) and not pa.types.is_fixed_size_list(outer):
-            widths = pc.list_value_length(table[name]).unique().to_pylist()
-            if len(widths) != 1:
-                raise ValueError(f"rows have between {min(widths)} and {max(widths)} values")
-    except (pa.ArrowException, ValueError, TypeError, AttributeError) as error:
-        raise BadEpisode("table", f"column {name} is no vector of numbers: {str(error)[:200]}") from None
-    # A copy: Arrow's memory goes with the table.
-    return np.array(values.reshape(len(table), -1))
-
-
-def _require_pose(name: str, pose: NDArray[np.float64]) -> None:
-    if pose.shape[1] != 7 or not (np.abs(np.linalg.norm(pose[:, 3:], axis=1) - 1) <= 0.01).all():
-        raise BadEpisode("table", f"{name} is no pose: expected x, y, z (m) and a quaternion of length 1 (w, x, y, z)")
-
-
-def _success(table: pa.Table) -> bool:
-    """Whether any frame says so; a demonstration that does not say was done.
-
-    Raises:
-        BadEpisode: A column of that name says neither yes nor no.
-    """
-    for name in _SUCCESS:
-        if name in table.column_names:
-            column = table[name].combine_chunks()
-            while pa.types.is_list(column.type) or pa.types.is_fixed_size_list(column.type):
-                column = column.flatten()
-            values = column.drop_null().to_pylist()
-            if not all(isinstance(value, bool | int | float) for value in values):
-                raise BadEpisode("table", f"column {name} is {table[name].type}, expected true and false")
-            return any(values)
-    return True
