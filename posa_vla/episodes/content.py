@@ -61,8 +61,8 @@ def episode_digest(episode: Episode) -> str:
     }
     try:
         digest = hashlib.sha256(canonical_json(header))
-    except (TypeError, ValueError) as error:
-        raise BadInput(f"the episode's scene holds something that is not JSON ({error}): {episode.scene}") from None
+    except (TypeError, ValueError):
+        raise BadInput(f"the episode's scene holds something that is not JSON: {episode.scene}") from None
     for part in parts.values():
         if isinstance(part, StoredImages):
             for data in part.payloads():

@@ -56,6 +56,6 @@ def read_posa(folder: Path, numbers: list[int]) -> PosaMeta:
         )
     try:
         canonical_json([episode.scene for episode in posa.episodes])
-    except (TypeError, ValueError, RecursionError) as error:
-        raise BadInput(f"{POSA_PATH}: a scene holds something that is no JSON ({error})") from None
+    except (TypeError, ValueError, RecursionError):
+        raise BadInput(f"{POSA_PATH}: a scene holds something that is no JSON, as NaN") from None
     return posa

@@ -19,7 +19,7 @@ from posa_vla.episodes.lerobot.writer import write_dataset
 from posa_vla.episodes.media.images import Images
 from posa_vla.episodes.media.stills import StoredStills, decode_still
 from posa_vla.episodes.media.video import StoredVideo
-from posa_vla.episodes.outside_files import DAMAGED, read_table
+from posa_vla.episodes.outside_files import DAMAGED, damage, read_table
 from posa_vla.errors import BadInput
 from posa_vla.files import read_json, safe_join
 from posa_vla.schema import parse
@@ -94,8 +94,8 @@ class DatasetReader:
             self.features: dict[str, dict[str, Any]] = dict(info["features"])
             self._schema = layout.data_schema(self.features)
             self.records = self._records(info, posa)
-        except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
-            raise BadInput(f"{folder}: metadata is not readable ({type(error).__name__}: {error})") from None
+        except (KeyError, TypeError, ValueError, IndexError, AttributeError):
+            raise BadInput(f"{folder}: metadata is not readable: a value is missing or of another type") from None
         self._open: tuple[str, Any] | None = None
 
     def _records(self, info: dict[str, Any], posa: PosaMeta) -> list[EpisodeRecord]:
@@ -137,8 +137,8 @@ class DatasetReader:
                 file = pq.ParquetFile(path)
             except FileNotFoundError:
                 raise BadInput(f"{path} does not exist: the dataset is incomplete; record it again") from None
-            except DAMAGED as error:
-                raise BadInput(f"{path} was not finished or is damaged ({error}): record it again") from None
+            except DAMAGED:
+                raise BadInput(f"{path} {damage(path)}; record it again") from None
             other = set(self._schema.names) ^ set(file.schema_arrow.names)
             if other:
                 file.close()
@@ -157,8 +157,8 @@ class DatasetReader:
         file = self._file(record.path)
         try:
             table = file.read_row_group(record.row_group) if record.row_group < file.num_row_groups else None
-        except DAMAGED as error:
-            raise BadInput(f"{self.folder / record.path}: episode {record.number} is damaged ({error})") from None
+        except DAMAGED:
+            raise BadInput(f"{self.folder / record.path}: the rows of episode {record.number} are damaged") from None
         if table is None or table.num_rows != record.length:
             raise BadInput(
                 f"{self.folder / record.path}: row group {record.row_group} has "
@@ -173,8 +173,10 @@ class DatasetReader:
         try:
             # Other writers may store a vector as a list of any length.
             return table.select(self._schema.names).cast(self._schema)
-        except DAMAGED as error:
-            raise BadInput(f"{self.folder / record.path}: a column is not what info.json declares ({error})") from None
+        except DAMAGED:
+            raise BadInput(
+                f"{self.folder / record.path}: a column is not of the type that info.json declares"
+            ) from None
 
     def episode(self, record: EpisodeRecord, table: pa.Table | None = None) -> Episode:
         """Reads one episode.

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from posa_vla.episodes.media.images import LARGEST_PIXELS, StoredImages
-from posa_vla.episodes.outside_files import DAMAGED, file_inside
+from posa_vla.episodes.outside_files import DAMAGED, damage, file_inside, pointer
 from posa_vla.errors import BadInput
 
 _END = struct.pack(">I", 0) + b"IEND" + struct.pack(">I", zlib.crc32(b"IEND"))
@@ -83,8 +83,15 @@ def decode_still(data: bytes, height: int, width: int) -> NDArray[np.uint8]:
             if image.size != (width, height):
                 raise BadInput(f"image is {image.size[0]} x {image.size[1]} px, expected {width} x {height}")
             return np.asarray(image.convert("RGB"))
-    except (*_UNDECODABLE, zlib.error) as error:
-        raise BadInput(f"image cannot be decoded: {error}") from None
+    except (*_UNDECODABLE, zlib.error):
+        raise BadInput(f"image cannot be decoded: it {_fault(data)}") from None
+
+
+def _fault(data: bytes) -> str:
+    """What is wrong with an image that cannot be decoded; Pillow's words would name an address."""
+    if data.startswith((b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")):
+        return f"is damaged ({len(data)} bytes that do not fit together), or larger than any camera's"
+    return f"is neither PNG nor JPEG: it begins with the bytes {data[:8].hex(' ')}" if data else "is empty"
 
 
 def still_size(data: bytes) -> tuple[int, int]:
@@ -96,8 +103,8 @@ def still_size(data: bytes) -> tuple[int, int]:
     try:
         with Image.open(io.BytesIO(data), formats=["PNG", "JPEG"]) as image:
             width, height = image.size
-    except _UNDECODABLE as error:
-        raise BadInput(f"image cannot be read: {error}") from None
+    except _UNDECODABLE:
+        raise BadInput(f"image cannot be read: it {_fault(data)}") from None
     if not 0 < height * width <= LARGEST_PIXELS:
         raise BadInput(f"image has {width} x {height} pixels, expected at most {LARGEST_PIXELS}")
     return height, width
@@ -141,8 +148,8 @@ class StoredStills(StoredImages):
                     number += len(batch)
                     if number >= self._rows.stop:
                         return
-        except DAMAGED as error:
-            raise BadInput(f"{self._file}: column {self._column} cannot be read ({error})") from None
+        except DAMAGED:
+            raise BadInput(f"{self._file}, column {self._column}: the file {damage(self._file)}") from None
         raise BadInput(f"{self._file} has {number} rows, expected at least {self._rows.stop}")
 
     def _bytes(self, stored: Any) -> bytes:
@@ -151,9 +158,21 @@ class StoredStills(StoredImages):
         if isinstance(stored, dict):
             if stored.get("bytes"):
                 return bytes(stored["bytes"])
-            if isinstance(stored.get("path"), str):
-                return file_inside(self._folder, stored["path"]).read_bytes()
+            stored = stored.get("path")
+        if isinstance(stored, str):
+            return self._of_file(stored)
         raise BadInput(f"{self._file}: column {self._column} holds neither image bytes nor a path")
+
+    def _of_file(self, relative: str) -> bytes:
+        path = file_inside(self._folder, relative)
+        if not path.exists() and "\\" in relative:
+            path = file_inside(self._folder, relative.replace("\\", "/"))  # as Windows writes it
+        if what := pointer(path):
+            raise BadInput(f"{path} is {what}")
+        try:
+            return path.read_bytes()
+        except OSError as error:
+            raise BadInput(f"image {path} of column {self._column} cannot be read: {error.strerror}") from None
 
     def middle(self) -> NDArray[np.uint8]:
         """See `StoredImages.middle`."""

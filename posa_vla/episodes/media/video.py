@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from posa_vla.episodes.media.images import LARGEST_PIXELS, StoredImages
+from posa_vla.episodes.outside_files import pointer
 from posa_vla.errors import BadInput
 
 # Frames that may stand before a picture in a file although they show later: no encoder looks further ahead.
@@ -35,16 +36,20 @@ def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
             yield container, stream
     except FileNotFoundError:
         raise BadInput(f"{path} does not exist") from None
-    except (av.FFmpegError, OSError, ValueError, EOFError) as error:
-        raise BadInput(f"{path} is damaged, or no video that can be decoded here ({error})") from None
+    except (av.FFmpegError, OSError, ValueError, EOFError):
+        what = f"is {pointer(path)}" if pointer(path) else "is damaged, or no video that can be decoded here"
+        raise BadInput(f"{path} {what}") from None
 
 
 def _require_keepable(path: Path, stream: Any) -> None:
     with av.open(io.BytesIO(), "w", format="mp4") as container:
         try:
             container.add_stream_from_template(stream, opaque=True)
-        except ValueError as error:
-            raise BadInput(f"{path}: {error}; encode it as AV1 or H.264") from None
+        except ValueError:
+            codec = stream.codec_context.name
+            raise BadInput(
+                f"{path} is of codec {codec}, which an MP4 file cannot hold; encode it as AV1 or H.264"
+            ) from None
 
 
 def video_size(path: Path) -> tuple[int, int]:
