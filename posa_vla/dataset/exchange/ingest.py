@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
@@ -22,6 +23,7 @@ from posa_vla.errors import BadInput
 from posa_vla.files import canonical_json, require_free_space
 from posa_vla.schema import parse
 
+_log = logging.getLogger(__name__)
 # Episodes of one batch: what a killed ingestion may have to do again.
 _BATCH = 500
 
@@ -85,7 +87,7 @@ def ingest(store: EpisodeStore, reader: SourceReader) -> Ingested:
         BadInput: The disk has no room.
     """
     source = reader.source
-    places = list(source.episodes())
+    places = source.episodes()
     had = set(store.quarantine.kept())
     done = Ingested(remarks=[DatasetRemark("metadata", None, value) for _, value in source.remarks])
     done.remarks += [
@@ -138,8 +140,9 @@ def _fresh(
             done.kept.append(keep(store, reader, where, error.rule, str(error)))
         except BadInput as error:
             done.kept.append(keep(store, reader, where, "images", str(error)))
-        except MALFORMED as error:
-            done.kept.append(keep(store, reader, where, "table", f"{type(error).__name__}: {error}"))
+        except MALFORMED:
+            _log.debug("episode %d of %s", where.number, reader.source.folder, exc_info=True)
+            done.kept.append(keep(store, reader, where, "table", "its table holds values that are no episode's"))
         else:
             done.remarks += [DatasetRemark(rule, where.number, value) for rule, _, value in remarks]
             if better := next((other for other in same if not other.adds), None):

@@ -114,7 +114,7 @@ def _difference(stored: Episode, episode: Episode) -> tuple[list[str], list[str]
         name
         for name, part in now.items()
         if not isinstance(part, StoredImages)
-        and (name not in before or not np.array_equal(part, np.asarray(before[name])))
+        and (name not in before or not np.array_equal(part, np.asarray(before[name]), equal_nan=True))
     ]
     adds += [n for n in ("instruction", "success", "source") if getattr(stored, n) != getattr(episode, n)]
     # Recorded times may have been mended by making them regular.

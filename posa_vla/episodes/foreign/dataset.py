@@ -7,22 +7,23 @@ is a remark or `BadInput`, never a guess.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import logging
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from posa_vla.episodes.foreign.features import features_of
-from posa_vla.episodes.foreign.listing import MOST, read_rows
-from posa_vla.episodes.foreign.words import read_tasks
-from posa_vla.episodes.lerobot import layout as layout
+from posa_vla.episodes.foreign.listing import MOST, Listing, read_listing, require_fetched
+from posa_vla.episodes.foreign.places import V2_DATA, V2_VIDEO, Places
+from posa_vla.episodes.foreign.words import read_tasks, words_of
+from posa_vla.episodes.lerobot import layout
 from posa_vla.episodes.lerobot.posa_meta import PosaEpisode, PosaMeta, read_posa
-from posa_vla.episodes.outside_files import MALFORMED, inside_json, text_of
+from posa_vla.episodes.outside_files import MALFORMED, inside_json, whole
 from posa_vla.errors import BadInput
-from posa_vla.files import safe_join
 
-_V2_DATA = "data/chunk-{episode_chunk:03d}/episode_{episode_index:06d}.parquet"
-_V2_VIDEO = "videos/chunk-{episode_chunk:03d}/{video_key}/episode_{episode_index:06d}.mp4"
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -41,20 +42,23 @@ class SourceEpisode:
     Attributes:
         number: Its number in the dataset.
         length: Frames that the metadata claims, or None.
-        instruction: As the metadata has it; empty where it is silent.
-        table: Parquet file relative to the dataset, or None where the metadata names none.
-        videos: Video feature -> its stretch, or None where the metadata names none.
-        tasks: How many instructions the metadata gives it.
+        words: Instructions that the list of episodes gives it; its frames know better (`words.py`).
+        table: Parquet file relative to the dataset, or None where it is not known which.
+        videos: Video feature -> its stretch, or None where it is not known.
         recorded: What `meta/posa.json` says of it, where it was exported from here.
     """
 
     number: int
     length: int | None
-    instruction: str
+    words: tuple[str, ...]
     table: str | None
     videos: dict[str, Stretch | None]
-    tasks: int = 1
     recorded: PosaEpisode | None = None
+
+    @property
+    def instruction(self) -> str:
+        """The first of its words; empty where there are none."""
+        return self.words[0] if self.words else ""
 
 
 @dataclass
@@ -69,6 +73,7 @@ class SourceDataset:
         features: Feature -> {dtype, shape, names}; without the index columns.
         remarks: (rule, value) for the whole dataset: what its metadata gets wrong.
         posa: `meta/posa.json`, where the dataset was exported from here and says so of every episode.
+        tasks: Number -> words of the tasks that it lists.
     """
 
     folder: Path
@@ -78,10 +83,13 @@ class SourceDataset:
     features: dict[str, dict[str, Any]]
     remarks: list[tuple[str, str]]
     posa: PosaMeta | None
+    tasks: dict[int, str]
     _info: dict[str, Any]
-    _tasks: dict[int, str]
-    _rows: dict[int, dict[str, Any]]
-    _found: dict[str, list[str]] = field(default_factory=dict)
+    _listing: Listing
+    _places: Places
+    # What is odd of single files, by its kind: the first of each in words, and how many there are.
+    _odd: dict[str, tuple[str, int]] = field(default_factory=dict)
+    _episodes: list[SourceEpisode] | None = None
 
     def cameras(self) -> list[str]:
         """Features that are images or video."""
@@ -91,94 +99,124 @@ class SourceDataset:
         """Features that lie in video files."""
         return [name for name, feature in self.features.items() if feature["dtype"] == "video"]
 
-    def task(self, index: int) -> str:
-        """Instruction of a task's number; empty where the dataset does not say."""
-        return self._tasks.get(index, "")
+    def episodes(self) -> list[SourceEpisode]:
+        """All episodes that the metadata or the files name, by number; what they get wrong is in `remarks` then."""
+        if self._episodes is None:
+            self._episodes = [self._episode(number, row) for number, row in sorted(self._listing.rows.items())]
+            for first, count in self._odd.values():
+                self.remarks.append(("layout", first + (f" ({count} such)" if count > 1 else "")))
+        return self._episodes
 
-    def episodes(self) -> Iterator[SourceEpisode]:
-        """All episodes that the metadata or the files name, by number."""
-        for number in sorted(self._rows):
-            row = self._rows[number]
-            tasks, length = row.get("tasks"), row.get("length")
-            tasks = [text_of(task) for task in tasks if isinstance(task, str)] if isinstance(tasks, list) else []
-            yield SourceEpisode(
-                number=number,
-                length=length if isinstance(length, int) else None,
-                instruction=tasks[0] if tasks else "",
-                table=self._table(number, row),
-                videos={key: self._stretch(key, number, row) for key in self.videos()},
-                tasks=max(len(tasks), 1),
-                recorded=self.posa.episodes[number] if self.posa is not None else None,
-            )
+    def require_videos(self, cameras: Iterable[str]) -> None:
+        """Stops before anything comes in where the videos of cameras cannot be had from any episode.
+
+        Raises:
+            BadInput: It is not known where they lie, or they are only pointers to what was not fetched.
+        """
+        files = set()
+        for key in set(self.videos()) & set(cameras):
+            found = {stretch.path for episode in self.episodes() if (stretch := episode.videos[key])}
+            if not found:
+                looks = "v2.1" if self._listing.lies_like == "v2" else "v3.0"
+                raise BadInput(
+                    f"{self.folder}: nothing says which video files of {key} an episode is in, and from when on. Its "
+                    f"version is {self.version or 'not stated'}, its files lie as in {looks}: expected "
+                    f"videos/{key}/file_index and from_timestamp in meta/episodes/*.parquet, or files "
+                    "episode_000000.mp4 and so on. Convert the dataset again"
+                )
+            files |= found
+        inside = [place for path in sorted(files) if (place := self.folder / path).is_relative_to(self.folder)]
+        require_fetched(self.folder, inside)
+
+    def _episode(self, number: int, row: dict[str, Any]) -> SourceEpisode:
+        return SourceEpisode(
+            number=number,
+            length=whole(row.get("length")),
+            words=tuple(words_of(row.get("tasks")) or words_of(row.get("task"))),
+            table=self._table(number, row),
+            videos={key: self._stretch(key, number, row) for key in self.videos()},
+            recorded=self.posa.episodes[number] if self.posa is not None else None,
+        )
+
+    def _odd_one(self, kind: str, remark: str) -> None:
+        """Notes what is odd of one file: the first of a kind is said, the others are counted."""
+        first, count = self._odd.get(kind, (remark, 0))
+        self._odd[kind] = first, count + 1
 
     def _table(self, number: int, row: dict[str, Any]) -> str | None:
-        if self.version.startswith("v2"):
-            pattern = str(self._info.get("data_path") or _V2_DATA)
-            return self._existing(layout.fill_path(pattern, **self._numbers(number)), "")
-        pattern = str(self._info.get("data_path") or layout.DATA_PATH)
-        try:
-            chunk, file = (_file_number(row.get(f"data/{name}_index", 0)) for name in ("chunk", "file"))
-        except MALFORMED:
+        """The table that has rows of an episode; where none is known, the one that the metadata name."""
+        tables = self._listing.tables.get(number, [])
+        named, found = None, False
+        if "data/file_index" in row:
+            chunk, file = (whole(row.get(f"data/{name}_index", 0)) for name in ("chunk", "file"))
+            if chunk is not None and file is not None and 0 <= chunk < MOST and 0 <= file < MOST:
+                values: dict[str, int | str] = {"chunk_index": chunk, "file_index": file}
+                named, _ = self._places.filled("data_path", layout.DATA_PATH, values)
+        elif self._listing.lies_like == "v2":
+            named, telling = self._places.filled("data_path", V2_DATA, self._numbers(number))
+            if not tables:
+                place, found = self._places.find(named, telling[-1:])
+                tables = [place] if found else []
+        if named in tables or not tables:
+            return named
+        if len(tables) > 1:
             return None
-        return layout.fill_path(pattern, chunk_index=chunk, file_index=file)
+        if named is not None:
+            self._odd_one(
+                "table", f"{named} has no rows of episode {number}, as the metadata say: {tables[0]} has them"
+            )
+        return tables[0]
 
-    def _numbers(self, number: int) -> dict[str, int]:
-        size = self._info.get("chunks_size")
-        chunk = number // size if isinstance(size, int) and size > 0 else 0
-        return {"episode_chunk": chunk, "episode_index": number}
+    def _numbers(self, number: int) -> dict[str, int | str]:
+        size = whole(self._info.get("chunks_size"))
+        chunk = number // size if size is not None and size > 0 else 0
+        return {"episode_chunk": chunk, "chunk_index": chunk, "episode_index": number}
 
     def _stretch(self, key: str, number: int, row: dict[str, Any]) -> Stretch | None:
-        if self.version.startswith("v2"):
-            pattern = str(self._info.get("video_path") or _V2_VIDEO)
-            path = layout.fill_path(pattern, video_key=key, **self._numbers(number))
-            return Stretch(self._existing(path, key), 0.0, None)
-        try:
-            path = layout.fill_path(
-                str(self._info.get("video_path") or layout.VIDEO_PATH),
-                video_key=key,
-                chunk_index=_file_number(row[f"videos/{key}/chunk_index"]),
-                file_index=_file_number(row[f"videos/{key}/file_index"]),
-            )
-            start = float(row[f"videos/{key}/from_timestamp"])
-            end = float(row[f"videos/{key}/to_timestamp"])
-        except MALFORMED:
+        if f"videos/{key}/file_index" not in row:
+            # A file an episode, as in v2.
+            path, telling = self._places.filled("video_path", V2_VIDEO, {"video_key": key, **self._numbers(number)})
+            place, found = self._video(path, telling[-1:], key)
+            return Stretch(place, 0.0, None) if found or self._listing.lies_like == "v2" else None
+        chunk, file = (whole(row.get(f"videos/{key}/{name}_index")) for name in ("chunk", "file"))
+        start = _seconds(row.get(f"videos/{key}/from_timestamp"))
+        if chunk is None or file is None or start is None or not (0 <= chunk < MOST and 0 <= file < MOST):
             return None
-        return Stretch(path, start, end) if 0 <= start < end < 10**7 else None
+        numbers: dict[str, int | str] = {"video_key": key, "chunk_index": chunk, "file_index": file}
+        place, _ = self._video(*self._places.filled("video_path", layout.VIDEO_PATH, numbers), key)
+        end = self._end(key, start, row)
+        return None if end is None else Stretch(place, start, end)
 
-    def _existing(self, path: str, key: str) -> str:
-        """The path itself where there is such a file, else the one file of that name that lies elsewhere.
+    def _video(self, path: str, telling: list[str], key: str) -> tuple[str, bool]:
+        place, found = self._places.find(path, telling, key)
+        if place != path:
+            self._odd_one("video", f"{path} does not exist: {place} was taken; info.json and the folders disagree")
+        return place, found
 
-        Folders are moved about by hand, and info.json is not; a file of a camera must lie in a folder of its name.
-        """
-        try:
-            if safe_join(self.folder, path).is_file():
-                return path
-        except BadInput:
-            pass  # it leads out of the folder: whoever opens it is told so, if no other file is found
-        if not self._found:
-            for place in sorted(self.folder.rglob("*.*")):
-                if place.suffix in {".mp4", ".parquet"} and place.is_file():
-                    self._found.setdefault(place.name, []).append(place.relative_to(self.folder).as_posix())
-        names = {key, key.removeprefix(layout.IMAGES)} if key else set()
-        others = [o for o in self._found.get(Path(path).name, []) if not key or names & set(Path(o).parts)]
-        if len(others) != 1:
-            return path
-        remark = ("layout", f"{path} does not exist: {others[0]} was taken; info.json and the folders disagree")
-        if not any(rule == "layout" for rule, _ in self.remarks):
-            self.remarks.append(remark)
-        return others[0]
+    def _end(self, key: str, start: float, row: dict[str, Any]) -> float | None:
+        """When an episode is over in its video (s); LeRobot reads its start alone, and writers differ about the end."""
+        end, frames = _seconds(row.get(f"videos/{key}/to_timestamp")), whole(row.get("length"))
+        counted = start + frames / self.fps if frames is not None and 0 < frames < MOST else None
+        if counted is None:
+            return end if end is not None and end > start else None
+        if end is None or end < start:
+            self._odd_one("no end", f"videos/{key}/to_timestamp is no time after the start: frames were counted")
+            return counted
+        if abs(counted - 1 / self.fps - end) < 0.25 / self.fps:
+            self._odd_one(
+                "last frame", f"videos/{key}/to_timestamp is when the last frame begins: it was taken as well"
+            )
+            return counted
+        return end
 
 
-def _file_number(value: Any) -> int:
-    """Number of a chunk or file.
-
-    Raises:
-        ValueError: It is none.
-    """
-    number = int(value)
-    if not 0 <= number < MOST:
-        raise ValueError(f"{number} is no number of a file")
-    return number
+def _seconds(value: Any) -> float | None:
+    """A time of metadata (s), or None where it is none."""
+    while isinstance(value, list) and len(value) == 1:
+        value = value[0]
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 10**7:
+        return None
+    return float(value)
 
 
 def _fps(info: dict[str, Any], folder: Path) -> float:
@@ -202,19 +240,28 @@ def open_source(folder: Path) -> SourceDataset:
         raise BadInput(f"{folder} is no LeRobot dataset: {error}") from None
     if not isinstance(info, dict):
         raise BadInput(f"{folder / layout.INFO_PATH}: expected an object, got {type(info).__name__}")
-    version = str(info.get("codebase_version", ""))
-    if not version.startswith(("v2.", "v3.")):
-        raise BadInput(f"{folder} is a dataset of version {version!r}, expected v2.0, v2.1 or v3.0")
+    version = _version(info)
     try:
-        rows = read_rows(folder, version)
+        listing = read_listing(folder, version)
         features = features_of(folder, info)
-        tasks = read_tasks(folder)
-    except MALFORMED as error:
-        raise BadInput(f"{folder}: metadata is not readable ({type(error).__name__}: {error})") from None
-    remarks = []
+        tasks, remarks = read_tasks(folder, listing.lies_like)
+    except MALFORMED:
+        _log.debug("%s", folder, exc_info=True)
+        raise BadInput(f"{folder}: its metadata hold values of other types than LeRobot writes there") from None
+    rows = listing.rows
     if not rows:
         raise BadInput(f"{folder} names no episode, neither in meta/ nor by its data files")
-    if info.get("total_episodes") != len(rows):
+    looks = "v2.1" if listing.lies_like == "v2" else "v3.0"
+    if version and not re.fullmatch(r"v[23](\.\d+)*", version):
+        raise BadInput(
+            f"{folder} is a dataset of version {version}, expected v2.0, v2.1 or v3.0; its files lie as in {looks}: if "
+            f'it is one, write "codebase_version": "{looks}" into {layout.INFO_PATH}'
+        )
+    remarks += listing.remarks
+    if version[:2] != listing.lies_like:
+        said = f"says {version}" if version else "states no version"
+        remarks.append(("version", f"info.json {said}, its files lie as in {looks}: they were read so"))
+    if whole(info.get("total_episodes")) != len(rows):
         remarks.append(("counts", f"info.json counts {info.get('total_episodes')!r} episodes, there are {len(rows)}"))
     posa = None
     if (folder / layout.POSA_PATH).exists():
@@ -225,4 +272,11 @@ def open_source(folder: Path) -> SourceDataset:
             remarks.append(("posa", f"{text}; it was not used"))
     robot = info.get("robot_type")
     robot = robot if isinstance(robot, str) and robot.strip() else folder.resolve().name
-    return SourceDataset(folder, version, _fps(info, folder), robot, features, remarks, posa, info, tasks, rows)
+    fps, places = _fps(info, folder), Places(folder, info)
+    return SourceDataset(folder, version, fps, robot, features, remarks, posa, tasks, info, listing, places)
+
+
+def _version(info: dict[str, Any]) -> str:
+    """`codebase_version`, with the `v` before it that a hand may have left out; empty where there is none."""
+    version = str(info.get("codebase_version") or "").strip().lower()
+    return f"v{version}" if version[:1].isdigit() else version

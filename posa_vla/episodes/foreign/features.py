@@ -1,4 +1,4 @@
-"""Features of a foreign dataset: as info.json declares them, or as its files show them."""
+"""Features of a foreign dataset: as info.json declares them, and as its files show what that leaves out."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from posa_vla.episodes.lerobot import layout as layout
-from posa_vla.episodes.outside_files import DAMAGED, files_below
+from posa_vla.episodes.lerobot import layout
+from posa_vla.episodes.outside_files import DAMAGED, damage, files_below
 from posa_vla.errors import BadInput
 
-_ARROW = {"float": "float32", "double": "float64"}
+_ARROW = {"float": "float32", "double": "float64", "halffloat": "float16"}
+_KNOWN = {"image", "video", "string", *layout.NUMBERS, *layout.WIDER}
 
 
 def _feature(declared: Any) -> dict[str, Any] | None:
@@ -24,22 +25,56 @@ def _feature(declared: Any) -> dict[str, Any] | None:
 
 
 def features_of(folder: Path, info: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """Features as declared, or, where info.json is silent, as a data table and the video folders show them."""
+    """Features as declared, and columns that info.json leaves out; where it is silent, video folders too.
+
+    A column whose declared type is not known here has the one that the table shows.
+
+    Pictures that are not declared beside those that are stay out: they would be another camera, of whose use nobody
+    has decided.
+
+    Raises:
+        BadInput: Nothing declares features, and no table can be read.
+    """
     declared = info.get("features")
     features = {str(k): _feature(v) for k, v in declared.items()} if isinstance(declared, dict) else {}
-    if not features:
-        tables = files_below(folder, "data", "*.parquet")
-        try:
-            schema = pq.read_schema(tables[0]) if tables else pa.schema([])
-        except DAMAGED as error:
-            raise BadInput(f"{tables[0]} is damaged ({error}), and info.json has no features") from None
-        for column in schema:
-            kind = "image" if pa.types.is_struct(column.type) or pa.types.is_binary(column.type) else ""
-            vector = hasattr(column.type, "value_type")
-            number = str(column.type.value_type if vector else column.type)
-            features[column.name] = {"dtype": kind or _ARROW.get(number, number), "shape": [], "names": None}
-        for file in files_below(folder, "videos", "*.mp4"):
-            for part in file.relative_to(folder).parts:
-                if part.startswith(layout.IMAGES):
-                    features[part] = {"dtype": "video", "shape": [], "names": None}
+    silent = not features
+    for name, feature in _shown(folder, needed=silent).items():
+        if silent or feature["dtype"] != "image":
+            known = features.setdefault(name, feature)
+            if known is not None and known["dtype"] not in _KNOWN:
+                known["dtype"] = feature["dtype"]
+    for file in files_below(folder, "videos", "*.mp4") if silent else ():
+        for part in file.relative_to(folder).parts:
+            if part.startswith(layout.IMAGES):
+                features[part] = {"dtype": "video", "shape": [], "names": None}
     return {k: f for k, f in features.items() if f is not None and k not in layout.INDEX_COLUMNS}
+
+
+def _shown(folder: Path, *, needed: bool) -> dict[str, dict[str, Any]]:
+    """Columns of the first table that can be read.
+
+    Raises:
+        BadInput: There are tables, none can be read, and one is needed.
+    """
+    schema, unread = pa.schema([]), ""
+    for file in files_below(folder, "data", "*.parquet"):
+        try:
+            schema, unread = pq.read_schema(file), ""
+            break
+        except DAMAGED:
+            unread = unread or f"{file} {damage(file)}"
+    if unread and needed:
+        raise BadInput(f"{unread}; info.json has no features, and no other table shows them")
+    # A table that was written by pandas may hold its row numbers.
+    columns = [column for column in schema if not column.name.startswith("__")]
+    return {column.name: {"dtype": _dtype(column.type), "shape": [], "names": None} for column in columns}
+
+
+def _dtype(kind: pa.DataType) -> str:
+    if pa.types.is_struct(kind) or pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
+        return "image"
+    while hasattr(kind, "value_type"):
+        kind = kind.value_type
+    if pa.types.is_large_string(kind):
+        return "string"
+    return _ARROW.get(str(kind), str(kind))

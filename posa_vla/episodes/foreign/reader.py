@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +17,18 @@ from posa_vla.episodes.calibration import Calibration, calibrate
 from posa_vla.episodes.embodiment import Embodiment
 from posa_vla.episodes.episode import CameraTrack, Episode, NotFinite, Source
 from posa_vla.episodes.foreign.bad_episode import BadEpisode
-from posa_vla.episodes.foreign.columns import require_pose, success, vector
+from posa_vla.episodes.foreign.columns import kept, require_pose, success, vector
 from posa_vla.episodes.foreign.dataset import SourceDataset, SourceEpisode
+from posa_vla.episodes.foreign.listing import own_number
 from posa_vla.episodes.foreign.mapping import FeatureMap
-from posa_vla.episodes.foreign.remarks import length_remarks, source_remarks
+from posa_vla.episodes.foreign.remarks import length_remarks, source_remarks, unlabelled_remarks
 from posa_vla.episodes.foreign.rows import Place, read_places
+from posa_vla.episodes.foreign.words import instruction_of, numbers_of_tasks, word_remarks
 from posa_vla.episodes.kinematics import ForwardKinematics
-from posa_vla.episodes.lerobot.layout import WIDER
 from posa_vla.episodes.media.images import Images
 from posa_vla.episodes.media.stills import StoredStills, still_size
 from posa_vla.episodes.media.video import StoredVideo, video_size
-from posa_vla.episodes.outside_files import DAMAGED, file_inside
+from posa_vla.episodes.outside_files import DAMAGED, damage, file_inside
 from posa_vla.errors import BadInput
 
 # Recorded times that are this close to regular ones are regular (s); LeRobot's own tolerance.
@@ -58,13 +61,14 @@ class SourceReader:
             origin: Where the episodes come from.
 
         Raises:
-            BadInput: The dataset runs at another rate.
+            BadInput: The dataset runs at another rate, or its videos cannot be had.
         """
         if abs(embodiment.control_hz - source.fps) > 1e-6:
             raise BadInput(
                 f"{source.folder} has {source.fps:g} frames/s, embodiment {embodiment.id} is controlled at "
                 f"{embodiment.control_hz:g} Hz: declare control_hz: {source.fps:g}, or resample the dataset"
             )
+        source.require_videos(features.cameras.values())
         self.source, self.features, self.embodiment = source, features, embodiment
         self.calibration, self._kinematics, self._origin = calibration, kinematics, origin
         # Episodes that were recorded here are known by their pixels; video always is by its bytes.
@@ -73,15 +77,21 @@ class SourceReader:
         # Episodes come in order: one table's places, and a few files' sizes, are enough.
         self._places = functools.lru_cache(2)(functools.partial(read_places, source.folder))
         self._size = functools.lru_cache(64)(video_size)
+        # Columns of which it is said already that they are left out.
+        self._said: set[str] = set()
 
     def _place(self, where: SourceEpisode) -> tuple[Path, Place]:
         """Where an episode's rows are: the table, and which of its rows."""
         if where.table is None:
-            raise BadEpisode("table", f"the metadata names no table of episode {where.number}")
+            raise BadEpisode(
+                "table", f"neither the metadata nor the tables say which table episode {where.number} is in"
+            )
         places = self._places(where.table)
         place = places.get(where.number, places.get(-1))
         if place is None and where.number in places:
             raise BadEpisode("table", f"{where.table}: the rows of episode {where.number} are not in one piece")
+        if place is None and len(places) == 1 and own_number(where.table) == where.number:
+            (place,) = places.values()
         if place is None or not len(place.rows):
             raise BadEpisode("table", f"{where.table} has no row of episode {where.number}")
         return file_inside(self.source.folder, where.table), place
@@ -97,8 +107,8 @@ class SourceReader:
             with pq.ParquetFile(path) as file:
                 columns = [n for n in file.schema_arrow.names if images or n not in self.source.cameras()]
                 groups = file.read_row_groups(place.groups, columns=columns)
-        except DAMAGED as error:
-            raise BadEpisode("table", f"{path} is damaged ({str(error)[:200]})") from None
+        except DAMAGED:
+            raise BadEpisode("table", f"{path} {damage(path)}") from None
         return groups.slice(place.rows.start, len(place.rows))
 
     def episode(self, where: SourceEpisode) -> Episode:
@@ -117,7 +127,25 @@ class SourceReader:
         """
         table = self.table(where)
         episode = self._episode(where, table)
-        return episode, [*source_remarks(table, self.source.fps), *length_remarks(where, episode)]
+        words = word_remarks(where.words, numbers_of_tasks(table), self.source.tasks)
+        return episode, [
+            *source_remarks(table, where.number, self.source.fps),
+            *length_remarks(where, episode),
+            *words,
+            *(unlabelled_remarks(table) if where.recorded is None else ()),
+            *self._left_out(table, episode),
+        ]
+
+    def _left_out(self, table: pa.Table, episode: Episode) -> Iterator[Remark]:
+        """What is not kept of an episode's columns; of one that is left out of many episodes it is said once."""
+        for name in self.features.extra:
+            if name in self._said or name in episode.extra or name not in table.column_names:
+                continue
+            self._said.add(name)
+            try:
+                kept(table, name, self.source.features[name]["dtype"])
+            except BadEpisode as error:
+                yield "metadata", None, f"{error}; it was left out, here and wherever it is so"
 
     def _episode(self, where: SourceEpisode, table: pa.Table) -> Episode:
         parts, recorded = self.features.parts, where.recorded
@@ -134,7 +162,7 @@ class SourceReader:
             embodiment=self.embodiment.id,
             instruction=self._instruction(where, table),
             source=self._origin if recorded is None else recorded.source,
-            success=success(table) if recorded is None else recorded.success,
+            success=bool(success(table)) if recorded is None else recorded.success,
             fps=self.source.fps,
             cameras={role: self._camera(role, where, table, pose) for role in self.embodiment.cameras},
             state=state,
@@ -143,7 +171,7 @@ class SourceReader:
             gripper=None if gripper is None else gripper[:, 0],
             scene={} if recorded is None else recorded.scene,
             timestamps=self._timestamps(table, exact=recorded is not None),
-            extra={name: self._extra(table, name) for name in self.features.extra if name in table.column_names},
+            extra=self._extra(table),
         )
         for name, rows, channels in (
             (parts["state"], episode.state, self.embodiment.state),
@@ -161,14 +189,16 @@ class SourceReader:
         return episode
 
     def _instruction(self, where: SourceEpisode, table: pa.Table) -> str:
-        if where.instruction or "task_index" not in table.column_names:
-            return where.instruction
-        index = table["task_index"][0].as_py()
-        return self.source.task(index) if isinstance(index, int) else ""
+        return instruction_of(where.words, numbers_of_tasks(table), self.source.tasks)
 
-    def _extra(self, table: pa.Table, name: str) -> NDArray[Any]:
-        dtype = self.source.features[name]["dtype"]
-        return vector(table, name, np.dtype(WIDER.get(dtype, dtype)))
+    def _extra(self, table: pa.Table) -> dict[str, NDArray[Any]]:
+        """What was recorded besides; a column that cannot be kept costs no episode."""
+        extra = {}
+        for name in self.features.extra:
+            if name in table.column_names:
+                with suppress(BadEpisode):
+                    extra[name] = kept(table, name, self.source.features[name]["dtype"])
+        return extra
 
     def _timestamps(self, table: pa.Table, *, exact: bool) -> NDArray[np.float64] | None:
         """When the frames were recorded, or None where that is regular; `exact` for times that were written here."""
@@ -220,7 +250,7 @@ class SourceReader:
             if self.source.features[feature]["dtype"] == "video":
                 stretch = where.videos[feature]
                 if stretch is None:
-                    raise BadInput(f"the metadata names no video of {feature}")
+                    raise BadInput(f"the metadata do not say where {feature} of episode {where.number} is")
                 path = file_inside(folder, stretch.path)
                 video = StoredVideo(path, stretch.start, stretch.end, frames, self.source.fps, self._size(path))
                 # Counts the frames without decoding them.

@@ -10,7 +10,9 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from posa_vla.episodes.foreign.bad_episode import BadEpisode
-from posa_vla.episodes.outside_files import DAMAGED, file_inside, read_table
+from posa_vla.episodes.foreign.columns import whole_numbers
+from posa_vla.episodes.foreign.listing import own_number
+from posa_vla.episodes.outside_files import DAMAGED, damage, file_inside, read_table
 from posa_vla.errors import BadInput
 
 
@@ -23,7 +25,7 @@ class Place:
 
 
 def read_places(folder: Path, table: str) -> dict[int, Place | None]:
-    """Episode -> its rows, by the column that numbers them; a table without it is one episode's, number -1.
+    """Episode -> its rows, by the column that numbers them; a table without such numbers is one episode's, number -1.
 
     None stands for an episode whose rows are not in one piece.
 
@@ -44,12 +46,14 @@ def read_places(folder: Path, table: str) -> dict[int, Place | None]:
             names = file.schema_arrow.names
     except FileNotFoundError:
         raise BadEpisode("table", f"{path} does not exist") from None
-    except DAMAGED as error:
-        raise BadEpisode("table", f"{path} is damaged ({str(error)[:200]})") from None
+    except DAMAGED:
+        raise BadEpisode("table", f"{path} {damage(path)}") from None
     total = sum(lengths)
-    if "episode_index" not in names:
+    numbers = whole_numbers(read_table(path, ["episode_index"])["episode_index"]) if "episode_index" in names else None
+    if numbers is None and "episode_index" in names and own_number(table) is None:
+        raise BadEpisode("table", f"{table}: column episode_index holds no whole numbers")
+    if numbers is None:
         return {-1: Place(range(total), list(range(len(lengths))))}
-    numbers = read_table(path, ["episode_index"])["episode_index"].to_numpy()
     starts = np.concatenate([[0], np.cumsum(lengths)])
     cuts = np.concatenate([[0], np.flatnonzero(np.diff(numbers)) + 1, [total]])
     places: dict[int, Place | None] = {}
