@@ -187,7 +187,7 @@ class SourceDataset:
         end = self._end(key, start, row)
         return None if end is None else Stretch(place, start, end)
 
-    def _video(self, path: str, telling: list[str], key: str) -> tuple[str, bool]:
+    def _video(self, path: str, telling: tuple[str, ...], key: str) -> tuple[str, bool]:
         place, found = self._places.find(path, telling, key)
         if place != path:
             self._odd_one("video", f"{path} does not exist: {place} was taken; info.json and the folders disagree")
@@ -243,8 +243,9 @@ def open_source(folder: Path) -> SourceDataset:
     version = _version(info)
     try:
         listing = read_listing(folder, version)
-        features = features_of(folder, info)
-        tasks, remarks = read_tasks(folder, listing.lies_like)
+        tables = (path for paths in listing.tables.values() for path in paths)
+        features, pictures = features_of(folder, info, tables)
+        tasks, remarks = read_tasks(folder, version[:2] or listing.lies_like)
     except MALFORMED:
         _log.debug("%s", folder, exc_info=True)
         raise BadInput(f"{folder}: its metadata hold values of other types than LeRobot writes there") from None
@@ -258,6 +259,9 @@ def open_source(folder: Path) -> SourceDataset:
             f'it is one, write "codebase_version": "{looks}" into {layout.INFO_PATH}'
         )
     remarks += listing.remarks
+    remarks += [
+        ("pictures", f"{name} holds pictures, and info.json does not declare it: left out") for name in pictures
+    ]
     if version[:2] != listing.lies_like:
         said = f"says {version}" if version else "states no version"
         remarks.append(("version", f"info.json {said}, its files lie as in {looks}: they were read so"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pyarrow.parquet as pq
 from posa_vla.episodes.lerobot import layout
 from posa_vla.episodes.outside_files import DAMAGED, damage, files_below
 from posa_vla.errors import BadInput
+from posa_vla.files import safe_join
 
 _ARROW = {"float": "float32", "double": "float64", "halffloat": "float16"}
 _KNOWN = {"image", "video", "string", *layout.NUMBERS, *layout.WIDER}
@@ -24,7 +26,9 @@ def _feature(declared: Any) -> dict[str, Any] | None:
     return {"dtype": declared["dtype"], "shape": list(shape or []) if whole else [], "names": declared.get("names")}
 
 
-def features_of(folder: Path, info: dict[str, Any]) -> dict[str, dict[str, Any]]:
+def features_of(
+    folder: Path, info: dict[str, Any], tables: Iterable[str]
+) -> tuple[dict[str, dict[str, Any]], list[str]]:
     """Features as declared, and columns that info.json leaves out; where it is silent, video folders too.
 
     A column whose declared type is not known here has the one that the table shows.
@@ -32,41 +36,51 @@ def features_of(folder: Path, info: dict[str, Any]) -> dict[str, dict[str, Any]]
     Pictures that are not declared beside those that are stay out: they would be another camera, of whose use nobody
     has decided.
 
+    Args:
+        folder: The dataset.
+        info: Its info.json.
+        tables: Its data tables, relative to the folder; the first that can be read shows the columns.
+
+    Returns:
+        Features without the index columns, and the columns of pictures that are left out.
+
     Raises:
         BadInput: Nothing declares features, and no table can be read.
     """
     declared = info.get("features")
     features = {str(k): _feature(v) for k, v in declared.items()} if isinstance(declared, dict) else {}
-    silent = not features
-    for name, feature in _shown(folder, needed=silent).items():
+    silent, pictures = not features, []
+    for name, feature in _shown(folder, tables, needed=silent).items():
         if silent or feature["dtype"] != "image":
             known = features.setdefault(name, feature)
             if known is not None and known["dtype"] not in _KNOWN:
                 known["dtype"] = feature["dtype"]
+        elif name not in features:
+            pictures.append(name)
     for file in files_below(folder, "videos", "*.mp4") if silent else ():
         for part in file.relative_to(folder).parts:
             if part.startswith(layout.IMAGES):
                 features[part] = {"dtype": "video", "shape": [], "names": None}
-    return {k: f for k, f in features.items() if f is not None and k not in layout.INDEX_COLUMNS}
+    return {k: f for k, f in features.items() if f is not None and k not in layout.INDEX_COLUMNS}, pictures
 
 
-def _shown(folder: Path, *, needed: bool) -> dict[str, dict[str, Any]]:
+def _shown(folder: Path, tables: Iterable[str], *, needed: bool) -> dict[str, dict[str, Any]]:
     """Columns of the first table that can be read.
 
     Raises:
-        BadInput: There are tables, none can be read, and one is needed.
+        BadInput: None can be read, and one is needed.
     """
-    schema, unread = pa.schema([]), ""
-    for file in files_below(folder, "data", "*.parquet"):
+    schema, unread = None, "no table"
+    for table in tables:
         try:
-            schema, unread = pq.read_schema(file), ""
+            schema = pq.read_schema(safe_join(folder, table))
             break
         except DAMAGED:
-            unread = unread or f"{file} {damage(file)}"
-    if unread and needed:
-        raise BadInput(f"{unread}; info.json has no features, and no other table shows them")
+            unread = f"{folder / table} {damage(folder / table)}, and no other table"
+    if schema is None and needed:
+        raise BadInput(f"{folder / layout.INFO_PATH} has no features, and {unread} shows them")
     # A table that was written by pandas may hold its row numbers.
-    columns = [column for column in schema if not column.name.startswith("__")]
+    columns = [column for column in schema or () if not column.name.startswith("__")]
     return {column.name: {"dtype": _dtype(column.type), "shape": [], "names": None} for column in columns}
 
 

@@ -54,8 +54,10 @@ def read_listing(folder: Path, version: str) -> Listing:
     """
     tables = _tables(folder)
     own = [path for path in tables if own_number(path.name) is not None]
-    listing = Listing()
-    listed, listing.lies_like = _listed(folder, version, "v2" if own or not tables else "v3")
+    listed, list_like = _listed(folder, version or ("v2" if own else "v3"))
+    # Where there are files of both kinds, one is left over from a conversion.
+    only = "v2" if len(own) == len(tables) else "v3" if not own else version[:2] or list_like
+    listing = Listing(lies_like=only if tables else list_like)
     _note_rows(listing, listed)
     require_fetched(folder, tables)
     by_name = bool(own) and not version.startswith("v3")
@@ -91,19 +93,16 @@ def _tables(folder: Path) -> list[Path]:
     ]
 
 
-def _listed(folder: Path, version: str, tables_like: str) -> tuple[list[dict[str, Any]], str]:
-    """What the metadata list, and how the files lie: the list of another version is taken where there is no own one."""
+def _listed(folder: Path, version: str) -> tuple[list[dict[str, Any]], str]:
+    """What the metadata list, and the version whose list it is: where there is no own one, another's is taken."""
     lines, parts = json_lines(folder, _LINES), files_below(folder, _EPISODES, "*.parquet")
-    like = "v3" if parts and not lines else "v2" if lines and not parts else version[:2] or tables_like
-    if not lines and not parts:
-        return [], tables_like
-    if like == "v2":
-        return lines, like
+    if lines and (version.startswith("v2") or not parts):
+        return lines, "v2"
     rows = []
     for file in parts:
         table = read_table(file)
         rows += table.select([n for n in table.column_names if not n.startswith("stats/")]).to_pylist()
-    return rows, like
+    return rows, "v3"
 
 
 def _note_rows(listing: Listing, listed: list[dict[str, Any]]) -> None:

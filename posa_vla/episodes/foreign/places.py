@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from pathlib import Path
 from typing import Any
@@ -20,9 +21,11 @@ class Places:
 
     def __init__(self, folder: Path, info: dict[str, Any]) -> None:
         self._folder, self._info = folder, info
-        self._found: dict[str, list[str]] = {}
+        self._files: dict[str, list[str]] | None = None
+        # Episodes come in order: those of one file follow each other.
+        self.find = functools.lru_cache(64)(self._find)
 
-    def filled(self, setting: str, usual: str, values: dict[str, int | str]) -> tuple[str, list[str]]:
+    def filled(self, setting: str, usual: str, values: dict[str, int | str]) -> tuple[str, tuple[str, ...]]:
         """A path by the pattern of info.json, or by the usual one where that cannot name such a file.
 
         Args:
@@ -46,9 +49,9 @@ class Places:
                 pass
         telling = [part for part in pattern.split("/") if any(f"{{{number}" in part for number in numbers)]
         path = Path(layout.fill_path(pattern, **values)).as_posix()
-        return path, [layout.fill_path(part, **values) for part in telling]
+        return path, tuple(layout.fill_path(part, **values) for part in telling)
 
-    def find(self, path: str, telling: list[str], key: str = "") -> tuple[str, bool]:
+    def _find(self, path: str, telling: tuple[str, ...], key: str = "") -> tuple[str, bool]:
         """The path itself where there is such a file, else the one file that can be meant by it.
 
         Args:
@@ -64,14 +67,15 @@ class Places:
                 return path, True
         except BadInput:
             pass  # it leads out of the folder: whoever opens it is told so, if no other file is found
-        if not self._found:
+        if self._files is None:
+            self._files = {}
             for place in sorted(self._folder.rglob("*.*")):
                 if place.suffix in {".mp4", ".parquet"} and not is_hidden(place, self._folder) and place.is_file():
-                    self._found.setdefault(place.name, []).append(place.relative_to(self._folder).as_posix())
+                    self._files.setdefault(place.name, []).append(place.relative_to(self._folder).as_posix())
         names = {key, key.removeprefix(layout.IMAGES)} if key else set()
         others = [
             other
-            for other in self._found.get(Path(path).name, [])
+            for other in self._files.get(Path(path).name, [])
             if set(telling) <= set(Path(other).parts) and (not key or any(f"/{n}/" in f"/{other}" for n in names))
         ]
         return (others[0], True) if len(others) == 1 else (path, False)

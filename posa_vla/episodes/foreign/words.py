@@ -26,22 +26,24 @@ def words_of(value: Any) -> list[str]:
     return list(dict.fromkeys(text_of(text) for text in texts if isinstance(text, str) and text.strip()))
 
 
-def read_tasks(folder: Path, lies_like: str) -> tuple[dict[int, str], list[tuple[str, str]]]:
+def read_tasks(folder: Path, version: str) -> tuple[dict[int, str], list[tuple[str, str]]]:
     """Number -> words of the tasks that a dataset lists, and (rule, value) of what is wrong with the list.
 
     Args:
         folder: The dataset.
-        lies_like: `v2` or `v3`: whose list counts where there are both.
+        version: `v2` or `v3`: whose list counts where there are both.
 
     Raises:
         BadInput: The list cannot be read.
     """
-    lists = [json_lines, _of_table] if lies_like == "v2" else [_of_table, json_lines]
+    lists = [json_lines, _of_table] if version == "v2" else [_of_table, json_lines]
     rows = next((rows for read in lists if (rows := read(folder, _LINES))), [])
     tasks: dict[int, str] = {}
     twice = set()
     for row in rows:
-        texts = next((words for name in ("task", "__index_level_0__") if (words := words_of(row.get(name)))), [])
+        # `task`, or whatever pandas called it, if the row has no other text.
+        others = words_of([text for text in row.values() if isinstance(text, str)])
+        texts = words_of(row.get("task")) or (others if len(others) == 1 else [])
         number = whole(row.get("task_index"))
         if not texts or number is None:
             continue

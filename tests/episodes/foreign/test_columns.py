@@ -25,18 +25,18 @@ def of(values: Any, kind: pa.DataType | None = None) -> pa.Table:
 
 KEPT = [
     # A column, its declared type, and what is kept of it.
-    (of([0.5, None, 2.0], pa.float32()), "float32", np.float32([[0.5], [NAN], [2]])),
+    (of([0.5, None, 2.0], pa.float32()), "float32", np.array([[0.5], [NAN], [2]], np.float32)),
     (of([0.1, None]), "float32", np.array([[0.1], [NAN]])),
-    (of([None, None], pa.float32()), "float32", np.float32([[NAN], [NAN]])),
+    (of([None, None], pa.float32()), "float32", np.array([[NAN], [NAN]], np.float32)),
     (of([3, None, 5], pa.int32()), "int32", np.array([[3], [NAN], [5]])),
     (of([True, None]), "bool", np.array([[1], [NAN]])),
-    (of([[1.0, 2.0], None], pa.list_(pa.float32())), "float32", np.float32([[1, 2], [NAN, NAN]])),
+    (of([[1.0, 2.0], None], pa.list_(pa.float32())), "float32", np.array([[1, 2], [NAN, NAN]], np.float32)),
     (of([[1.0, None], [3.0, 4.0]], pa.large_list(pa.float64())), "float64", np.array([[1, NAN], [3, 4]])),
     # The table's type counts where the declared one would round or cut.
-    (of([0.5, 1.5], pa.float32()), "int64", np.float32([[0.5], [1.5]])),
+    (of([0.5, 1.5], pa.float32()), "int64", np.array([[0.5], [1.5]], np.float32)),
     (of([0.1, 0.2]), "float32", np.array([[0.1], [0.2]])),
     (of([2**60 + 1]), "float32", np.array([[2**60 + 1]])),
-    (of([0.5], pa.float16()), "float16", np.float32([[0.5]])),
+    (of([0.5], pa.float16()), "float16", np.array([[0.5]], np.float32)),
     (of([1.5], pa.float32()), "float64", np.array([[1.5]])),
     (of([7], pa.uint64()), "uint64", np.array([[7]])),
     (of([[True], [False]]), "bool", np.array([[1], [0]])),
@@ -126,9 +126,13 @@ def test_columns_that_the_metadata_leave_out_are_kept_too(tmp_path):
     add_column(folder, "observation.force", lambda frame: float(frame))
     add_column(folder, "observation.note", "well done")
     add_column(folder, "__index_level_0__", lambda frame: frame)
+    add_column(folder, "observation.images.extra", {"bytes": b"", "path": None})
     store = EpisodeStore(tmp_path / "store")
     done = require_exact(reader_of(folder), store)
-    assert [remark.value for remark in done.remarks] == ["feature observation.note cannot be kept"]
+    assert [remark.value for remark in done.remarks] == [
+        "observation.images.extra holds pictures, and info.json does not declare it: left out",
+        "feature observation.note cannot be kept",
+    ]
     for number, episode in enumerate(store.episodes()):
         assert set(episode.extra) == {"observation.force"}
         assert episode.extra["observation.force"].ravel().tolist() == list(range(LENGTHS[number]))

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 
-import pyarrow.parquet as pq
 import pytest
 from exact_datasets import taken_exactly
 from lerobot_datasets import CAMERA, FPS, LENGTHS, edit_info, edit_rows, make_v21, make_v30
@@ -127,12 +125,3 @@ def test_an_end_that_the_number_of_frames_contradicts_is_not_mended(tmp_path):
     store = EpisodeStore(tmp_path / "store")
     assert len(take_in(store, folder).episodes) == 2
     assert [kept.episode for kept in store.quarantine.kept().values()] == [1]
-
-
-def test_a_number_of_an_episode_is_no_chunk_of_a_text(tmp_path):
-    folder = make_v21(tmp_path / "dataset", video=False)
-    edit_info(folder, chunks_size="1000", total_episodes=3.0)
-    info = json.loads((folder / "meta/info.json").read_text())
-    assert info["chunks_size"] == "1000"
-    assert taken_exactly(folder) == []
-    assert pq.read_metadata(folder / "data/chunk-000/episode_000000.parquet").num_rows == LENGTHS[0]
