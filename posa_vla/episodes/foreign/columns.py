@@ -84,8 +84,10 @@ def vector(table: pa.Table, name: str, dtype: Any) -> NDArray[Any]:
     if name not in table.column_names:
         raise BadEpisode("table", f"column {name} is not in the table, which has {', '.join(table.column_names)}")
     try:
-        # A copy: Arrow's memory goes with the table.
-        return np.array(_values(table[name]), dtype)
+        # What is too large for the type becomes infinite, which is no number of an episode.
+        with np.errstate(over="ignore"):
+            # A copy: Arrow's memory goes with the table.
+            return np.array(_values(table[name]), dtype)
     except _Unfit as error:
         raise BadEpisode("table", f"column {name} {error}") from None
     except (pa.ArrowException, ValueError, TypeError, OverflowError):
@@ -100,9 +102,11 @@ def whole_numbers(column: pa.Array | pa.ChunkedArray) -> NDArray[np.int64] | Non
         return None
     if values.shape[1] != 1 or values.dtype.kind == "b":
         return None
-    # NaN is not below anything.
-    if values.dtype.kind == "f" and not ((np.abs(values) < _EXACT).all() and (values % 1 == 0).all()):
-        return None
+    if values.dtype.kind == "f":
+        values = values.astype(np.float64)
+        # NaN is not below anything.
+        if not ((np.abs(values) < _EXACT).all() and (values % 1 == 0).all()):
+            return None
     whole: NDArray[np.int64] = values[:, 0].astype(np.int64)
     return whole
 
@@ -114,7 +118,7 @@ def _filled(column: pa.Array) -> pa.Array:
         _Unfit: It is not known how wide the empty rows are.
     """
     kind = column.type.value_type if _is_list(column.type) else column.type
-    if pa.types.is_integer(kind) or pa.types.is_boolean(kind):
+    if _is_number(kind) and not pa.types.is_floating(kind):
         kind = pa.float64()
     if not pa.types.is_floating(kind):
         raise _Unfit(f"has empty rows, and its values are {kind}")
@@ -184,7 +188,7 @@ def success(table: pa.Table) -> bool | None:
     column = _plain(table[name])
     while _is_list(column.type):
         column = _plain(column.flatten())
-    values = column.drop_null().to_pylist()
+    values = [value for value in column.to_pylist() if value is not None]
     if not all(isinstance(value, bool | int | float) for value in values):
         raise BadEpisode("table", f"column {name} is {table[name].type}, expected true and false")
     # NaN is how other writers leave a row empty.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,7 @@ KEPT = [
     (of([0.1, None]), "float32", np.array([[0.1], [NAN]])),
     (of([None, None], pa.float32()), "float32", np.array([[NAN], [NAN]], np.float32)),
     (of([3, None, 5], pa.int32()), "int32", np.array([[3], [NAN], [5]])),
+    (of([Decimal("1.5"), None]), "float64", np.array([[1.5], [NAN]])),
     (of([True, None]), "bool", np.array([[1], [NAN]])),
     (of([[1.0, 2.0], None], pa.list_(pa.float32())), "float32", np.array([[1, 2], [NAN, NAN]], np.float32)),
     (of([[1.0, None], [3.0, 4.0]], pa.large_list(pa.float64())), "float64", np.array([[1, NAN], [3, 4]])),
@@ -80,6 +82,7 @@ def test_lists_that_are_ragged_inside_are_no_vector():
         (pa.array([3.0, 4.0]), [3, 4]),
         (pa.array([[3], [4]]), [3, 4]),
         (pa.array([3, 4]).dictionary_encode(), [3, 4]),
+        (pa.array([3, 4], pa.float16()), [3, 4]),
         (pa.array([3.5, 4.0]), None),
         (pa.array([3, None]), None),
         (pa.array([[3, 4]]), None),
