@@ -173,19 +173,24 @@ class SourceDataset:
         return {"episode_chunk": chunk, "chunk_index": chunk, "episode_index": number}
 
     def _stretch(self, key: str, number: int, row: dict[str, Any]) -> Stretch | None:
-        if f"videos/{key}/file_index" not in row:
-            # A file an episode, as in v2.
-            path, telling = self._places.filled("video_path", V2_VIDEO, {"video_key": key, **self._numbers(number)})
-            place, found = self._video(path, telling[-1:], key)
-            return Stretch(place, 0.0, None) if found or self._listing.lies_like == "v2" else None
-        chunk, file = (whole(row.get(f"videos/{key}/{name}_index")) for name in ("chunk", "file"))
-        start = _seconds(row.get(f"videos/{key}/from_timestamp"))
-        if chunk is None or file is None or start is None or not (0 <= chunk < MOST and 0 <= file < MOST):
-            return None
-        numbers: dict[str, int | str] = {"video_key": key, "chunk_index": chunk, "file_index": file}
-        place, _ = self._video(*self._places.filled("video_path", layout.VIDEO_PATH, numbers), key)
-        end = self._end(key, start, row)
-        return None if end is None else Stretch(place, start, end)
+        """Where a camera's video of an episode lies: in a file of many, as the metadata say, or in one of its own."""
+        shared: Stretch | None = None
+        if f"videos/{key}/file_index" in row:
+            chunk, file = (whole(row.get(f"videos/{key}/{name}_index")) for name in ("chunk", "file"))
+            start, end = _seconds(row.get(f"videos/{key}/from_timestamp")), self._end(key, row)
+            if chunk is not None and file is not None and 0 <= chunk < MOST and 0 <= file < MOST:
+                numbers: dict[str, int | str] = {"video_key": key, "chunk_index": chunk, "file_index": file}
+                place, found = self._video(*self._places.filled("video_path", layout.VIDEO_PATH, numbers), key)
+                shared = None if start is None or end is None else Stretch(place, start, end)
+                if found:
+                    return shared
+        path, telling = self._places.filled("video_path", V2_VIDEO, {"video_key": key, **self._numbers(number)})
+        place, found = self._video(path, telling[-1:], key)
+        if shared is not None and found:
+            self._odd_one("own video", f"{shared.path} does not exist: {place} is the episode's own, and was taken")
+        if found or (shared is None and self._listing.lies_like == "v2"):
+            return Stretch(place, 0.0, None)
+        return shared
 
     def _video(self, path: str, telling: tuple[str, ...], key: str) -> tuple[str, bool]:
         place, found = self._places.find(path, telling, key)
@@ -193,9 +198,12 @@ class SourceDataset:
             self._odd_one("video", f"{path} does not exist: {place} was taken; info.json and the folders disagree")
         return place, found
 
-    def _end(self, key: str, start: float, row: dict[str, Any]) -> float | None:
+    def _end(self, key: str, row: dict[str, Any]) -> float | None:
         """When an episode is over in its video (s); LeRobot reads its start alone, and writers differ about the end."""
-        end, frames = _seconds(row.get(f"videos/{key}/to_timestamp")), whole(row.get("length"))
+        start, end = (_seconds(row.get(f"videos/{key}/{name}_timestamp")) for name in ("from", "to"))
+        if start is None:
+            return None
+        frames = whole(row.get("length"))
         counted = start + frames / self.fps if frames is not None and 0 < frames < MOST else None
         if counted is None:
             return end if end is not None and end > start else None

@@ -176,6 +176,17 @@ def test_files_as_of_v30_under_another_name_are_read_as_they_lie(tmp_path, versi
     assert taken_exactly(folder) == [f"info.json {said}, its files lie as in v3.0: they were read so"]
 
 
+def test_videos_as_of_v21_beside_tables_as_of_v30_are_read_as_they_lie(tmp_path):
+    folder, other = make_v30(tmp_path / "dataset"), make_v21(tmp_path / "other")
+    shutil.rmtree(folder / "videos")
+    shutil.move(other / "videos", folder / "videos")
+    (remark,) = taken_exactly(folder)
+    assert remark.endswith(f"{CAMERA}/episode_000000.mp4 is the episode's own, and was taken (3 such)")
+    table = pq.read_table(folder / LIST)
+    write_table(folder / LIST, table.select([name for name in table.column_names if not name.startswith("videos/")]))
+    assert taken_exactly(folder) == []
+
+
 @pytest.mark.parametrize("version", ["v2.1", "v3.0"])
 def test_files_that_a_conversion_left_over_are_not_read(tmp_path, version):
     folder = make_v30(make_v21(tmp_path / "dataset"))
