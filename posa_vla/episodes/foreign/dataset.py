@@ -207,13 +207,13 @@ class SourceDataset:
         counted = start + frames / self.fps if frames is not None and 0 < frames < MOST else None
         if counted is None:
             return end if end is not None and end > start else None
-        if end is None or end < start:
-            self._odd_one("no end", f"videos/{key}/to_timestamp is no time after the start: frames were counted")
-            return counted
-        if abs(counted - 1 / self.fps - end) < 0.25 / self.fps:
+        if end is not None and abs(counted - 1 / self.fps - end) < 0.25 / self.fps:
             self._odd_one(
                 "last frame", f"videos/{key}/to_timestamp is when the last frame begins: it was taken as well"
             )
+            return counted
+        if end is None or end <= start:
+            self._odd_one("no end", f"videos/{key}/to_timestamp is no time after the start: frames were counted")
             return counted
         return end
 

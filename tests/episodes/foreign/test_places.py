@@ -109,7 +109,7 @@ def test_an_episodes_end_in_its_video_is_counted_where_the_metadata_have_no_such
     def change(number: int, row: dict[str, object]) -> None:
         start = float(str(row[f"videos/{CAMERA}/from_timestamp"]))
         last = start + (LENGTHS[number] - 1) / FPS
-        row[key] = {"last frame": last, "missing": None, "zero": -1.0, "not a number": float("nan")}[end]
+        row[key] = {"last frame": last, "missing": None, "zero": 0.0, "not a number": float("nan")}[end]
 
     edit_rows(folder / LIST, change)
     (remark,) = taken_exactly(folder)
