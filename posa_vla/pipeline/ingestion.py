@@ -47,7 +47,7 @@ class Dataset:
 
     Attributes:
         location: Folder or `s3://BUCKET/PREFIX`.
-        mapping: Feature -> what it is (see `posa_vla.episodes.foreign.mapping`).
+        mapping: Part or camera role -> the features that are it (see `posa_vla.episodes.foreign.mapping.parse_map`).
         embodiment: Shipped name or file; empty for what `declarations` or the dataset itself shows.
         calibration: Calibration file, or None.
         origin: Where its episodes come from.
@@ -56,7 +56,7 @@ class Dataset:
 
     location: str
     declarations: Path
-    mapping: dict[str, str] = field(default_factory=dict)
+    mapping: dict[str, list[str]] = field(default_factory=dict)
     embodiment: str = ""
     calibration: Path | None = None
     origin: Source = "teleop"

@@ -121,15 +121,15 @@ class SourceReader:
 
     def _episode(self, where: SourceEpisode, table: pa.Table) -> Episode:
         parts, recorded = self.features.parts, where.recorded
-        state = vector(table, parts["state"], np.float32)
-        pose = vector(table, parts["end_effector"], np.float64) if "end_effector" in parts else None
+        state = self.part(table, "state", np.float32)
+        pose = self.part(table, "end_effector", np.float64) if "end_effector" in parts else None
         if pose is not None:
-            require_pose(parts["end_effector"], pose)
+            require_pose(" and ".join(parts["end_effector"]), pose)
         if pose is None and self._kinematics is not None:
             pose = self._kinematics.poses(state)
-        gripper = vector(table, parts["gripper"], np.float32) if "gripper" in parts else None
+        gripper = self.part(table, "gripper", np.float32) if "gripper" in parts else None
         if gripper is not None and gripper.shape[1] != 1:
-            raise BadEpisode("table", f"{parts['gripper']} has {gripper.shape[1]} channels, expected one opening")
+            raise BadEpisode("table", f"{parts['gripper'][0]} has {gripper.shape[1]} channels, expected one opening")
         episode = Episode(
             embodiment=self.embodiment.id,
             instruction=self._instruction(where, table),
@@ -138,21 +138,22 @@ class SourceReader:
             fps=self.source.fps,
             cameras={role: self._camera(role, where, table, pose) for role in self.embodiment.cameras},
             state=state,
-            action=vector(table, parts["action"], np.float32),
+            action=self.part(table, "action", np.float32),
             end_effector=pose,
             gripper=None if gripper is None else gripper[:, 0],
             scene={} if recorded is None else recorded.scene,
             timestamps=self._timestamps(table, exact=recorded is not None),
             extra={name: self._extra(table, name) for name in self.features.extra if name in table.column_names},
         )
-        for name, rows, channels in (
-            (parts["state"], episode.state, self.embodiment.state),
-            (parts["action"], episode.action, self.embodiment.action),
+        for part, rows, channels in (
+            ("state", episode.state, self.embodiment.state),
+            ("action", episode.action, self.embodiment.action),
         ):
             if rows.shape[1] != len(channels):
                 raise BadEpisode(
                     "table",
-                    f"{name} has {rows.shape[1]} channels, embodiment {self.embodiment.id} declares {len(channels)}",
+                    f"{' and '.join(parts[part])} has {rows.shape[1]} channels, embodiment {self.embodiment.id} "
+                    f"declares {len(channels)}",
                 )
         try:
             episode.check()
@@ -200,6 +201,15 @@ class SourceReader:
         if "pose" in tracks:
             require_pose(names["pose"], tracks["pose"])
         return CameraTrack(images, tracks.get("intrinsics"), tracks.get("pose"))
+
+    def part(self, table: pa.Table, part: str, dtype: Any) -> NDArray[Any]:
+        """(T, channels) of a part of the contract: the channels of its features side by side.
+
+        Raises:
+            BadEpisode: As `vector`.
+        """
+        columns = [vector(table, name, dtype) for name in self.features.parts[part]]
+        return columns[0] if len(columns) == 1 else np.concatenate(columns, axis=1)
 
     def vector(self, table: pa.Table, name: str, dtype: Any) -> NDArray[Any]:
         """(T, channels) of a column of numbers or of lists, nested or not, all rows alike.
