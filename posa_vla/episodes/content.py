@@ -72,6 +72,11 @@ def episode_digest(episode: Episode) -> str:
     return digest.hexdigest()
 
 
+def signals_digest(state: NDArray[np.float32], action: NDArray[np.float32]) -> str:
+    """Hex SHA-256 of state and action alone: what a recording is known by, whatever is declared of it."""
+    return hashlib.sha256(np.ascontiguousarray(state).tobytes() + np.ascontiguousarray(action).tobytes()).hexdigest()
+
+
 def batch_digest(embodiment: Embodiment, episodes: list[str]) -> str:
     """Digest of a batch: its embodiment and its episodes' digests, in order."""
     return sha256_json({"embodiment": embodiment.digest, "episodes": episodes})

@@ -65,7 +65,7 @@ class SourceDataset:
         folder: Folder of the dataset.
         version: `codebase_version` of its info.json.
         fps: Frames per second.
-        robot: `robot_type`, or the folder's name.
+        robot: `robot_type`; empty where the dataset does not say.
         features: Feature -> {dtype, shape, names}; without the index columns.
         remarks: (rule, value) for the whole dataset: what its metadata gets wrong.
         posa: `meta/posa.json`, where the dataset was exported from here and says so of every episode.
@@ -224,5 +224,5 @@ def open_source(folder: Path) -> SourceDataset:
             text = str(error).replace(f"{folder}/", "")[:400]
             remarks.append(("posa", f"{text}; it was not used"))
     robot = info.get("robot_type")
-    robot = robot if isinstance(robot, str) and robot.strip() else folder.resolve().name
+    robot = text_of(robot).strip() if isinstance(robot, str) else ""
     return SourceDataset(folder, version, _fps(info, folder), robot, features, remarks, posa, info, tasks, rows)

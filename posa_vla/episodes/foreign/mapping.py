@@ -93,10 +93,6 @@ def map_features(
         BadInput: Something is missing or can be read in two ways; the message proposes the flags to add.
     """
     given = _meant(source, given)
-    for target, names in given.items():
-        for feature in names:
-            if feature not in source.features:
-                raise BadInput(f"--map {feature}={target}: no such feature; {did_you_mean(feature, source.features)}")
     cameras, unclear = _cameras(source, given, embodiment)
     parts = parts_of(source, given)
     missing = [part for part in _NEEDED if part not in parts]
@@ -120,7 +116,11 @@ def map_features(
 
 
 def parts_of(source: SourceDataset, given: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, ...]]:
-    """The features of each part, as far as `--map` or their names say it; see `map_features`."""
+    """The features of each part, as far as `--map` or their names say it; see `map_features`.
+
+    Raises:
+        BadInput: `--map` names a feature that there is not.
+    """
     given = _meant(source, given)
     parts = {target: tuple(features) for target, features in given.items() if target in PARTS}
     mapped = {feature for features in given.values() for feature in features}
@@ -136,6 +136,10 @@ def _meant(source: SourceDataset, given: Mapping[str, Sequence[str]]) -> dict[st
     for target, names in given.items():
         turned = len(names) == 1 and names[0] not in source.features and target in source.features
         meant |= {names[0]: [target]} if turned else {target: names}
+    for target, names in meant.items():
+        for feature in names:
+            if feature not in source.features:
+                raise BadInput(f"--map {feature}={target}: no such feature; {did_you_mean(feature, source.features)}")
     return meant
 
 
@@ -267,9 +271,14 @@ def _width(source: SourceDataset, feature: str) -> int:
     raise BadInput(f"{source.folder}: no table can be read that shows how many channels {feature} has")
 
 
+def id_of(name: str) -> str:
+    """A name as an embodiment's id may be written; empty where no letter or digit of it can be."""
+    return re.sub(r"[^a-z0-9_-]+", "_", name.lower()).strip("_-")
+
+
 def robot_id(source: SourceDataset) -> str:
-    """An embodiment's id, made of what the dataset calls its robot; `robots.robot_of` tells robots apart."""
-    return (re.sub(r"[^a-z0-9_-]+", "_", source.robot.lower()).strip("_-") or "robot")[:64]
+    """An embodiment's id by names alone; `robots.robot_of` tells apart robots whose names do not."""
+    return (id_of(source.robot or source.folder.resolve().name) or "robot")[:64]
 
 
 def derived_embodiment(source: SourceDataset, features: FeatureMap, robot: str = "") -> Embodiment:
