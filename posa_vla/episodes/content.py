@@ -59,6 +59,9 @@ def episode_digest(episode: Episode) -> str:
             for name, part in parts.items()
         },
     }
+    # An episode that was asked one thing keeps the digest that it always had.
+    if episode.prompts is not None:
+        header["prompts"] = episode.asked()
     try:
         digest = hashlib.sha256(canonical_json(header))
     except (TypeError, ValueError) as error:

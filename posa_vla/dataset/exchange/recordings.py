@@ -83,7 +83,8 @@ class Recordings:
         for batch, record in places.get(signals_digest(episode.state, episode.action), ()):
             try:
                 stored = self._reader(batch).episode(record)
-                alike = stored.instruction in {"", episode.instruction} and _pictures(stored) == _pictures(episode)
+                told = {"", episode.instruction, *(episode.prompts or ())}
+                alike = stored.instruction in told and _pictures(stored) == _pictures(episode)
             except PosaError:
                 continue
             if alike:
@@ -119,4 +120,10 @@ def _difference(stored: Episode, episode: Episode) -> tuple[list[str], list[str]
     # Recorded times may have been mended by making them regular.
     if stored.timestamps is not None and episode.timestamps is None:
         adds.append("timestamps")
-    return adds, sorted(before.keys() - now.keys() - {"timestamps"})
+    lacks = before.keys() - now.keys() - {"timestamps"}
+    if stored.prompts != episode.prompts:
+        if episode.prompts is None:
+            lacks.add("prompts")
+        else:
+            adds.append("prompts")
+    return adds, sorted(lacks)

@@ -10,6 +10,7 @@ from typing import Any
 
 from posa_vla.episodes.embodiment import UNSTATED, Embodiment
 from posa_vla.episodes.foreign.dataset import SourceDataset
+from posa_vla.episodes.foreign.prompts import WORD_COLUMNS
 from posa_vla.episodes.foreign.proposals import Proposal, propose_cameras, propose_parts, short_name
 from posa_vla.episodes.lerobot.layout import CAMERA, IMAGES, KNOWN, NUMBERS, PARTS, WIDER
 from posa_vla.episodes.outside_files import MALFORMED, file_inside, read_table
@@ -112,7 +113,9 @@ def map_features(
         and name not in KNOWN
         and not name.startswith((IMAGES, CAMERA))
     ]
-    return FeatureMap(parts, cameras, extra, [name for name in rest if name not in extra], calibration)
+    # What words are read from is no feature that is lost.
+    dropped = [name for name in rest if name not in extra and name not in WORD_COLUMNS]
+    return FeatureMap(parts, cameras, extra, dropped, calibration)
 
 
 def parts_of(source: SourceDataset, given: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, ...]]:

@@ -18,6 +18,7 @@ from posa_vla.episodes.foreign.bad_episode import BadEpisode
 from posa_vla.episodes.foreign.columns import require_pose, success, vector
 from posa_vla.episodes.foreign.dataset import SourceDataset, SourceEpisode
 from posa_vla.episodes.foreign.mapping import FeatureMap
+from posa_vla.episodes.foreign.prompts import FrameWords
 from posa_vla.episodes.foreign.remarks import length_remarks, source_remarks
 from posa_vla.episodes.foreign.rows import Place, read_places
 from posa_vla.episodes.kinematics import ForwardKinematics
@@ -73,6 +74,7 @@ class SourceReader:
         # Episodes come in order: one table's places, and a few files' sizes, are enough.
         self._places = functools.lru_cache(2)(functools.partial(read_places, source.folder))
         self._size = functools.lru_cache(64)(video_size)
+        self._words = FrameWords(source.folder, source.task, exported=posa is not None)
 
     def _place(self, where: SourceEpisode) -> tuple[Path, Place]:
         """Where an episode's rows are: the table, and which of its rows."""
@@ -117,7 +119,9 @@ class SourceReader:
         """
         table = self.table(where)
         episode = self._episode(where, table)
-        return episode, [*source_remarks(table, self.source.fps), *length_remarks(where, episode)]
+        dropped, self._words.unsaid = self._words.unsaid, []
+        remarks = [*source_remarks(table, self.source.fps), *length_remarks(where, episode)]
+        return episode, [*remarks, *(("metadata", None, value) for value in dropped)]
 
     def _episode(self, where: SourceEpisode, table: pa.Table) -> Episode:
         parts, recorded = self.features.parts, where.recorded
@@ -130,9 +134,10 @@ class SourceReader:
         gripper = self.part(table, "gripper", np.float32) if "gripper" in parts else None
         if gripper is not None and gripper.shape[1] != 1:
             raise BadEpisode("table", f"{parts['gripper'][0]} has {gripper.shape[1]} channels, expected one opening")
+        instruction, prompts = self._words.of(table, self._instruction(where, table))
         episode = Episode(
             embodiment=self.embodiment.id,
-            instruction=self._instruction(where, table),
+            instruction=instruction,
             source=self._origin if recorded is None else recorded.source,
             success=success(table) if recorded is None else recorded.success,
             fps=self.source.fps,
@@ -144,6 +149,7 @@ class SourceReader:
             scene={} if recorded is None else recorded.scene,
             timestamps=self._timestamps(table, exact=recorded is not None),
             extra={name: self._extra(table, name) for name in self.features.extra if name in table.column_names},
+            prompts=prompts,
         )
         for part, rows, channels in (
             ("state", episode.state, self.embodiment.state),
@@ -162,6 +168,8 @@ class SourceReader:
         return episode
 
     def _instruction(self, where: SourceEpisode, table: pa.Table) -> str:
+        if where.recorded is not None and where.recorded.instruction is not None:
+            return where.recorded.instruction
         if where.instruction or "task_index" not in table.column_names:
             return where.instruction
         index = table["task_index"][0].as_py()

@@ -39,5 +39,5 @@ def length_remarks(where: SourceEpisode, episode: Episode) -> Iterator[tuple[str
     """Rule, frame and value where the metadata says something else than the files."""
     if where.length is not None and where.length != len(episode):
         yield "metadata", None, f"the metadata counts {where.length} frames, table and images {len(episode)}"
-    if where.tasks > 1:
+    if where.tasks > 1 and episode.prompts is None:
         yield "metadata", None, f"it has {where.tasks} instructions, the first was taken: {episode.instruction!r}"
