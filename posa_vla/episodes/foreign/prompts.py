@@ -119,7 +119,7 @@ class FrameWords:
         if _TIMED not in table.column_names or "timestamp" not in table.column_names:
             return None
         try:
-            rows = next((cell for cell in table[_TIMED].slice(0, 1).to_pylist() if cell), [])
+            rows: list[dict[str, Any]] = table[_TIMED][0].as_py() or []
             timed = sorted(
                 (float(row["timestamp"]), text_of(row["content"]).strip())
                 for row in rows

@@ -32,10 +32,10 @@ def workspace(tmp_path) -> Workspace:
     return Workspace.open(Settings(home=tmp_path / "home"))
 
 
-def ingested(workspace: Workspace, folder: Path, **said: str) -> Ingestion:
+def ingested(workspace: Workspace, folder: Path, embodiment: str = "") -> Ingestion:
     """Taken in, all held out: no data version is made."""
-    place = workspace.home.parent
-    return ingest_dataset(workspace, data_params(validation_fraction=0.999), Dataset(str(folder), place, **said))
+    dataset = Dataset(str(folder), workspace.home.parent, embodiment=embodiment)
+    return ingest_dataset(workspace, data_params(validation_fraction=0.999), dataset)
 
 
 def called(folder: Path, name: str | None) -> str:

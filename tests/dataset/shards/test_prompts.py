@@ -82,8 +82,8 @@ def test_a_frames_task_that_the_list_lost_is_bad_input(tmp_path):
 
 def test_an_episode_that_was_asked_one_thing_keeps_its_digest():
     cameras = {"head": CameraTrack(np.zeros((3, 4, 4, 3), np.uint8))}
-    rows = {"state": np.zeros((3, 2), np.float32), "action": np.ones((3, 2), np.float32)}
-    episode = Episode("arm", "pick up the cube", "teleop", True, 10.0, cameras, **rows)
+    state, action = np.zeros((3, 2), np.float32), np.ones((3, 2), np.float32)
+    episode = Episode("arm", "pick up the cube", "teleop", True, 10.0, cameras, state, action)
     # Stores and data versions name it so.
     named = "f6c703d4498aaa7ff7d7397ed06c3e20b52fa68c5d344932c8cbb1506cf5ecf2"  # pragma: allowlist secret
     assert episode_digest(episode) == named

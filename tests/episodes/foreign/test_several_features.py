@@ -65,7 +65,9 @@ def cut(folder: Path, pieces: Mapping[str, tuple[str, int | slice]]) -> Path:
 
 def proposed(message: str) -> list[str]:
     """The values of the `--map` flags that a message prints, as a shell would read them."""
-    words = shlex.split(re.search(r"add: (.*?)(\. Not among them|$)", message)[1])
+    found = re.search(r"add: (.*?)(\. Not among them|$)", message)
+    assert found, message
+    words = shlex.split(found[1])
     assert words[::2] == ["--map"] * (len(words) // 2)
     return words[1::2]
 
