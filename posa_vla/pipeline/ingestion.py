@@ -25,6 +25,7 @@ from posa_vla.episodes.episode import Source
 from posa_vla.episodes.foreign.dataset import SourceDataset, open_source
 from posa_vla.episodes.foreign.fit import require_fit
 from posa_vla.episodes.foreign.mapping import derived_embodiment, map_features, parts_of, robot_id
+from posa_vla.episodes.foreign.proposals import grippers_beside
 from posa_vla.episodes.foreign.reader import SourceReader
 from posa_vla.episodes.foreign.robots import first_recording, robot_of, unnamed
 from posa_vla.episodes.kinematics import ForwardKinematics
@@ -192,6 +193,7 @@ def _reader(source: SourceDataset, dataset: Dataset, store: EpisodeStore) -> tup
     else:
         features = map_features(source, dataset.mapping, None)
         embodiment = derived_embodiment(source, features, robot)
+    source.remarks += [("gripper", said) for said in grippers_beside(source, features.parts, features.extra)]
     calibration = None
     if dataset.calibration is not None:
         calibration = load_calibration(dataset.calibration, list(embodiment.cameras))

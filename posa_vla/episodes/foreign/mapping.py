@@ -193,7 +193,7 @@ def _cameras(
         if missing and len(missing) == len(free) == 1 == len(features):
             mapped[missing[0]] = free.pop()
             missing = []
-        return mapped, propose_cameras(source, free, missing) if missing else None
+        return mapped, propose_cameras(features, free, missing) if missing else None
     if len(features) == 1 and free:
         return {"head": free[0]}, None
     short = {short_name(feature): feature for feature in free}
@@ -201,7 +201,7 @@ def _cameras(
         return short, None
     if not features:
         raise BadInput(f"{source.folder} has no camera: a policy that looks needs at least one image feature")
-    return mapped, None if mapped else propose_cameras(source, free, [])
+    return mapped, None if mapped else propose_cameras(features, free, [])
 
 
 def channel_names(feature: dict[str, Any], count: int) -> list[str]:

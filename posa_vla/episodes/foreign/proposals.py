@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 import shlex
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from posa_vla.episodes.foreign.dataset import SourceDataset
@@ -129,15 +129,36 @@ def propose_parts(source: SourceDataset, missing: Sequence[str], taken: Collecti
     return Proposal(f"it has no feature that is called {names}", flags, left)
 
 
-def propose_cameras(source: SourceDataset, free: Sequence[str], missing: Sequence[str]) -> Proposal:
-    """Which roles cameras may have; the first camera that is not on a hand is proposed as `head`.
+def grippers_beside(source: SourceDataset, parts: Mapping[str, Sequence[str]], extra: Sequence[str]) -> list[str]:
+    """What to say of grippers that lie beside a state or action which has none by its names.
 
     Args:
         source: The dataset.
-        free: Its cameras whose role nobody has said.
+        parts: The features of each part.
+        extra: Numeric features that are kept and are no part.
+    """
+    said = []
+    for part in ("state", "action"):
+        inside = {word for name in parts[part] for word in _words(f"{name} {source.features[name]['names']}")}
+        beside = [n for n in extra if _side(n) == part and _words(n) & _GRIPPER and not _words(n) & _BESIDE]
+        if beside and not inside & _GRIPPER and not any("," in name for name in (*parts[part], *beside)):
+            flag = _flag(f"{part}={','.join([*parts[part], *beside])}")
+            said.append(
+                f"{', '.join(beside)} is kept beside the {part} and is no part of it; if it belongs there, remove "
+                f"what came in, and the embodiment file that was written, and ingest it again with {flag}"
+            )
+    return said
+
+
+def propose_cameras(cameras: Sequence[str], free: Sequence[str], missing: Sequence[str]) -> Proposal:
+    """Which roles cameras may have; the first camera that is not on a hand is proposed as `head`.
+
+    Args:
+        cameras: The dataset's cameras.
+        free: Those whose role nobody has said.
         missing: Roles that the embodiment declares and no camera has; none where no embodiment is declared.
     """
-    has = ", ".join(source.cameras()) or "no camera"
+    has = ", ".join(cameras) or "no camera"
     if missing:
         what = f"the roles of the embodiment's cameras {', '.join(missing)} are not declared; it has {has}"
         if len(free) < len(missing):

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import re
-import shlex
 import shutil
 from pathlib import Path
 
-import pyarrow.parquet as pq
 import pytest
 from data_workspaces import data_params
-from lerobot_datasets import CAMERA, edit_info, make_v21, make_v30
+from lerobot_datasets import edit_info, make_v21, make_v30
 from taking_in import take_in
 
-from posa_vla.cli.main import main
 from posa_vla.dataset.exchange.export import export
 from posa_vla.dataset.validation.report import Quarantined
 from posa_vla.dataset.validation.validate import validate
@@ -127,28 +123,3 @@ def test_an_export_of_a_robot_without_a_name_comes_back_as_the_same_episodes(tmp
     edit_info(tmp_path / "exported", robot_type=None)
     again = ingested(workspace, tmp_path / "exported")
     assert (again.new, again.embodiment) == (0, done.embodiment)
-
-
-@pytest.mark.slow
-def test_what_the_message_proposes_is_run_as_it_is_printed(tmp_path, capfd, monkeypatch):
-    folder = make_v21(tmp_path / "data set", cameras=(CAMERA, "observation.images.hand cam"), video=False)
-    for path in sorted(folder.glob("data/*/*.parquet")):
-        table = pq.read_table(path)
-        names = {"observation.state": "observation.states.joint.position", "action": "actions.joint"}
-        pq.write_table(table.rename_columns([names.get(name, name) for name in table.column_names]), path)
-    edit_info(folder, features=None)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("posa_vla.console._reserved", None)
-
-    held_out = ("--set", "prepare.validation_fraction=0.999")
-
-    def run(flags: str) -> tuple[int, str]:
-        with pytest.raises(SystemExit) as stop:
-            main(["data", "ingest", "data set", "--workspace", "robots", *held_out, *shlex.split(flags)])
-        return int(stop.value.code or 0), capfd.readouterr().err
-
-    code, said = run("")
-    flags = re.search(r"If this is what they are, add: (.*)", " ".join(said.split()))
-    assert code == 2
-    assert flags
-    assert run(flags[1])[0] == 0
