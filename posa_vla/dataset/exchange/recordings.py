@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from posa_vla.episodes.content import array_parts
+from posa_vla.episodes.content import array_parts, signals_digest
 from posa_vla.episodes.episode import Episode
 from posa_vla.episodes.lerobot.reader import DatasetReader, EpisodeRecord
 from posa_vla.episodes.media.images import StoredImages
@@ -66,8 +65,12 @@ class Recordings:
             except PosaError:
                 continue
             vectors = [_numbers(table[name].combine_chunks()) for name in ("observation.state", "action")]
-            found.setdefault(_signals(*vectors), []).append((batch, record))
+            found.setdefault(signals_digest(*vectors), []).append((batch, record))
         return found
+
+    def has(self, embodiment: str, frames: int, signals: str) -> bool:
+        """Whether an episode of an embodiment and length has this digest of state and action (`signals_digest`)."""
+        return signals in self._signals((embodiment, frames))
 
     def same(self, episode: Episode) -> list[Same]:
         """The stored episodes of its recording that it does not equal.
@@ -77,10 +80,11 @@ class Recordings:
         """
         places = self._signals((episode.embodiment, len(episode)))
         found = []
-        for batch, record in places.get(_signals(episode.state, episode.action), ()):
+        for batch, record in places.get(signals_digest(episode.state, episode.action), ()):
             try:
                 stored = self._reader(batch).episode(record)
-                alike = stored.instruction in {"", episode.instruction} and _pictures(stored) == _pictures(episode)
+                told = {"", episode.instruction, *(episode.prompts or ())}
+                alike = stored.instruction in told and _pictures(stored) == _pictures(episode)
             except PosaError:
                 continue
             if alike:
@@ -92,10 +96,6 @@ def _numbers(column: pa.Array) -> NDArray[np.float32]:
     flat = column.flatten() if pa.types.is_fixed_size_list(column.type) else column
     numbers: NDArray[np.float32] = flat.to_numpy(zero_copy_only=False)
     return numbers
-
-
-def _signals(state: NDArray[np.float32], action: NDArray[np.float32]) -> str:
-    return hashlib.sha256(np.ascontiguousarray(state).tobytes() + np.ascontiguousarray(action).tobytes()).hexdigest()
 
 
 def _pictures(episode: Episode) -> dict[str, bytes]:
@@ -120,4 +120,10 @@ def _difference(stored: Episode, episode: Episode) -> tuple[list[str], list[str]
     # Recorded times may have been mended by making them regular.
     if stored.timestamps is not None and episode.timestamps is None:
         adds.append("timestamps")
-    return adds, sorted(before.keys() - now.keys() - {"timestamps"})
+    lacks = before.keys() - now.keys() - {"timestamps"}
+    if stored.prompts != episode.prompts:
+        if episode.prompts is None:
+            lacks.add("prompts")
+        else:
+            adds.append("prompts")
+    return adds, sorted(lacks)

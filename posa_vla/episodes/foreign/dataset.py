@@ -20,7 +20,7 @@ from posa_vla.episodes.foreign.places import V2_DATA, V2_VIDEO, Places
 from posa_vla.episodes.foreign.words import read_tasks, words_of
 from posa_vla.episodes.lerobot import layout
 from posa_vla.episodes.lerobot.posa_meta import PosaEpisode, PosaMeta, read_posa
-from posa_vla.episodes.outside_files import MALFORMED, inside_json, whole
+from posa_vla.episodes.outside_files import MALFORMED, inside_json, text_of, whole
 from posa_vla.errors import BadInput
 
 _log = logging.getLogger(__name__)
@@ -69,7 +69,7 @@ class SourceDataset:
         folder: Folder of the dataset.
         version: `codebase_version` of its info.json.
         fps: Frames per second.
-        robot: `robot_type`, or the folder's name.
+        robot: `robot_type`; empty where the dataset does not say.
         features: Feature -> {dtype, shape, names}; without the index columns.
         remarks: (rule, value) for the whole dataset: what its metadata gets wrong.
         posa: `meta/posa.json`, where the dataset was exported from here and says so of every episode.
@@ -287,7 +287,7 @@ def open_source(folder: Path) -> SourceDataset:
             text = str(error).replace(f"{folder}/", "")[:400]
             remarks.append(("posa", f"{text}; it was not used"))
     robot = info.get("robot_type")
-    robot = robot if isinstance(robot, str) and robot.strip() else folder.resolve().name
+    robot = text_of(robot).strip() if isinstance(robot, str) else ""
     fps, places = _fps(info, folder), Places(folder, info)
     return SourceDataset(folder, version, fps, robot, features, remarks, posa, tasks, info, listing, places)
 

@@ -21,6 +21,7 @@ from posa_vla.episodes.foreign.columns import kept, require_pose, success, vecto
 from posa_vla.episodes.foreign.dataset import SourceDataset, SourceEpisode
 from posa_vla.episodes.foreign.listing import own_number
 from posa_vla.episodes.foreign.mapping import FeatureMap
+from posa_vla.episodes.foreign.prompts import FrameWords
 from posa_vla.episodes.foreign.remarks import length_remarks, source_remarks, unlabelled_remarks
 from posa_vla.episodes.foreign.rows import Place, read_places
 from posa_vla.episodes.foreign.words import instruction_of, numbers_of_tasks, word_remarks
@@ -79,6 +80,7 @@ class SourceReader:
         self._size = functools.lru_cache(64)(video_size)
         # Columns of which it is said already that they are left out.
         self._said: set[str] = set()
+        self._words = FrameWords(source.folder, source.task, exported=posa is not None)
 
     def _place(self, where: SourceEpisode) -> tuple[Path, Place]:
         """Where an episode's rows are: the table, and which of its rows."""
@@ -127,11 +129,13 @@ class SourceReader:
         """
         table = self.table(where)
         episode = self._episode(where, table)
+        dropped, self._words.unsaid = self._words.unsaid, []
         words = word_remarks(where.words, numbers_of_tasks(table), self.source.tasks)
         return episode, [
             *source_remarks(table, where.number, self.source.fps),
             *length_remarks(where, episode),
-            *words,
+            *(words if episode.prompts is None else ()),
+            *(("metadata", None, value) for value in dropped),
             *(unlabelled_remarks(table) if where.recorded is None else ()),
             *self._left_out(table, episode),
         ]
@@ -149,38 +153,41 @@ class SourceReader:
 
     def _episode(self, where: SourceEpisode, table: pa.Table) -> Episode:
         parts, recorded = self.features.parts, where.recorded
-        state = vector(table, parts["state"], np.float32)
-        pose = vector(table, parts["end_effector"], np.float64) if "end_effector" in parts else None
+        state = self.part(table, "state", np.float32)
+        pose = self.part(table, "end_effector", np.float64) if "end_effector" in parts else None
         if pose is not None:
-            require_pose(parts["end_effector"], pose)
+            require_pose(" and ".join(parts["end_effector"]), pose)
         if pose is None and self._kinematics is not None:
             pose = self._kinematics.poses(state)
-        gripper = vector(table, parts["gripper"], np.float32) if "gripper" in parts else None
+        gripper = self.part(table, "gripper", np.float32) if "gripper" in parts else None
         if gripper is not None and gripper.shape[1] != 1:
-            raise BadEpisode("table", f"{parts['gripper']} has {gripper.shape[1]} channels, expected one opening")
+            raise BadEpisode("table", f"{parts['gripper'][0]} has {gripper.shape[1]} channels, expected one opening")
+        instruction, prompts = self._words.of(table, self._instruction(where, table))
         episode = Episode(
             embodiment=self.embodiment.id,
-            instruction=self._instruction(where, table),
+            instruction=instruction,
             source=self._origin if recorded is None else recorded.source,
             success=bool(success(table)) if recorded is None else recorded.success,
             fps=self.source.fps,
             cameras={role: self._camera(role, where, table, pose) for role in self.embodiment.cameras},
             state=state,
-            action=vector(table, parts["action"], np.float32),
+            action=self.part(table, "action", np.float32),
             end_effector=pose,
             gripper=None if gripper is None else gripper[:, 0],
             scene={} if recorded is None else recorded.scene,
             timestamps=self._timestamps(table, exact=recorded is not None),
             extra=self._extra(table),
+            prompts=prompts,
         )
-        for name, rows, channels in (
-            (parts["state"], episode.state, self.embodiment.state),
-            (parts["action"], episode.action, self.embodiment.action),
+        for part, rows, channels in (
+            ("state", episode.state, self.embodiment.state),
+            ("action", episode.action, self.embodiment.action),
         ):
             if rows.shape[1] != len(channels):
                 raise BadEpisode(
                     "table",
-                    f"{name} has {rows.shape[1]} channels, embodiment {self.embodiment.id} declares {len(channels)}",
+                    f"{' and '.join(parts[part])} has {rows.shape[1]} channels, embodiment {self.embodiment.id} "
+                    f"declares {len(channels)}",
                 )
         try:
             episode.check()
@@ -189,6 +196,8 @@ class SourceReader:
         return episode
 
     def _instruction(self, where: SourceEpisode, table: pa.Table) -> str:
+        if where.recorded is not None and where.recorded.instruction is not None:
+            return where.recorded.instruction
         return instruction_of(where.words, numbers_of_tasks(table), self.source.tasks)
 
     def _extra(self, table: pa.Table) -> dict[str, NDArray[Any]]:
@@ -230,6 +239,15 @@ class SourceReader:
         if "pose" in tracks:
             require_pose(names["pose"], tracks["pose"])
         return CameraTrack(images, tracks.get("intrinsics"), tracks.get("pose"))
+
+    def part(self, table: pa.Table, part: str, dtype: Any) -> NDArray[Any]:
+        """(T, channels) of a part of the contract: the channels of its features side by side.
+
+        Raises:
+            BadEpisode: As `vector`.
+        """
+        columns = [vector(table, name, dtype) for name in self.features.parts[part]]
+        return columns[0] if len(columns) == 1 else np.concatenate(columns, axis=1)
 
     def vector(self, table: pa.Table, name: str, dtype: Any) -> NDArray[Any]:
         """(T, channels) of a column of numbers or of lists, nested or not, all rows alike.

@@ -98,8 +98,6 @@ def word_remarks(
             None,
             f"the list of episodes says {listed[0]!r}, its frames name {chosen!r}: the frames' words were taken",
         )
-    elif len(named) > 1:
-        yield "metadata", None, f"its frames name {len(named)} instructions, the first was taken: {chosen!r}"
     elif len(listed) > 1:
         which = "that its frames name" if named else "that is listed first"
         yield "metadata", None, f"it has {len(listed)} instructions, the one {which} was taken: {chosen!r}"
