@@ -142,8 +142,9 @@ def _fresh(
         else:
             done.remarks += [DatasetRemark(rule, where.number, value) for rule, _, value in remarks]
             if better := next((other for other in same if not other.adds), None):
-                more = f"the store has its recording with {', '.join(better.lacks)}, which counts"
-                done.remarks.append(DatasetRemark("metadata", where.number, more))
+                if better.lacks:
+                    more = f"the store has its recording with {', '.join(better.lacks)}, which counts"
+                    done.remarks.append(DatasetRemark("metadata", where.number, more))
                 digest = better.digest
             while digest in seen and digest in replaced:
                 digest = replaced[digest].by

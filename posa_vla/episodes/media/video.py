@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from posa_vla.episodes.media.images import LARGEST_PIXELS, StoredImages
+from posa_vla.episodes.media.parameter_sets import without_parameter_sets
 from posa_vla.errors import BadInput
 
 # Frames that may stand before a picture in a file although they show later: no encoder looks further ahead.
@@ -133,6 +134,12 @@ class StoredVideo(StoredImages):
         """See `StoredImages.payloads`."""
         for packet in self.packets():
             yield bytes(packet)
+
+    def first_encoded(self) -> bytes:
+        """See `StoredImages.first_encoded`."""
+        with _opened(self.path) as (container, stream):
+            context, packet = stream.codec_context, next(self._packets(container, stream))
+            return without_parameter_sets(bytes(packet), context.codec.canonical_name, bytes(context.extradata or b""))
 
     def _frames(self) -> Iterator[Any]:
         """The episode's decoded frames, in order."""
