@@ -20,6 +20,7 @@ from posa_vla.episodes.episode import CameraTrack, Episode, NotFinite, Source
 from posa_vla.episodes.foreign.dataset import SourceDataset, SourceEpisode
 from posa_vla.episodes.foreign.mapping import FeatureMap
 from posa_vla.episodes.foreign.remarks import length_remarks, source_remarks
+from posa_vla.episodes.foreign.times import recorded_times
 from posa_vla.episodes.kinematics import ForwardKinematics
 from posa_vla.episodes.lerobot.layout import WIDER
 from posa_vla.episodes.media.images import Images
@@ -28,8 +29,6 @@ from posa_vla.episodes.media.video import StoredVideo, video_size
 from posa_vla.episodes.outside_files import DAMAGED, file_inside, read_table
 from posa_vla.errors import BadInput
 
-# Recorded times that are this close to regular ones are regular (s); LeRobot's own tolerance.
-_REGULAR = 1e-4
 # (rule, frame, value): what a dataset says otherwise than its files, or numbers otherwise than they follow each other.
 Remark = tuple[str, int | None, str]
 _SUCCESS = ("next.success", "success", "observation.success")
@@ -170,10 +169,18 @@ class SourceReader:
             BadEpisode: See `episode`.
         """
         table = self.table(where)
-        episode = self._episode(where, table)
-        return episode, [*source_remarks(table, self.source.fps), *length_remarks(where, episode)]
+        try:
+            times = recorded_times(table, self.source.fps, exact=where.recorded is not None)
+            episode = self._episode(where, table, times.since)
+            episode.check()
+        except BadEpisode:
+            raise
+        except BadInput as error:
+            raise BadEpisode("finite" if isinstance(error, NotFinite) else "table", str(error)) from None
+        remarks = [*source_remarks(table), *times.remarks, *length_remarks(where, episode)]
+        return episode, remarks
 
-    def _episode(self, where: SourceEpisode, table: pa.Table) -> Episode:
+    def _episode(self, where: SourceEpisode, table: pa.Table, times: NDArray[np.float64] | None) -> Episode:
         parts, recorded = self.features.parts, where.recorded
         state = _vector(table, parts["state"], np.float32)
         pose = _vector(table, parts["end_effector"], np.float64) if "end_effector" in parts else None
@@ -196,7 +203,7 @@ class SourceReader:
             end_effector=pose,
             gripper=None if gripper is None else gripper[:, 0],
             scene={} if recorded is None else recorded.scene,
-            timestamps=self._timestamps(table, exact=recorded is not None),
+            timestamps=times,
             extra={name: self._extra(table, name) for name in self.features.extra if name in table.column_names},
         )
         for name, rows, channels in (
@@ -208,10 +215,6 @@ class SourceReader:
                     "table",
                     f"{name} has {rows.shape[1]} channels, embodiment {self.embodiment.id} declares {len(channels)}",
                 )
-        try:
-            episode.check()
-        except BadInput as error:
-            raise BadEpisode("finite" if isinstance(error, NotFinite) else "table", str(error)) from None
         return episode
 
     def _instruction(self, where: SourceEpisode, table: pa.Table) -> str:
@@ -223,24 +226,6 @@ class SourceReader:
     def _extra(self, table: pa.Table, name: str) -> NDArray[Any]:
         dtype = self.source.features[name]["dtype"]
         return _vector(table, name, np.dtype(WIDER.get(dtype, dtype)))
-
-    def _timestamps(self, table: pa.Table, *, exact: bool) -> NDArray[np.float64] | None:
-        """When the frames were recorded, or None where that is regular; `exact` for times that were written here."""
-        if "timestamp" not in table.column_names:
-            return None
-        times = _vector(table, "timestamp", np.float64)[:, 0]
-        if not np.isfinite(times).all():
-            raise BadEpisode("finite", f"timestamp is not finite at frame {int(np.argmin(np.isfinite(times)))}")
-        regular = np.arange(len(times)) / self.source.fps
-        # Single precision, in which LeRobot keeps them, cannot say late times more closely than this.
-        tolerance = 0.0 if exact else max(_REGULAR, float(np.spacing(np.float32(np.abs(times).max()))))
-        times = times if exact else times - times[0]
-        rounded = times.astype(np.float32)
-        near = tolerance and np.allclose(times, regular, rtol=0, atol=tolerance)
-        if near or np.array_equal(rounded, regular.astype(np.float32)):
-            return None
-        kept: NDArray[np.float64] = rounded.astype(np.float64)
-        return kept
 
     def _camera(
         self, role: str, where: SourceEpisode, table: pa.Table, end_effector: NDArray[np.float64] | None
