@@ -7,6 +7,7 @@ is a remark or `BadInput`, never a guess.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -40,7 +41,7 @@ _MOST = 10**8
 
 @dataclass(frozen=True)
 class Stretch:
-    """An episode's video: file relative to the dataset, start (s), and end (s) or None for the file's end."""
+    """An episode's video by the metadata: file relative to the dataset, start (s), and end (s) or None if not said."""
 
     path: str
     start: float
@@ -153,10 +154,13 @@ class SourceDataset:
                 file_index=_file_number(row[f"videos/{key}/file_index"]),
             )
             start = float(row[f"videos/{key}/from_timestamp"])
-            end = float(row[f"videos/{key}/to_timestamp"])
         except MALFORMED:
             return None
-        return Stretch(path, start, end) if 0 <= start < end < 10**7 else None
+        try:
+            end = float(row[f"videos/{key}/to_timestamp"])
+        except MALFORMED:
+            end = math.nan  # LeRobot does not read it
+        return Stretch(path, start, end if start < end < 10**7 else None) if 0 <= start < 10**7 else None
 
     def _existing(self, path: str, key: str) -> str:
         """The path itself where there is such a file, else the one file of that name that lies elsewhere.

@@ -20,13 +20,13 @@ from posa_vla.episodes.episode import CameraTrack, Episode, NotFinite, Source
 from posa_vla.episodes.foreign.dataset import SourceDataset, SourceEpisode
 from posa_vla.episodes.foreign.mapping import FeatureMap
 from posa_vla.episodes.foreign.remarks import length_remarks, source_remarks
+from posa_vla.episodes.foreign.source_videos import SourceVideos
 from posa_vla.episodes.foreign.times import recorded_times
 from posa_vla.episodes.kinematics import ForwardKinematics
 from posa_vla.episodes.lerobot.layout import WIDER
 from posa_vla.episodes.media.images import Images
 from posa_vla.episodes.media.stills import StoredStills, still_size
-from posa_vla.episodes.media.video import StoredVideo, video_size
-from posa_vla.episodes.outside_files import DAMAGED, file_inside, read_table
+from posa_vla.episodes.outside_files import DAMAGED, MALFORMED, file_inside, read_table
 from posa_vla.errors import BadInput
 
 # (rule, frame, value): what a dataset says otherwise than its files, or numbers otherwise than they follow each other.
@@ -86,9 +86,9 @@ class SourceReader:
         # Episodes that were recorded here are known by their pixels; video always is by its bytes.
         posa = source.posa
         self._by_pixels = posa is not None and posa.hashed == "pixels" and not source.videos()
-        # Episodes come in order: one table's places, and a few files' sizes, are enough.
+        # Episodes come in order: one table's places are enough.
         self._places = functools.lru_cache(2)(self._read_places)
-        self._size = functools.lru_cache(64)(video_size)
+        self._videos = SourceVideos(source, self._rows)
 
     def _read_places(self, table: str) -> dict[int, _Place | None]:
         """Episode -> its rows, by the column that numbers them; a table without it is one episode's, number -1.
@@ -139,6 +139,12 @@ class SourceReader:
             raise BadEpisode("table", f"{where.table} has no row of episode {where.number}")
         return file_inside(self.source.folder, where.table), place
 
+    def _rows(self, where: SourceEpisode) -> int | None:
+        try:
+            return len(self._place(where)[1].rows)
+        except (BadInput, *MALFORMED):
+            return None
+
     def table(self, where: SourceEpisode, *, images: bool = False) -> pa.Table:
         """An episode's rows as they lie in the dataset, without the image columns unless they are asked for.
 
@@ -178,7 +184,8 @@ class SourceReader:
         except BadInput as error:
             raise BadEpisode("finite" if isinstance(error, NotFinite) else "table", str(error)) from None
         remarks = [*source_remarks(table), *times.remarks, *length_remarks(where, episode)]
-        return episode, remarks
+        videos = self._videos.remarks(where, list(self.features.cameras.values()))
+        return episode, [*remarks, *(("metadata", None, note) for note in videos)]
 
     def _episode(self, where: SourceEpisode, table: pa.Table, times: NDArray[np.float64] | None) -> Episode:
         parts, recorded = self.features.parts, where.recorded
@@ -257,14 +264,9 @@ class SourceReader:
         folder = self.source.folder
         try:
             if self.source.features[feature]["dtype"] == "video":
-                stretch = where.videos[feature]
-                if stretch is None:
-                    raise BadInput(f"the metadata names no video of {feature}")
-                path = file_inside(folder, stretch.path)
-                video = StoredVideo(path, stretch.start, stretch.end, frames, self.source.fps, self._size(path))
-                # Counts the frames without decoding them.
-                for _ in video.packets():
-                    pass
+                video = self._videos.video(feature, where)
+                if len(video) != frames:
+                    raise BadInput(f"{video.path} has {len(video)} frames of the episode, its table {frames}")
                 return video
             path, place = self._place(where)
             unsized = StoredStills(folder, path, feature, place.rows, (1, 1), place.groups)
