@@ -90,6 +90,10 @@ def ingest(store: EpisodeStore, reader: SourceReader) -> Ingested:
     done.remarks += [
         DatasetRemark("metadata", None, f"feature {name} cannot be kept") for name in reader.features.dropped
     ]
+    done.remarks += [
+        DatasetRemark("metadata", None, f"{name} is depth, no colour camera: left out ({why})")
+        for name, why in reader.features.depth.items()
+    ]
     size = sum(file.stat().st_size for file in source.folder.rglob("*") if file.is_file())
     require_free_space(store.root, size, "ingesting the dataset")
     # Of the dataset as a whole: kept with the first batch that is made of it.

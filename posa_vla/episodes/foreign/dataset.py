@@ -80,7 +80,7 @@ class SourceDataset:
         version: `codebase_version` of its info.json.
         fps: Frames per second.
         robot: `robot_type`, or the folder's name.
-        features: Feature -> {dtype, shape, names}; without the index columns.
+        features: Feature -> {dtype, shape, names} and, where declared, info; without the index columns.
         remarks: (rule, value) for the whole dataset: what its metadata gets wrong.
         posa: `meta/posa.json`, where the dataset was exported from here and says so of every episode.
     """
@@ -257,7 +257,13 @@ def _feature(declared: Any) -> dict[str, Any] | None:
         return None
     shape = declared.get("shape")
     whole = isinstance(shape, list | tuple) and all(isinstance(n, int) and 0 < n < 10**6 for n in shape)
-    return {"dtype": declared["dtype"], "shape": list(shape or []) if whole else [], "names": declared.get("names")}
+    info = declared.get("info") or declared.get("video_info")
+    return {
+        "dtype": declared["dtype"],
+        "shape": list(shape or []) if whole else [],
+        "names": declared.get("names"),
+        "info": info if isinstance(info, dict) else {},
+    }
 
 
 def _features(folder: Path, info: dict[str, Any]) -> dict[str, dict[str, Any]]:

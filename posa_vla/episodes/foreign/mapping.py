@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from posa_vla.episodes.embodiment import UNSTATED, Embodiment
 from posa_vla.episodes.foreign.dataset import SourceDataset
+from posa_vla.episodes.foreign.depth import Depth, depth_features
 from posa_vla.episodes.lerobot.layout import CAMERA, IMAGES, KNOWN, NUMBERS, PARTS, WIDER
 from posa_vla.episodes.outside_files import MALFORMED, file_inside, read_table
 from posa_vla.errors import BadInput, did_you_mean
@@ -29,8 +30,9 @@ class FeatureMap:
         parts: `state`, `action` and, where there are such, `end_effector` and `gripper` -> feature.
         cameras: Role -> feature.
         extra: Other numeric features; they are kept under their own names.
-        dropped: Features that cannot be kept (text, depth, numbers under a name that means something else here, ...).
+        dropped: Features that cannot be kept (text, numbers under a name that means something else here, ...).
         calibration: Role -> `intrinsics` and `pose`, where they were recorded -> feature.
+        depth: Features that are left out because they are depth -> why they are taken for it.
     """
 
     parts: dict[str, str]
@@ -38,6 +40,7 @@ class FeatureMap:
     extra: list[str]
     dropped: list[str]
     calibration: dict[str, dict[str, str]]
+    depth: dict[str, str] = field(default_factory=dict)
 
 
 def parse_map(settings: list[str]) -> dict[str, str]:
@@ -70,7 +73,8 @@ def map_features(source: SourceDataset, given: Mapping[str, str], embodiment: Em
     for feature in given:
         if feature not in source.features:
             raise BadInput(f"--map {feature}=...: no such feature; {did_you_mean(feature, source.features)}")
-    cameras = _cameras(source, given, embodiment)
+    depth = depth_features(source)
+    cameras = _cameras(source, given, embodiment, depth)
     parts = {target: feature for feature, target in given.items() if target in PARTS}
     for part, name in PARTS.items():
         if part not in parts and name in source.features and name not in given:
@@ -93,7 +97,9 @@ def map_features(source: SourceDataset, given: Mapping[str, str], embodiment: Em
         and name not in KNOWN
         and not name.startswith((IMAGES, CAMERA))
     ]
-    return FeatureMap(parts, cameras, extra, [name for name in rest if name not in extra], calibration)
+    left_out = {name: depth[name].why for name in rest if name in depth}
+    dropped = [name for name in rest if name not in extra and name not in left_out]
+    return FeatureMap(parts, cameras, extra, dropped, calibration, left_out)
 
 
 def _calibration(source: SourceDataset, camera: str) -> dict[str, str]:
@@ -117,12 +123,19 @@ def _short(feature: str) -> str:
     return re.split(r"[./]", feature.removeprefix(IMAGES))[-1]
 
 
-def _cameras(source: SourceDataset, given: Mapping[str, str], embodiment: Embodiment | None) -> dict[str, str]:
-    features = source.cameras()
+def _cameras(
+    source: SourceDataset, given: Mapping[str, str], embodiment: Embodiment | None, depth: Mapping[str, Depth]
+) -> dict[str, str]:
+    features = [feature for feature in source.cameras() if feature not in depth]
     wanted = list(embodiment.cameras) if embodiment is not None else None
     mapped = {target: feature for feature, target in given.items() if target not in PARTS}
     for role, feature in mapped.items():
-        if feature not in features:
+        if feature in depth and depth[feature].sure:
+            raise BadInput(
+                f"--map {feature}={role}: {feature} is depth ({depth[feature].why}), expected a colour camera: it is "
+                "left out without --map"
+            )
+        if feature not in source.cameras():
             parts = ", ".join(PARTS)
             raise BadInput(f"--map {feature}={role}: {feature} is no camera, and {role!r} none of {parts}")
         if wanted is not None and role not in wanted:
@@ -132,30 +145,42 @@ def _cameras(source: SourceDataset, given: Mapping[str, str], embodiment: Embodi
     free = [feature for feature in features if feature not in mapped.values()]
     if embodiment is not None:
         for role, camera in embodiment.cameras.items():
-            named = [f for f in free if role not in mapped and _short(f) in {camera.source, role}]
+            # Who declares a name knows better than its sound.
+            declared = [*free, *(f for f, found in depth.items() if not found.sure and f not in mapped.values())]
+            named = [f for f in declared if role not in mapped and _short(f) in {camera.source, role}]
             if len(named) == 1:
                 mapped[role] = named[0]
-                free.remove(named[0])
+                free = [feature for feature in free if feature != named[0]]
         missing = [role for role in embodiment.cameras if role not in mapped]
         if missing and len(missing) == len(free) == 1 == len(features):
             mapped[missing[0]] = free.pop()
             missing = []
+        for role in missing:
+            for feature, found in depth.items():
+                if found.sure and _short(feature) in {embodiment.cameras[role].source, role}:
+                    raise BadInput(
+                        f"the embodiment's camera {role} is {feature}, which is depth ({found.why}), no colour camera: "
+                        "take it out of the embodiment file"
+                    )
         if missing:
-            raise BadInput(_unclear(source, free, missing))
+            raise BadInput(_unclear(source, features, free, missing))
         return mapped
-    if len(features) == 1 and free:
+    if len(features) == 1 and free and not mapped:
         return {"head": free[0]}
     short = {_short(feature): feature for feature in free}
     if "head" in short and len(short) == len(free) and not mapped:
         return short
-    if not features:
-        raise BadInput(f"{source.folder} has no camera: a policy that looks needs at least one image feature")
+    if not features and not mapped:
+        why = "".join(f"; {feature} is taken for depth: {found.why}" for feature, found in depth.items())
+        unsure = [feature for feature, found in depth.items() if not found.sure]
+        why += f". If that is wrong, add: --map {unsure[0]}=head" if unsure else ""
+        raise BadInput(f"{source.folder} has no colour camera: a policy that looks needs at least one{why}")
     if not mapped:
-        raise BadInput(_unclear(source, free, []))
+        raise BadInput(_unclear(source, features, free, []))
     return mapped
 
 
-def _unclear(source: SourceDataset, free: list[str], missing: list[str]) -> str:
+def _unclear(source: SourceDataset, features: list[str], free: list[str], missing: list[str]) -> str:
     """The message that proposes roles; the first camera that is not on a hand is proposed as `head`."""
     proposals: dict[str, str] = {}
     for feature in free:
@@ -170,7 +195,7 @@ def _unclear(source: SourceDataset, free: list[str], missing: list[str]) -> str:
     flags = " ".join(f"--map {feature}={role}" for feature, role in proposals.items()) or "--map FEATURE=ROLE"
     what = f"the embodiment's cameras {', '.join(missing)}" if missing else "the cameras"
     return (
-        f"{source.folder}: the roles of {what} are not declared; it has {', '.join(source.cameras()) or 'no camera'}. "
+        f"{source.folder}: the roles of {what} are not declared; it has {', '.join(features) or 'no camera'}. "
         f"If this is what they are, add: {flags}"
     )
 
