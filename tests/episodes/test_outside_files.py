@@ -94,7 +94,7 @@ def picture(data: bytes | str | None) -> Callable[[Path], None]:
         (TABLE, flip, "is damaged: its bytes do not fit together"),
         (TABLE, lambda path: path.write_bytes(b"<html>Not found</html>"), "begins with the bytes 3c 68 74 6d"),
         (TABLE, picture(b""), "neither image bytes nor a path"),
-        (TABLE, picture(b"RIFF____WEBP"), "is neither PNG nor JPEG: it begins with the bytes 52 49 46 46"),
+        (TABLE, picture(b"RIFF____WEBP"), "is neither PNG nor JPEG; its 12 bytes begin with b'RIFF____WEBP': WebP"),
         (TABLE, picture(b"\x89PNG\r\n\x1a\n"), "is damaged (8 bytes"),
         (TABLE, picture("images/none.png"), "images/none.png of column observation.images.cam_high cannot be read: No"),
         (VIDEO, lambda path: path.write_bytes(b"x" * 5000), "is damaged, or no video that can be decoded here"),

@@ -93,6 +93,10 @@ def ingest(store: EpisodeStore, reader: SourceReader) -> Ingested:
     done.remarks += [
         DatasetRemark("metadata", None, f"feature {name} cannot be kept") for name in reader.features.dropped
     ]
+    done.remarks += [
+        DatasetRemark("metadata", None, f"{name} is depth, no colour camera: left out ({why})")
+        for name, why in reader.features.depth.items()
+    ]
     size = sum(file.stat().st_size for file in source.folder.rglob("*") if file.is_file())
     require_free_space(store.root, size, "ingesting the dataset")
     # Of the dataset as a whole: kept with the first batch that is made of it.
@@ -146,8 +150,9 @@ def _fresh(
         else:
             done.remarks += [DatasetRemark(rule, where.number, value) for rule, _, value in remarks]
             if better := next((other for other in same if not other.adds), None):
-                more = f"the store has its recording with {', '.join(better.lacks)}, which counts"
-                done.remarks.append(DatasetRemark("metadata", where.number, more))
+                if better.lacks:
+                    more = f"the store has its recording with {', '.join(better.lacks)}, which counts"
+                    done.remarks.append(DatasetRemark("metadata", where.number, more))
                 digest = better.digest
             while digest in seen and digest in replaced:
                 digest = replaced[digest].by

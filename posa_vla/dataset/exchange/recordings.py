@@ -37,7 +37,7 @@ class Recordings:
 
     Two episodes are of one recording if state, action and first pictures are the same to the last bit, and what the
     robot was asked to do; words that were missing may have been supplied. Calibration, poses and gripper that were
-    declared since make no other recording of it.
+    declared since make no other recording of it, nor does what a copy of its video stream puts beside the pictures.
     """
 
     def __init__(self, store: EpisodeStore) -> None:
@@ -103,7 +103,7 @@ def _pictures(episode: Episode) -> dict[str, bytes]:
     first = {}
     for role, camera in episode.cameras.items():
         images = camera.images
-        first[role] = next(images.payloads()) if isinstance(images, StoredImages) else images[0].tobytes()
+        first[role] = images.first_encoded() if isinstance(images, StoredImages) else images[0].tobytes()
     return first
 
 

@@ -28,7 +28,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Stretch:
-    """An episode's video: file relative to the dataset, start (s), and end (s) or None for the file's end."""
+    """An episode's video by the metadata: file relative to the dataset, start (s), and end (s) or None if not said."""
 
     path: str
     start: float
@@ -70,7 +70,7 @@ class SourceDataset:
         version: `codebase_version` of its info.json.
         fps: Frames per second.
         robot: `robot_type`; empty where the dataset does not say.
-        features: Feature -> {dtype, shape, names}; without the index columns.
+        features: Feature -> {dtype, shape, names} and, where declared, info; without the index columns.
         remarks: (rule, value) for the whole dataset: what its metadata gets wrong.
         posa: `meta/posa.json`, where the dataset was exported from here and says so of every episode.
         tasks: Number -> words of the tasks that it lists.
@@ -181,11 +181,13 @@ class SourceDataset:
         shared: Stretch | None = None
         if f"videos/{key}/file_index" in row:
             chunk, file = (whole(row.get(f"videos/{key}/{name}_index")) for name in ("chunk", "file"))
-            start, end = _seconds(row.get(f"videos/{key}/from_timestamp")), self._end(key, row)
+            start, end = (_seconds(row.get(f"videos/{key}/{name}_timestamp")) for name in ("from", "to"))
             if chunk is not None and file is not None and 0 <= chunk < MOST and 0 <= file < MOST:
                 numbers: dict[str, int | str] = {"video_key": key, "chunk_index": chunk, "file_index": file}
                 place, found = self._video(*self._places.filled("video_path", layout.VIDEO_PATH, numbers), key)
-                shared = None if start is None or end is None else Stretch(place, start, end)
+                if start is not None:
+                    # LeRobot reads the start alone.
+                    shared = Stretch(place, start, end if end is not None and end > start else None)
                 if found:
                     return shared
         path, telling = self._places.filled("video_path", V2_VIDEO, {"video_key": key, **self._numbers(number)})
@@ -201,25 +203,6 @@ class SourceDataset:
         if place != path:
             self._odd_one("video", f"{path} does not exist: {place} was taken; info.json and the folders disagree")
         return place, found
-
-    def _end(self, key: str, row: dict[str, Any]) -> float | None:
-        """When an episode is over in its video (s); LeRobot reads its start alone, and writers differ about the end."""
-        start, end = (_seconds(row.get(f"videos/{key}/{name}_timestamp")) for name in ("from", "to"))
-        if start is None:
-            return None
-        frames = whole(row.get("length"))
-        counted = start + frames / self.fps if frames is not None and 0 < frames < MOST else None
-        if counted is None:
-            return end if end is not None and end > start else None
-        if end is not None and abs(counted - 1 / self.fps - end) < 0.25 / self.fps:
-            self._odd_one(
-                "last frame", f"videos/{key}/to_timestamp is when the last frame begins: it was taken as well"
-            )
-            return counted
-        if end is None or end <= start:
-            self._odd_one("no end", f"videos/{key}/to_timestamp is no time after the start: frames were counted")
-            return counted
-        return end
 
 
 def _seconds(value: Any) -> float | None:

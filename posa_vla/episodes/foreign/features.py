@@ -23,7 +23,13 @@ def _feature(declared: Any) -> dict[str, Any] | None:
         return None
     shape = declared.get("shape")
     whole = isinstance(shape, list | tuple) and all(isinstance(n, int) and 0 < n < 10**6 for n in shape)
-    return {"dtype": declared["dtype"], "shape": list(shape or []) if whole else [], "names": declared.get("names")}
+    info = declared.get("info") or declared.get("video_info")
+    return {
+        "dtype": declared["dtype"],
+        "shape": list(shape or []) if whole else [],
+        "names": declared.get("names"),
+        "info": info if isinstance(info, dict) else {},
+    }
 
 
 def features_of(

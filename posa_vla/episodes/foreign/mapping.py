@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from posa_vla.episodes.embodiment import UNSTATED, Embodiment
 from posa_vla.episodes.foreign.dataset import SourceDataset
+from posa_vla.episodes.foreign.depth import Depth, depth_features
 from posa_vla.episodes.foreign.prompts import WORD_COLUMNS
 from posa_vla.episodes.foreign.proposals import Proposal, propose_cameras, propose_parts, short_name
 from posa_vla.episodes.lerobot.layout import CAMERA, IMAGES, KNOWN, NUMBERS, PARTS, WIDER
@@ -33,8 +34,9 @@ class FeatureMap:
             make it, in this order.
         cameras: Role -> feature.
         extra: Other numeric features; they are kept under their own names.
-        dropped: Features that cannot be kept (text, depth, numbers under a name that means something else here, ...).
+        dropped: Features that cannot be kept (text, numbers under a name that means something else here, ...).
         calibration: Role -> `intrinsics` and `pose`, where they were recorded -> feature.
+        depth: Features that are left out because they are depth -> why they are taken for it.
     """
 
     parts: dict[str, tuple[str, ...]]
@@ -42,6 +44,7 @@ class FeatureMap:
     extra: list[str]
     dropped: list[str]
     calibration: dict[str, dict[str, str]]
+    depth: dict[str, str] = field(default_factory=dict)
 
 
 def parse_map(settings: list[str]) -> dict[str, list[str]]:
@@ -94,7 +97,8 @@ def map_features(
         BadInput: Something is missing or can be read in two ways; the message proposes the flags to add.
     """
     given = _meant(source, given)
-    cameras, unclear = _cameras(source, given, embodiment)
+    depth = depth_features(source)
+    cameras, unclear = _cameras(source, given, embodiment, depth)
     parts = parts_of(source, given)
     missing = [part for part in _NEEDED if part not in parts]
     proposals = [unclear, propose_parts(source, missing, {name for names in parts.values() for name in names})]
@@ -113,9 +117,10 @@ def map_features(
         and name not in KNOWN
         and not name.startswith((IMAGES, CAMERA))
     ]
+    left_out = {name: depth[name].why for name in rest if name in depth}
     # What words are read from is no feature that is lost.
-    dropped = [name for name in rest if name not in extra and name not in WORD_COLUMNS]
-    return FeatureMap(parts, cameras, extra, dropped, calibration)
+    dropped = [name for name in rest if name not in extra and name not in left_out and name not in WORD_COLUMNS]
+    return FeatureMap(parts, cameras, extra, dropped, calibration, left_out)
 
 
 def parts_of(source: SourceDataset, given: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, ...]]:
@@ -168,14 +173,22 @@ def _calibration(source: SourceDataset, camera: str) -> dict[str, str]:
 
 
 def _cameras(
-    source: SourceDataset, given: Mapping[str, Sequence[str]], embodiment: Embodiment | None
+    source: SourceDataset,
+    given: Mapping[str, Sequence[str]],
+    embodiment: Embodiment | None,
+    depth: Mapping[str, Depth],
 ) -> tuple[dict[str, str], Proposal | None]:
     """Role -> feature, and what to ask where that is not clear."""
-    features = source.cameras()
+    features = [feature for feature in source.cameras() if feature not in depth]
     wanted = list(embodiment.cameras) if embodiment is not None else None
     mapped = {target: names[0] for target, names in given.items() if target not in PARTS}
     for role, feature in mapped.items():
-        if feature not in features:
+        if feature in depth and depth[feature].sure:
+            raise BadInput(
+                f"--map {feature}={role}: {feature} is depth ({depth[feature].why}), expected a colour camera: it is "
+                "left out without --map"
+            )
+        if feature not in source.cameras():
             parts = ", ".join(PARTS)
             raise BadInput(f"--map {feature}={role}: {feature} is no camera, and {role!r} none of {parts}")
         if wanted is not None and role not in wanted:
@@ -185,22 +198,34 @@ def _cameras(
     free = [feature for feature in features if feature not in mapped.values()]
     if embodiment is not None:
         for role, camera in embodiment.cameras.items():
-            named = [f for f in free if role not in mapped and short_name(f) in {camera.source, role}]
+            # Who declares a name knows better than its sound.
+            declared = [*free, *(f for f, found in depth.items() if not found.sure and f not in mapped.values())]
+            named = [f for f in declared if role not in mapped and short_name(f) in {camera.source, role}]
             if len(named) == 1:
                 mapped[role] = named[0]
-                free.remove(named[0])
+                free = [feature for feature in free if feature != named[0]]
         missing = [role for role in embodiment.cameras if role not in mapped]
         if missing and len(missing) == len(free) == 1 == len(features):
             mapped[missing[0]] = free.pop()
             missing = []
+        for role in missing:
+            for feature, found in depth.items():
+                if found.sure and short_name(feature) in {embodiment.cameras[role].source, role}:
+                    raise BadInput(
+                        f"the embodiment's camera {role} is {feature}, which is depth ({found.why}), no colour camera: "
+                        "take it out of the embodiment file"
+                    )
         return mapped, propose_cameras(features, free, missing) if missing else None
-    if len(features) == 1 and free:
+    if len(features) == 1 and free and not mapped:
         return {"head": free[0]}, None
     short = {short_name(feature): feature for feature in free}
     if "head" in short and len(short) == len(free) and not mapped:
         return short, None
-    if not features:
-        raise BadInput(f"{source.folder} has no camera: a policy that looks needs at least one image feature")
+    if not features and not mapped:
+        why = "".join(f"; {feature} is taken for depth: {found.why}" for feature, found in depth.items())
+        unsure = [feature for feature, found in depth.items() if not found.sure]
+        why += f". If that is wrong, add: --map {unsure[0]}=head" if unsure else ""
+        raise BadInput(f"{source.folder} has no colour camera: a policy that looks needs at least one{why}")
     return mapped, None if mapped else propose_cameras(features, free, [])
 
 

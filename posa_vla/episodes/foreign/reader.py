@@ -24,16 +24,15 @@ from posa_vla.episodes.foreign.mapping import FeatureMap
 from posa_vla.episodes.foreign.prompts import FrameWords
 from posa_vla.episodes.foreign.remarks import length_remarks, source_remarks, unlabelled_remarks
 from posa_vla.episodes.foreign.rows import Place, read_places
+from posa_vla.episodes.foreign.source_videos import SourceVideos
+from posa_vla.episodes.foreign.times import recorded_times
 from posa_vla.episodes.foreign.words import instruction_of, numbers_of_tasks, word_remarks
 from posa_vla.episodes.kinematics import ForwardKinematics
 from posa_vla.episodes.media.images import Images
 from posa_vla.episodes.media.stills import StoredStills, still_size
-from posa_vla.episodes.media.video import StoredVideo, video_size
-from posa_vla.episodes.outside_files import DAMAGED, damage, file_inside
+from posa_vla.episodes.outside_files import DAMAGED, MALFORMED, damage, file_inside
 from posa_vla.errors import BadInput
 
-# Recorded times that are this close to regular ones are regular (s); LeRobot's own tolerance.
-_REGULAR = 1e-4
 # (rule, frame, value): what a dataset says otherwise than its files, or numbers otherwise than they follow each other.
 Remark = tuple[str, int | None, str]
 
@@ -75,9 +74,9 @@ class SourceReader:
         # Episodes that were recorded here are known by their pixels; video always is by its bytes.
         posa = source.posa
         self._by_pixels = posa is not None and posa.hashed == "pixels" and not source.videos()
-        # Episodes come in order: one table's places, and a few files' sizes, are enough.
+        # Episodes come in order: one table's places are enough.
         self._places = functools.lru_cache(2)(functools.partial(read_places, source.folder))
-        self._size = functools.lru_cache(64)(video_size)
+        self._videos = SourceVideos(source, self._rows)
         # Columns of which it is said already that they are left out.
         self._said: set[str] = set()
         self._words = FrameWords(source.folder, source.task, exported=posa is not None)
@@ -97,6 +96,12 @@ class SourceReader:
         if place is None or not len(place.rows):
             raise BadEpisode("table", f"{where.table} has no row of episode {where.number}")
         return file_inside(self.source.folder, where.table), place
+
+    def _rows(self, where: SourceEpisode) -> int | None:
+        try:
+            return len(self._place(where)[1].rows)
+        except (BadInput, *MALFORMED):
+            return None
 
     def table(self, where: SourceEpisode, *, images: bool = False) -> pa.Table:
         """An episode's rows as they lie in the dataset, without the image columns unless they are asked for.
@@ -128,14 +133,23 @@ class SourceReader:
             BadEpisode: See `episode`.
         """
         table = self.table(where)
-        episode = self._episode(where, table)
+        try:
+            times = recorded_times(table, self.source.fps, exact=where.recorded is not None)
+            episode = self._episode(where, table, times.since)
+            episode.check()
+        except BadEpisode:
+            raise
+        except BadInput as error:
+            raise BadEpisode("finite" if isinstance(error, NotFinite) else "table", str(error)) from None
         dropped, self._words.unsaid = self._words.unsaid, []
         words = word_remarks(where.words, numbers_of_tasks(table), self.source.tasks)
+        videos = self._videos.remarks(where, list(self.features.cameras.values()))
         return episode, [
-            *source_remarks(table, where.number, self.source.fps),
+            *source_remarks(table, where.number),
+            *times.remarks,
             *length_remarks(where, episode),
             *(words if episode.prompts is None else ()),
-            *(("metadata", None, value) for value in dropped),
+            *(("metadata", None, value) for value in (*dropped, *videos)),
             *(unlabelled_remarks(table) if where.recorded is None else ()),
             *self._left_out(table, episode),
         ]
@@ -151,7 +165,7 @@ class SourceReader:
             except BadEpisode as error:
                 yield "metadata", None, f"{error}; it was left out, here and wherever it is so"
 
-    def _episode(self, where: SourceEpisode, table: pa.Table) -> Episode:
+    def _episode(self, where: SourceEpisode, table: pa.Table, times: NDArray[np.float64] | None) -> Episode:
         parts, recorded = self.features.parts, where.recorded
         state = self.part(table, "state", np.float32)
         pose = self.part(table, "end_effector", np.float64) if "end_effector" in parts else None
@@ -175,7 +189,7 @@ class SourceReader:
             end_effector=pose,
             gripper=None if gripper is None else gripper[:, 0],
             scene={} if recorded is None else recorded.scene,
-            timestamps=self._timestamps(table, exact=recorded is not None),
+            timestamps=times,
             extra=self._extra(table),
             prompts=prompts,
         )
@@ -189,10 +203,6 @@ class SourceReader:
                     f"{' and '.join(parts[part])} has {rows.shape[1]} channels, embodiment {self.embodiment.id} "
                     f"declares {len(channels)}",
                 )
-        try:
-            episode.check()
-        except BadInput as error:
-            raise BadEpisode("finite" if isinstance(error, NotFinite) else "table", str(error)) from None
         return episode
 
     def _instruction(self, where: SourceEpisode, table: pa.Table) -> str:
@@ -208,24 +218,6 @@ class SourceReader:
                 with suppress(BadEpisode):
                     extra[name] = kept(table, name, self.source.features[name]["dtype"])
         return extra
-
-    def _timestamps(self, table: pa.Table, *, exact: bool) -> NDArray[np.float64] | None:
-        """When the frames were recorded, or None where that is regular; `exact` for times that were written here."""
-        if "timestamp" not in table.column_names:
-            return None
-        times = vector(table, "timestamp", np.float64)[:, 0]
-        if not np.isfinite(times).all():
-            raise BadEpisode("finite", f"timestamp is not finite at frame {int(np.argmin(np.isfinite(times)))}")
-        regular = np.arange(len(times)) / self.source.fps
-        # Single precision, in which LeRobot keeps them, cannot say late times more closely than this.
-        tolerance = 0.0 if exact else max(_REGULAR, float(np.spacing(np.float32(np.abs(times).max()))))
-        times = times if exact else times - times[0]
-        rounded = times.astype(np.float32)
-        near = tolerance and np.allclose(times, regular, rtol=0, atol=tolerance)
-        if near or np.array_equal(rounded, regular.astype(np.float32)):
-            return None
-        kept: NDArray[np.float64] = rounded.astype(np.float64)
-        return kept
 
     def _camera(
         self, role: str, where: SourceEpisode, table: pa.Table, end_effector: NDArray[np.float64] | None
@@ -266,14 +258,9 @@ class SourceReader:
         folder = self.source.folder
         try:
             if self.source.features[feature]["dtype"] == "video":
-                stretch = where.videos[feature]
-                if stretch is None:
-                    raise BadInput(f"the metadata do not say where {feature} of episode {where.number} is")
-                path = file_inside(folder, stretch.path)
-                video = StoredVideo(path, stretch.start, stretch.end, frames, self.source.fps, self._size(path))
-                # Counts the frames without decoding them.
-                for _ in video.packets():
-                    pass
+                video = self._videos.video(feature, where)
+                if len(video) != frames:
+                    raise BadInput(f"{video.path} has {len(video)} frames of the episode, its table {frames}")
                 return video
             path, place = self._place(where)
             unsized = StoredStills(folder, path, feature, place.rows, (1, 1), place.groups)

@@ -12,13 +12,12 @@ from posa_vla.episodes.foreign.columns import success, whole_numbers
 from posa_vla.episodes.foreign.dataset import SourceEpisode
 
 
-def source_remarks(table: pa.Table, number: int, fps: float) -> Iterator[tuple[str, int | None, str]]:
-    """Rule, frame and value of what an episode's own numbering and times say, which the store's replace.
+def source_remarks(table: pa.Table, number: int) -> Iterator[tuple[str, int | None, str]]:
+    """Rule, frame and value of what an episode's own numbering says, which the store's replaces.
 
     Args:
         table: Its rows.
         number: Its number in the dataset.
-        fps: Frames per second.
     """
     rows = whole_numbers(table["episode_index"]) if "episode_index" in table.column_names else None
     if rows is not None and rows[0] != number:
@@ -35,12 +34,6 @@ def source_remarks(table: pa.Table, number: int, fps: float) -> Iterator[tuple[s
             )
         elif numbers[0] != 0:
             yield "metadata", 0, f"frames are numbered from {numbers[0]}, expected 0; they were numbered anew"
-    if "timestamp" in table.column_names:
-        first = table["timestamp"][0].as_py()
-        first = first[0] if isinstance(first, list) and first else first
-        if isinstance(first, int | float) and not abs(first) <= 0.5 / fps:
-            rule, what = ("timestamps", "before the recording began") if first < 0 else ("metadata", "expected 0")
-            yield rule, 0, f"times begin at {first:g} s, {what}; they were shifted to begin at 0"
 
 
 def length_remarks(where: SourceEpisode, episode: Episode) -> Iterator[tuple[str, int | None, str]]:

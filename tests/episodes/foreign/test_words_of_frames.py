@@ -162,8 +162,9 @@ def test_subtasks_without_words_cost_nothing_and_are_said_once(tmp_path, store, 
     damage(folder / "meta/subtasks.parquet")
     edit_info(folder, features=read_json(tmp_path / "sound/meta/info.json")["features"])
     done = take_in(store, folder)
-    # Without their words they are what they were before.
-    assert (done.new, done.episodes) == (0, sound.episodes)
+    # Without their words the episodes have their own.
+    assert (done.new, done.superseded, len(sound.episodes)) == (3, 3, 3)
+    assert all(episode.prompts is None for episode in store.episodes())
     lost = [remark for remark in done.remarks if "meta/subtasks.parquet has no words" in remark.value]
     assert [remark.episode for remark in lost] == [0]
 
