@@ -92,8 +92,17 @@ def timed(folder: Path) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("make", [make_v21, make_v30])
-@pytest.mark.parametrize("annotate", [numbered, numbered_without_a_name, numbered_in_lines, in_text, timed])
+@pytest.mark.parametrize(
+    ("annotate", "make"),
+    [
+        (numbered, make_v30),
+        (numbered_without_a_name, make_v21),
+        (numbered_in_lines, make_v21),
+        (in_text, make_v30),
+        (timed, make_v21),
+        (timed, make_v30),
+    ],
+)
 def test_the_subtask_that_a_frame_names_is_what_the_robot_was_asked(tmp_path, store, make, annotate):
     done = take_in(store, annotate(make(tmp_path / "dataset", video=False)))
     assert asked(store) == [(TASKS[number % 2], in_steps(TASKS[number % 2])) for number in (0, 2, 1)]
