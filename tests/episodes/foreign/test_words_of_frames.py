@@ -166,13 +166,11 @@ def test_text_is_the_instruction_where_nothing_else_says_a_word(tmp_path, store)
 
 @pytest.mark.parametrize("damage", [lambda path: path.unlink(), lambda path: path.write_bytes(b"PAR1")])
 def test_subtasks_without_words_cost_nothing_and_are_said_once(tmp_path, store, damage):
-    sound = take_in(store, make_v21(tmp_path / "sound", video=False))
     folder = numbered(make_v21(tmp_path / "dataset", video=False))
     damage(folder / "meta/subtasks.parquet")
-    edit_info(folder, features=read_json(tmp_path / "sound/meta/info.json")["features"])
     done = take_in(store, folder)
-    # Without their words they are what they were before.
-    assert (done.new, done.episodes) == (0, sound.episodes)
+    assert asked(store) == [(TASKS[number % 2], []) for number in (0, 2, 1)]
+    assert {episode.extra["subtask_index"].max() for episode in store.episodes()} == {2}
     lost = [remark for remark in done.remarks if "meta/subtasks.parquet has no words" in remark.value]
     assert [remark.episode for remark in lost] == [0]
 
