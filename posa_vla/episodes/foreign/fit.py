@@ -14,8 +14,8 @@ import pyarrow as pa
 
 from posa_vla.episodes.calibration import calibrate
 from posa_vla.episodes.embodiment import Channel
+from posa_vla.episodes.foreign.channels import NUMBERED, part_names, said_names
 from posa_vla.episodes.foreign.dataset import SourceEpisode
-from posa_vla.episodes.foreign.mapping import NUMBERED, part_names, said_names
 from posa_vla.episodes.foreign.reader import SourceReader
 from posa_vla.episodes.lerobot.layout import NUMBERS
 from posa_vla.episodes.outside_files import MALFORMED

@@ -49,7 +49,8 @@ def short_name(feature: str) -> str:
     return re.split(r"[./]", feature.removeprefix(IMAGES))[-1]
 
 
-def _flag(value: str) -> str:
+def flag(value: str) -> str:
+    """`--map` with its value, as a shell reads it."""
     return f"--map {shlex.quote(value)}"
 
 
@@ -122,7 +123,7 @@ def propose_parts(source: SourceDataset, missing: Sequence[str], taken: Collecti
     for part, features in chosen.items():
         # A name with a comma can stand alone, and not in a list.
         listed = features if len(features) == 1 else [name for name in features if "," not in name]
-        flags.append(_flag(f"{listed[0]}={part}" if len(listed) == 1 else f"{part}={','.join(listed)}"))
+        flags.append(flag(f"{listed[0]}={part}" if len(listed) == 1 else f"{part}={','.join(listed)}"))
         chosen[part] = listed
     used = {name for features in chosen.values() for name in features}
     left = [_described(source, name) for name in numeric if name not in used]
@@ -142,10 +143,10 @@ def grippers_beside(source: SourceDataset, parts: Mapping[str, Sequence[str]], e
         inside = {word for name in parts[part] for word in _words(f"{name} {source.features[name]['names']}")}
         beside = [n for n in extra if _side(n) == part and _words(n) & _GRIPPER and not _words(n) & _BESIDE]
         if beside and not inside & _GRIPPER and not any("," in name for name in (*parts[part], *beside)):
-            flag = _flag(f"{part}={','.join([*parts[part], *beside])}")
+            joined = flag(f"{part}={','.join([*parts[part], *beside])}")
             said.append(
                 f"{', '.join(beside)} is kept beside the {part} and is no part of it; if it belongs there, remove "
-                f"what came in, and the embodiment file that was written, and ingest it again with {flag}"
+                f"what came in, and the embodiment file that was written, and ingest it again with {joined}"
             )
     return said
 
@@ -168,7 +169,7 @@ def propose_cameras(cameras: Sequence[str], free: Sequence[str], missing: Sequen
                 [],
             )
         roles = dict(zip(free, missing, strict=False))
-        return Proposal(what, [_flag(f"{f}={role}") for f, role in roles.items()], list(free[len(missing) :]))
+        return Proposal(what, [flag(f"{f}={role}") for f, role in roles.items()], list(free[len(missing) :]))
     roles = {}
     for feature in free:
         role = next(role for pattern, role in _ROLES if re.search(pattern, short_name(feature).lower()))
@@ -179,6 +180,6 @@ def propose_cameras(cameras: Sequence[str], free: Sequence[str], missing: Sequen
         roles[feature] = role
     return Proposal(
         f"the roles of the cameras are not declared; it has {has}",
-        [_flag(f"{feature}={role}") for feature, role in roles.items()],
+        [flag(f"{feature}={role}") for feature, role in roles.items()],
         [],
     )

@@ -40,7 +40,7 @@ def called(folder: Path, name: str | None) -> str:
     return robot_of(source, map_features(source, {}, None).parts)
 
 
-NO_NAMES = ["unknown", "Unknown ", None, "n/a", "robot", "机械臂", "42", "🤖"]
+NO_NAMES = ["Unknown ", None, "n/a", "机械臂", "42"]
 
 
 @pytest.mark.parametrize("name", NO_NAMES)
@@ -98,7 +98,7 @@ def test_robots_without_a_name_stay_two_in_the_store_until_somebody_names_them(t
     assert not [f for done in named for f in done.findings if f.rule == "metadata"]
 
 
-@pytest.mark.parametrize("name", ["unknown", None, "机械臂"])
+@pytest.mark.parametrize("name", ["unknown", None])
 def test_a_store_that_knows_the_recording_under_the_plain_name_keeps_it(tmp_path, workspace, name):
     folder = make_v21(tmp_path / "one", video=False)
     edit_info(folder, robot_type=name)
