@@ -173,13 +173,16 @@ class _File:
         nearest = np.rint(numbers)
         offsets, doubts = self._drift(numbers)
         places = self._judged(_Way(nearest.astype(np.int64), self._numbers(self._stops + zero) - offsets, ""))
+        rows = int(self._frames.sum())
+        unfilled = f"the tables' {rows} rows do not fill the file's {self._count} pictures"
+        order = unfilled if rows != self._count else "starts do not follow each other as the tables' rows do"
         for number, (claim, offset) in enumerate(zip(self._claims, np.abs(offsets).tolist(), strict=True)):
             placed = places[claim.episode]
             if offset + doubts[number] > _UNTOLD:
                 places[claim.episode] = (
                     f"{self._path}: by the metadata the episode begins at {claim.start:.4f} s, {offset:.2f} frames "
-                    f"beside a picture, and the tables' {self._frames.sum()} rows do not fill the file's {self._count} "
-                    "pictures: its frames cannot be told from a neighbour's; correct from_timestamp"
+                    f"beside a picture, and {order}: its frames cannot be told from a neighbour's; correct "
+                    "from_timestamp"
                 )
             elif isinstance(placed, Placed) and offset > max(_NOTED, self._exact):
                 note = (

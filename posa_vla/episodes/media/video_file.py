@@ -114,5 +114,5 @@ def read_video_index(path: Path) -> VideoIndex:
         except (av.FFmpegError, EOFError):
             pass  # what lies before the damage can be used: who misses pictures finds that they are not there
         tick = float(stream.time_base)
-    times, unseen = (np.sort(np.array(pts, np.int64)) * tick for pts in (shown, hidden))
+    times, unseen = (np.sort(np.array(pts, np.float64)) * tick for pts in (shown, hidden))
     return VideoIndex((height, width), times, unseen, tick)

@@ -45,7 +45,8 @@ def test_a_dataset_of_v21_and_the_same_one_converted_to_v30_are_one_set_of_recor
     datasets = {"v2.1": old, "v3.0": new}
     done = take_in(store, datasets.pop(first))
     before = sha256_tree(store.root)
-    again = take_in(store, *datasets.values())
+    (other,) = datasets.values()
+    again = take_in(store, other)
     assert (done.new, again.new, again.superseded, again.kept) == (3, 0, 0, [])
     assert (again.episodes, again.batches, again.remarks) == (done.episodes, done.batches, done.remarks)
     assert sha256_tree(store.root) == before

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fractions import Fraction
 
+import av
 import numpy as np
 import pytest
 from lerobot_datasets import CAMERA, FPS, edit_info, edit_rows, make_v21
@@ -153,6 +154,36 @@ def test_a_cut_within_a_file_never_shows_what_was_cut_out(tmp_path, store):
     assert stored_numbers(store, lengths) == {0: list(range(10))}
     (kept,) = (store.quarantine.kept()[key] for key in done.kept)
     assert "hides a picture within the episode (an edit list): encode it anew" in kept.value
+
+
+def test_of_a_file_that_was_cut_off_what_is_there_comes_in(tmp_path, store):
+    folder = make_shared(tmp_path / "dataset", LENGTHS, regular)
+    path = folder / shared_file()
+    whole = path.with_name("whole.mp4")
+    path.rename(whole)
+    with av.open(str(whole)) as source, av.open(str(path), "w", options={"movflags": "faststart"}) as out:
+        stream = out.add_stream_from_template(source.streams.video[0], opaque=True)
+        for packet in source.demux(video=0):
+            if packet.dts is not None:
+                packet.stream = stream
+                out.mux(packet)
+    path.write_bytes(path.read_bytes()[: int(0.6 * path.stat().st_size)])
+    whole.unlink()
+    done = take_in(store, folder)
+    found = stored_numbers(store, LENGTHS)
+    assert 0 < len(found) < len(LENGTHS)
+    assert found == own(listed=found)
+    assert len(done.kept) == len(LENGTHS) - len(found)
+
+
+def test_pictures_at_twice_the_rate_cannot_be_told_apart_by_time(tmp_path, store):
+    folder = make_shared(
+        tmp_path / "dataset", LENGTHS[:3], lambda k, first, n: (first / 20, (first + n) / 20), rate=Fraction(20)
+    )
+    done = take_in(store, folder)
+    assert (done.episodes, len(done.kept)) == ([], 3)
+    kept = store.quarantine.kept()[done.kept[0]]
+    assert "pictures lie 0.0500 s apart where the episode begins or ends, less than half a frame at 10/s" in kept.value
 
 
 def test_one_video_for_all_episodes_of_v21_is_nobodys(tmp_path, store):
