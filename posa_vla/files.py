@@ -223,8 +223,8 @@ def safe_join(folder: Path, relative: str) -> Path:
         raise BadInput(f"path {relative!r} leaves {folder}: only paths inside the folder are allowed")
     try:
         joined = (folder / relative).resolve()
-    except (OSError, ValueError, RuntimeError) as error:
-        raise BadInput(f"path {relative[:200]!r} below {folder} is none: {error}") from None
+    except (OSError, ValueError, RuntimeError):
+        raise BadInput(f"path {relative[:200]!r} below {folder} is none that a file system can have") from None
     if not joined.is_relative_to(folder.resolve()):
         raise BadInput(
             f"path {relative!r} leaves {folder} through a link: only paths inside the folder are allowed; "

@@ -27,11 +27,11 @@ _HALF_PAIR = re.compile(r"\\u[dD][89a-fA-F]")
 _MARKS = {b"\xef\xbb\xbf": "UTF-8's byte order mark", b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
 
 
-def decode_json(data: bytes, where: str, *, limit: int = LARGEST, as_python_writes: bool = False) -> Any:
+def decode_json(data: bytes | str, where: str, *, limit: int = LARGEST, as_python_writes: bool = False) -> Any:
     """The value of JSON text that every other reader would understand in the same way.
 
     Args:
-        data: The text, in UTF-8.
+        data: The text, in UTF-8 where it is bytes.
         where: Names its origin in the message.
         limit: Bytes at most.
         as_python_writes: Take what Python's own writer puts into files of others although it is no JSON: NaN, infinity,
@@ -43,7 +43,7 @@ def decode_json(data: bytes, where: str, *, limit: int = LARGEST, as_python_writ
     """
     if len(data) > limit:
         raise BadInput(f"{where} is too large: more than {limit} bytes, the most that is read of it")
-    text = _text(data, where)
+    text = data if isinstance(data, str) else _text(data, where)
     if text.count("[") + text.count("{") > _DEEPEST and _depth(text) > _DEEPEST:
         raise BadInput(f"{where} is nested too deeply: expected at most {_DEEPEST} levels")
 
@@ -68,6 +68,11 @@ def decode_json(data: bytes, where: str, *, limit: int = LARGEST, as_python_writ
         raise BadInput(f"{where} is not JSON in UTF-8: a text in it holds half a surrogate pair") from None
     except RecursionError:  # the caller's own stack is nearly full
         raise BadInput(f"{where} is nested too deeply") from None
+    except json.JSONDecodeError as error:
+        rest = text[error.pos : error.pos + 30]
+        place = f"line {error.lineno}, " if "\n" in text.strip() else ""
+        found = f"{place}column {error.colno}: {rest!r}" if rest.strip() else "it ends too early"
+        raise BadInput(f"{where} is not JSON ({found})") from None
     except ValueError as error:
         raise BadInput(f"{where} is not JSON: {error}") from None
     return value

@@ -27,9 +27,9 @@ HOSTILE = {
     "surrogates in UTF-8": (b'"\xed\xa0\xbd"', "not JSON in UTF-8"),
     "UTF-16": ('{"a": 1}'.encode("utf-16"), "begins with UTF-16; save it as UTF-8"),
     "a byte order mark": (b"\xef\xbb\xbf{}", "byte order mark; save it as UTF-8 without a mark"),
-    "an open text": (b'["' + b'\\"' * 100_000, "Unterminated string"),
-    "nothing": (b"", "is not JSON: Expecting value: line 1"),
-    "two values": (b"{} {}", "Extra data"),
+    "an open text": (b'["' + b'\\"' * 100_000, "is not JSON (column 2: "),
+    "nothing": (b"", "is not JSON (it ends too early)"),
+    "two values": (b"{} {}", "is not JSON (column 4: '{}')"),
 }
 
 

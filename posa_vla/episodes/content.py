@@ -59,10 +59,13 @@ def episode_digest(episode: Episode) -> str:
             for name, part in parts.items()
         },
     }
+    # An episode that was asked one thing keeps the digest that it always had.
+    if episode.prompts is not None:
+        header["prompts"] = episode.asked()
     try:
         digest = hashlib.sha256(canonical_json(header))
-    except (TypeError, ValueError) as error:
-        raise BadInput(f"the episode's scene holds something that is not JSON ({error}): {episode.scene}") from None
+    except (TypeError, ValueError):
+        raise BadInput(f"the episode's scene holds something that is not JSON: {episode.scene}") from None
     for part in parts.values():
         if isinstance(part, StoredImages):
             for data in part.payloads():
@@ -70,6 +73,11 @@ def episode_digest(episode: Episode) -> str:
         else:
             digest.update(np.ascontiguousarray(part).data)
     return digest.hexdigest()
+
+
+def signals_digest(state: NDArray[np.float32], action: NDArray[np.float32]) -> str:
+    """Hex SHA-256 of state and action alone: what a recording is known by, whatever is declared of it."""
+    return hashlib.sha256(np.ascontiguousarray(state).tobytes() + np.ascontiguousarray(action).tobytes()).hexdigest()
 
 
 def batch_digest(embodiment: Embodiment, episodes: list[str]) -> str:

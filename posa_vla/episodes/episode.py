@@ -53,6 +53,7 @@ class Episode:
         timestamps: float64 (T,) when each frame was recorded (s since the first), or None where they are exactly
             `fps` apart.
         extra: Whatever else was recorded, by its LeRobot feature name: float32, float64 or int64 (T, channels).
+        prompts: T texts, what the robot was asked at each frame, or None where that is `instruction` all along.
     """
 
     embodiment: str
@@ -68,9 +69,19 @@ class Episode:
     scene: dict[str, Any] = field(default_factory=dict)
     timestamps: NDArray[np.float64] | None = None
     extra: dict[str, NDArray[Any]] = field(default_factory=dict)
+    prompts: tuple[str, ...] | None = None
 
     def __len__(self) -> int:
         return len(self.state)
+
+    def prompt(self, frame: int) -> str:
+        """What the robot was asked at a frame."""
+        return self.instruction if self.prompts is None else self.prompts[frame]
+
+    def asked(self) -> list[tuple[int, str]]:
+        """(frame, text) of each thing that the robot was asked, from the frame on at which it was asked first."""
+        prompts = self.prompts or (self.instruction,)
+        return [(n, text) for n, text in enumerate(prompts) if n == 0 or text != prompts[n - 1]]
 
     def check(self) -> None:
         """Verifies that shapes and dtypes fit the contract and that nothing is NaN.
@@ -82,6 +93,8 @@ class Episode:
         frames = len(self.state)
         if frames == 0:
             raise BadInput("episode has no frames, expected at least one")
+        if self.prompts is not None and len(self.prompts) != frames:
+            raise BadInput(f"prompts are {len(self.prompts)} texts, expected one for each of {frames} frames")
         wanted: list[tuple[str, NDArray[Any] | None, tuple[int, ...] | None, type]] = [
             ("state", self.state, None, np.float32),
             ("action", self.action, None, np.float32),

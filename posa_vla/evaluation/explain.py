@@ -35,12 +35,13 @@ def explain_episode(policy: Policy, episode: Episode, cameras: list[str], image_
     if missing:
         raise BadInput(f"the episode lacks camera {missing[0]!r}: it has {sorted(episode.cameras)}")
     images = {role: fit_images(episode.cameras[role].images, image_size) for role in cameras}
-    rollout = Rollout(EpisodeRow(scene_seed=0, success=episode.success, steps=0, path_length=0), episode.instruction)
+    row = EpisodeRow(scene_seed=0, success=episode.success, steps=0, path_length=0)
+    rollout = Rollout(row, episode.instruction, prompts=episode.prompts)
     with progress("explain", len(episode), unit="frames") as advance:
         for start in range(0, len(episode), _BATCH):
             frames = range(start, min(start + _BATCH, len(episode)))
             batch = [
-                Observation({role: images[role][n] for role in cameras}, episode.state[n], episode.instruction)
+                Observation({role: images[role][n] for role in cameras}, episode.state[n], episode.prompt(n))
                 for n in frames
             ]
             chunk = policy.act(batch, seed=start, attention=True)

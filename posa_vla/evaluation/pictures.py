@@ -87,7 +87,8 @@ def _frame(rollout: Rollout, step: int) -> Picture:
     tiles = _strip(rollout, roles, step)
     rows = [np.concatenate(tiles[i : i + len(roles)], axis=1) for i in range(0, len(tiles), len(roles))]
     caption = Image.new("RGB", (rows[0].shape[1], _CAPTION), "white")
-    ImageDraw.Draw(caption).text((6, 5), f"{rollout.instruction}   step {step + 1}", fill="black")
+    asked = rollout.instruction if rollout.prompts is None else rollout.prompts[step]
+    ImageDraw.Draw(caption).text((6, 5), f"{asked}   step {step + 1}", fill="black")
     return np.concatenate([np.asarray(caption), *rows], axis=0)
 
 

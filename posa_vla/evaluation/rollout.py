@@ -40,6 +40,7 @@ class Rollout:
         images: Role -> the frame of every step, uint8 (H, W, 3); empty unless recorded.
         attention: Role -> the anchor attention (K, h, w) that the step was taken under; empty unless recorded.
         cross_attention: Role -> the action head's share of attention (k, l) on each image cell; likewise.
+        prompts: What it was asked at every step, or None where that is the instruction all along.
     """
 
     row: EpisodeRow
@@ -47,6 +48,7 @@ class Rollout:
     images: dict[str, list[NDArray[np.uint8]]] = field(default_factory=dict)
     attention: dict[str, list[NDArray[np.float32]]] = field(default_factory=dict)
     cross_attention: dict[str, list[NDArray[np.float32]]] = field(default_factory=dict)
+    prompts: tuple[str, ...] | None = None
 
 
 def _record(rollout: Rollout, images: Mapping[str, NDArray[np.uint8]], chunk: ActionChunk | None) -> None:

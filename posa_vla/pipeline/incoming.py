@@ -39,8 +39,8 @@ def at_hand(workspace: Workspace, location: str) -> Iterator[Path]:
             raise BadInput(f"{location!r}: expected a folder or s3://BUCKET/PREFIX")
         try:
             folder = Path(location).expanduser()
-        except RuntimeError as error:
-            raise BadInput(f"{location!r}: {error}") from None
+        except RuntimeError:
+            raise BadInput(f"{location!r}: no home directory is known that ~ stands for; give the whole path") from None
         yield folder
         return
     remote = open_objects(location)

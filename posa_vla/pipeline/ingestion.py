@@ -11,6 +11,7 @@ import yaml
 
 from posa_vla.console import say
 from posa_vla.dataset.exchange.ingest import Ingested, ingest
+from posa_vla.dataset.exchange.recordings import Recordings
 from posa_vla.dataset.shards.prepare import nothing_to_learn
 from posa_vla.dataset.validation.findings import Finding, remedy_of, severity_of
 from posa_vla.dataset.validation.report import ValidationReport
@@ -23,8 +24,10 @@ from posa_vla.episodes.embodiment import Embodiment, embodiment_file, load_embod
 from posa_vla.episodes.episode import Source
 from posa_vla.episodes.foreign.dataset import SourceDataset, open_source
 from posa_vla.episodes.foreign.fit import require_fit
-from posa_vla.episodes.foreign.mapping import derived_embodiment, map_features, robot_id
+from posa_vla.episodes.foreign.mapping import derived_embodiment, map_features, parts_of, robot_id
+from posa_vla.episodes.foreign.proposals import grippers_beside
 from posa_vla.episodes.foreign.reader import SourceReader
+from posa_vla.episodes.foreign.robots import first_recording, robot_of, unnamed
 from posa_vla.episodes.kinematics import ForwardKinematics
 from posa_vla.episodes.lerobot.reader import DatasetReader
 from posa_vla.episodes.store.declared import declared_embodiments, require_meant_alike
@@ -47,7 +50,7 @@ class Dataset:
 
     Attributes:
         location: Folder or `s3://BUCKET/PREFIX`.
-        mapping: Feature -> what it is (see `posa_vla.episodes.foreign.mapping`).
+        mapping: Part or camera role -> the features that are it (see `posa_vla.episodes.foreign.mapping.parse_map`).
         embodiment: Shipped name or file; empty for what `declarations` or the dataset itself shows.
         calibration: Calibration file, or None.
         origin: Where its episodes come from.
@@ -56,7 +59,7 @@ class Dataset:
 
     location: str
     declarations: Path
-    mapping: dict[str, str] = field(default_factory=dict)
+    mapping: dict[str, list[str]] = field(default_factory=dict)
     embodiment: str = ""
     calibration: Path | None = None
     origin: Source = "teleop"
@@ -112,8 +115,8 @@ def ingest_dataset(workspace: Workspace, params: Params, dataset: Dataset, annou
     require_whole(workspace)
     with at_hand(workspace, dataset.location) as folder, workspace.lock("an ingestion", "data.lock", wait=DATA_WAIT):
         require_whole(workspace)
-        reader, declaration = _reader(open_source(folder), dataset)
         store = EpisodeStore(workspace.store)
+        reader, declaration = _reader(open_source(folder), dataset, store)
         _require_one_meaning(store, reader.embodiment)
         if not declaration.is_file():
             _declare(reader.embodiment, declaration)
@@ -155,18 +158,42 @@ def ingest_dataset(workspace: Workspace, params: Params, dataset: Dataset, annou
     )
 
 
-def _reader(source: SourceDataset, dataset: Dataset) -> tuple[SourceReader, Path]:
+def _robot(source: SourceDataset, dataset: Dataset, store: EpisodeStore) -> str:
+    """The id of the dataset's robot, where no embodiment file is named."""
+    parts = parts_of(source, dataset.mapping)
+    robot, before = robot_of(source, parts), robot_id(source)
+    if robot != before:
+        # Stores from before robots without a name were told apart have the recording under the plain name.
+        recording = first_recording(source, parts)
+        if recording is not None and Recordings(store).has(before, *recording):
+            return before
+    if unnamed(source):
+        called = f"calls its robot {source.robot!r}, which names none" if source.robot else "does not name its robot"
+        source.remarks.append(
+            (
+                "robot",
+                f"info.json {called}: it was taken for a robot of its own, {robot}; to make it one with other "
+                "datasets' robot, give all of them one robot_type, or one file with --embodiment",
+            )
+        )
+    return robot
+
+
+def _reader(source: SourceDataset, dataset: Dataset, store: EpisodeStore) -> tuple[SourceReader, Path]:
     """The dataset with all that is declared of it, and the file of its embodiment, which there may not be yet."""
+    robot = ""
     if dataset.embodiment:
         path = embodiment_file(dataset.embodiment)
     else:
-        path = dataset.declarations / f"{robot_id(source)}.yaml"
+        robot = _robot(source, dataset, store)
+        path = dataset.declarations / f"{robot}.yaml"
     if path.is_file():
         embodiment = load_embodiment(str(path))
         features = map_features(source, dataset.mapping, embodiment)
     else:
         features = map_features(source, dataset.mapping, None)
-        embodiment = derived_embodiment(source, features)
+        embodiment = derived_embodiment(source, features, robot)
+    source.remarks += [("gripper", said) for said in grippers_beside(source, features.parts, features.extra)]
     calibration = None
     if dataset.calibration is not None:
         calibration = load_calibration(dataset.calibration, list(embodiment.cameras))

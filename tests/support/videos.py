@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -29,7 +30,9 @@ def usual_priority() -> Iterator[None]:
         os.sched_setscheduler(0, policy, parameters)
 
 
-def write_video(path: Path, images: NDArray[np.uint8], fps: int = 10, codec: str = "libx264", **options: str) -> None:
+def write_video(
+    path: Path, images: NDArray[np.uint8], fps: int | Fraction = 10, codec: str = "libx264", **options: str
+) -> None:
     """Encodes images, with B-frames and groups of pictures of 12 frames by default (H.264)."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with usual_priority(), av.open(str(path), "w") as container:

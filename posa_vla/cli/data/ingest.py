@@ -16,7 +16,10 @@ def ingest(
     ],
     mapping: Annotated[
         list[str] | None,
-        typer.Option("--map", help="FEATURE=state|action|end_effector|gripper|<camera role>; repeatable."),
+        typer.Option(
+            "--map",
+            help="FEATURE=state|action|end_effector|gripper|<camera role>, or state=FEATURE,FEATURE; repeatable.",
+        ),
     ] = None,
     embodiment: Annotated[
         str, typer.Option("--embodiment", help="Name or file; by default a file is written from the dataset.")

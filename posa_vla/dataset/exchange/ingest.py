@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
@@ -11,8 +12,9 @@ from posa_vla.dataset.exchange.kept_files import Waiting, keep
 from posa_vla.dataset.exchange.recordings import Recordings, Same
 from posa_vla.episodes.content import episode_digest
 from posa_vla.episodes.episode import Episode
+from posa_vla.episodes.foreign.bad_episode import BadEpisode
 from posa_vla.episodes.foreign.dataset import SourceEpisode
-from posa_vla.episodes.foreign.reader import BadEpisode, Remark, SourceReader
+from posa_vla.episodes.foreign.reader import Remark, SourceReader
 from posa_vla.episodes.lerobot.layout import features_of
 from posa_vla.episodes.outside_files import MALFORMED
 from posa_vla.episodes.store.batch_remarks import BatchRemark
@@ -21,6 +23,7 @@ from posa_vla.errors import BadInput
 from posa_vla.files import canonical_json, require_free_space
 from posa_vla.schema import parse
 
+_log = logging.getLogger(__name__)
 # Episodes of one batch: what a killed ingestion may have to do again.
 _BATCH = 500
 
@@ -84,11 +87,15 @@ def ingest(store: EpisodeStore, reader: SourceReader) -> Ingested:
         BadInput: The disk has no room.
     """
     source = reader.source
-    places = list(source.episodes())
+    places = source.episodes()
     had = set(store.quarantine.kept())
     done = Ingested(remarks=[DatasetRemark("metadata", None, value) for _, value in source.remarks])
     done.remarks += [
         DatasetRemark("metadata", None, f"feature {name} cannot be kept") for name in reader.features.dropped
+    ]
+    done.remarks += [
+        DatasetRemark("metadata", None, f"{name} is depth, no colour camera: left out ({why})")
+        for name, why in reader.features.depth.items()
     ]
     size = sum(file.stat().st_size for file in source.folder.rglob("*") if file.is_file())
     require_free_space(store.root, size, "ingesting the dataset")
@@ -137,13 +144,15 @@ def _fresh(
             done.kept.append(keep(store, reader, where, error.rule, str(error)))
         except BadInput as error:
             done.kept.append(keep(store, reader, where, "images", str(error)))
-        except MALFORMED as error:
-            done.kept.append(keep(store, reader, where, "table", f"{type(error).__name__}: {error}"))
+        except MALFORMED:
+            _log.debug("episode %d of %s", where.number, reader.source.folder, exc_info=True)
+            done.kept.append(keep(store, reader, where, "table", "its table holds values that are no episode's"))
         else:
             done.remarks += [DatasetRemark(rule, where.number, value) for rule, _, value in remarks]
             if better := next((other for other in same if not other.adds), None):
-                more = f"the store has its recording with {', '.join(better.lacks)}, which counts"
-                done.remarks.append(DatasetRemark("metadata", where.number, more))
+                if better.lacks:
+                    more = f"the store has its recording with {', '.join(better.lacks)}, which counts"
+                    done.remarks.append(DatasetRemark("metadata", where.number, more))
                 digest = better.digest
             while digest in seen and digest in replaced:
                 digest = replaced[digest].by

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from posa_vla.episodes.foreign.dataset import SourceEpisode
+from posa_vla.episodes.foreign.listing import own_number
 from posa_vla.episodes.foreign.reader import SourceReader
 from posa_vla.episodes.outside_files import MALFORMED
 from posa_vla.episodes.store.episode_store import EpisodeStore
@@ -59,7 +60,7 @@ def keep(store: EpisodeStore, reader: SourceReader, where: SourceEpisode, rule: 
         length=where.length,
         instruction=where.instruction,
         rule=rule,
-        value=value.replace(f"{source.folder}/", ""),
+        value=value.replace(f"{source.folder}/", "").replace(str(source.folder), "the dataset"),
         files={},
     )
     with scratch_folder(store.root / "drafts") as scratch:
@@ -70,7 +71,7 @@ def _originals(reader: SourceReader, where: SourceEpisode, scratch: Path) -> Ite
     """The files of one episode; of a table that holds others too, its own rows."""
     folder = reader.source.folder
     stretches = [(name, stretch.path) for name, stretch in where.videos.items() if stretch is not None]
-    shared = not reader.source.version.startswith("v2")
+    shared = where.table is not None and own_number(where.table) is None
     for name, relative in [("table.parquet", where.table or ""), *((f"{n}.mp4", path) for n, path in stretches)]:
         try:
             path = safe_join(folder, relative)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from posa_vla.episodes.content import array_parts
+from posa_vla.episodes.content import array_parts, signals_digest
 from posa_vla.episodes.episode import Episode
 from posa_vla.episodes.lerobot.reader import DatasetReader, EpisodeRecord
 from posa_vla.episodes.media.images import StoredImages
@@ -38,7 +37,7 @@ class Recordings:
 
     Two episodes are of one recording if state, action and first pictures are the same to the last bit, and what the
     robot was asked to do; words that were missing may have been supplied. Calibration, poses and gripper that were
-    declared since make no other recording of it.
+    declared since make no other recording of it, nor does what a copy of its video stream puts beside the pictures.
     """
 
     def __init__(self, store: EpisodeStore) -> None:
@@ -66,8 +65,12 @@ class Recordings:
             except PosaError:
                 continue
             vectors = [_numbers(table[name].combine_chunks()) for name in ("observation.state", "action")]
-            found.setdefault(_signals(*vectors), []).append((batch, record))
+            found.setdefault(signals_digest(*vectors), []).append((batch, record))
         return found
+
+    def has(self, embodiment: str, frames: int, signals: str) -> bool:
+        """Whether an episode of an embodiment and length has this digest of state and action (`signals_digest`)."""
+        return signals in self._signals((embodiment, frames))
 
     def same(self, episode: Episode) -> list[Same]:
         """The stored episodes of its recording that it does not equal.
@@ -77,10 +80,11 @@ class Recordings:
         """
         places = self._signals((episode.embodiment, len(episode)))
         found = []
-        for batch, record in places.get(_signals(episode.state, episode.action), ()):
+        for batch, record in places.get(signals_digest(episode.state, episode.action), ()):
             try:
                 stored = self._reader(batch).episode(record)
-                alike = stored.instruction in {"", episode.instruction} and _pictures(stored) == _pictures(episode)
+                told = {"", episode.instruction, *(episode.prompts or ())}
+                alike = stored.instruction in told and _pictures(stored) == _pictures(episode)
             except PosaError:
                 continue
             if alike:
@@ -94,16 +98,12 @@ def _numbers(column: pa.Array) -> NDArray[np.float32]:
     return numbers
 
 
-def _signals(state: NDArray[np.float32], action: NDArray[np.float32]) -> str:
-    return hashlib.sha256(np.ascontiguousarray(state).tobytes() + np.ascontiguousarray(action).tobytes()).hexdigest()
-
-
 def _pictures(episode: Episode) -> dict[str, bytes]:
     """The first picture of each camera: encoded, where it came so."""
     first = {}
     for role, camera in episode.cameras.items():
         images = camera.images
-        first[role] = next(images.payloads()) if isinstance(images, StoredImages) else images[0].tobytes()
+        first[role] = images.first_encoded() if isinstance(images, StoredImages) else images[0].tobytes()
     return first
 
 
@@ -114,10 +114,16 @@ def _difference(stored: Episode, episode: Episode) -> tuple[list[str], list[str]
         name
         for name, part in now.items()
         if not isinstance(part, StoredImages)
-        and (name not in before or not np.array_equal(part, np.asarray(before[name])))
+        and (name not in before or not np.array_equal(part, np.asarray(before[name]), equal_nan=True))
     ]
     adds += [n for n in ("instruction", "success", "source") if getattr(stored, n) != getattr(episode, n)]
     # Recorded times may have been mended by making them regular.
     if stored.timestamps is not None and episode.timestamps is None:
         adds.append("timestamps")
-    return adds, sorted(before.keys() - now.keys() - {"timestamps"})
+    lacks = before.keys() - now.keys() - {"timestamps"}
+    if stored.prompts != episode.prompts:
+        if episode.prompts is None:
+            lacks.add("prompts")
+        else:
+            adds.append("prompts")
+    return adds, sorted(lacks)

@@ -39,7 +39,7 @@ class PreparedManifest(Closed):
         embodiment: Declaration of the robot whose episodes are packed.
         image_size: Side of the square pictures, pixels.
         cameras: Camera roles, in the embodiment's order.
-        captions: Instructions; the shards name one by its place here.
+        captions: What robots were asked, episode by episode and frame by frame; the shards name one for each frame.
         state_dim: Channels of the state.
         action_dim: Channels of the action.
         fps: Control rate, Hz.

@@ -48,7 +48,7 @@ def _append(
     embodiment: Embodiment,
     size: int,
     number: int,
-    caption: int,
+    captions: list[int],
     labelled: dict[str, NDArray[np.int64]],
 ) -> None:
     frames = len(episode)
@@ -63,7 +63,7 @@ def _append(
         labelled[role] += labels[role].valid.sum(axis=0)
     writer.append("state", episode.state)
     writer.append("action", episode.action)
-    writer.append("caption", np.full(frames, caption, np.int64))
+    writer.append("caption", np.array(captions, np.int64))
     writer.append("episode", np.full(frames, number, np.int64))
     writer.append("frame", np.arange(frames, dtype=np.int64))
     writer.append("length", np.full(frames, frames, np.int64))
@@ -116,8 +116,10 @@ def pack_episodes(
                     f"episode {number} runs at {episode.fps} Hz, the ones before at {fps} Hz: prepare them apart"
                 )
             split = split_of(episode, params.validation_fraction)
-            caption = captions.setdefault(episode.instruction, len(captions))
-            _append(writers[split], episode, embodiment, params.image_size, number, caption, labelled)
+            # The episode's own words are listed in any case: who makes a vocabulary of the captions has theirs.
+            numbers = [captions.setdefault(t, len(captions)) for t in (episode.instruction, *(episode.prompts or ()))]
+            asked = numbers[1:] or numbers * len(episode)
+            _append(writers[split], episode, embodiment, params.image_size, number, asked, labelled)
             counts[split]["episodes"] += 1
             counts[split]["frames"] += len(episode)
         if not counts["train"]["episodes"]:

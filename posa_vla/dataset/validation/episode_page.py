@@ -124,6 +124,7 @@ def page_of(episode: Episode, embodiment: Embodiment, title: str, findings: list
         "embodiment": episode.embodiment,
         "source": episode.source,
         "success": "yes" if episode.success else "no",
+        **_asked(episode),
         "length": f"{frames} frames, {times[-1]:.1f} s at {episode.fps:g} Hz",
         "gripper": ", ".join(f"frame {event}" for event in events) or "neither opens nor closes, or is not declared",
     }
@@ -155,6 +156,13 @@ def page_of(episode: Episode, embodiment: Embodiment, title: str, findings: list
         + found
     )
     return page(title, body, _STYLE, data + _SCRIPT)
+
+
+def _asked(episode: Episode) -> dict[str, str]:
+    """What the robot was asked frame by frame, where that is not the instruction."""
+    if episode.prompts is None:
+        return {}
+    return {"prompts": ", ".join(f"from frame {frame}: {text or '(empty)'}" for frame, text in episode.asked())}
 
 
 def _script_json(value: Any) -> str:

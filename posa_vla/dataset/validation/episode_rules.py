@@ -27,7 +27,10 @@ _DELTAS = {"delta_x": 0, "delta_y": 1, "delta_z": 2}
 
 def episode_remarks(episode: Episode, embodiment: Embodiment, rules: ValidateParams) -> Iterator[Remark]:
     """What the rules say of an episode's numbers."""
-    if not episode.instruction.strip():
+    silent = [frame for frame, text in episode.asked() if not text.strip()]
+    if silent and episode.prompts is not None:
+        yield "instruction", silent[0], f"from frame {silent[0]} on nothing says what the robot was asked to do"
+    elif silent:
         yield "instruction", None, "the instruction is empty"
     if not episode.success and not episode.scene.get("collected"):
         yield "success", None, "the task was not done"

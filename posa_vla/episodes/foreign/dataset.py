@@ -7,40 +7,28 @@ is a remark or `BadInput`, never a guess.
 
 from __future__ import annotations
 
+import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
-from posa_vla.episodes.lerobot import layout as layout
+from posa_vla.episodes.foreign.features import features_of
+from posa_vla.episodes.foreign.listing import MOST, Listing, read_listing, require_fetched
+from posa_vla.episodes.foreign.places import V2_DATA, V2_VIDEO, Places
+from posa_vla.episodes.foreign.words import read_tasks, words_of
+from posa_vla.episodes.lerobot import layout
 from posa_vla.episodes.lerobot.posa_meta import PosaEpisode, PosaMeta, read_posa
-from posa_vla.episodes.outside_files import (
-    DAMAGED,
-    MALFORMED,
-    file_inside,
-    files_below,
-    inside_json,
-    json_lines,
-    read_table,
-    text_of,
-)
+from posa_vla.episodes.outside_files import MALFORMED, inside_json, text_of, whole
 from posa_vla.errors import BadInput
-from posa_vla.files import safe_join
 
-_V2_DATA = "data/chunk-{episode_chunk:03d}/episode_{episode_index:06d}.parquet"
-_V2_VIDEO = "videos/chunk-{episode_chunk:03d}/{video_key}/episode_{episode_index:06d}.mp4"
-_ARROW = {"float": "float32", "double": "float64"}
-# More episodes than any dataset has: a number beyond it is damage, not a place.
-_MOST = 10**8
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Stretch:
-    """An episode's video: file relative to the dataset, start (s), and end (s) or None for the file's end."""
+    """An episode's video by the metadata: file relative to the dataset, start (s), and end (s) or None if not said."""
 
     path: str
     start: float
@@ -54,20 +42,23 @@ class SourceEpisode:
     Attributes:
         number: Its number in the dataset.
         length: Frames that the metadata claims, or None.
-        instruction: As the metadata has it; empty where it is silent.
-        table: Parquet file relative to the dataset, or None where the metadata names none.
-        videos: Video feature -> its stretch, or None where the metadata names none.
-        tasks: How many instructions the metadata gives it.
+        words: Instructions that the list of episodes gives it; its frames know better (`words.py`).
+        table: Parquet file relative to the dataset, or None where it is not known which.
+        videos: Video feature -> its stretch, or None where it is not known.
         recorded: What `meta/posa.json` says of it, where it was exported from here.
     """
 
     number: int
     length: int | None
-    instruction: str
+    words: tuple[str, ...]
     table: str | None
     videos: dict[str, Stretch | None]
-    tasks: int = 1
     recorded: PosaEpisode | None = None
+
+    @property
+    def instruction(self) -> str:
+        """The first of its words; empty where there are none."""
+        return self.words[0] if self.words else ""
 
 
 @dataclass
@@ -78,10 +69,11 @@ class SourceDataset:
         folder: Folder of the dataset.
         version: `codebase_version` of its info.json.
         fps: Frames per second.
-        robot: `robot_type`, or the folder's name.
-        features: Feature -> {dtype, shape, names}; without the index columns.
+        robot: `robot_type`; empty where the dataset does not say.
+        features: Feature -> {dtype, shape, names} and, where declared, info; without the index columns.
         remarks: (rule, value) for the whole dataset: what its metadata gets wrong.
         posa: `meta/posa.json`, where the dataset was exported from here and says so of every episode.
+        tasks: Number -> words of the tasks that it lists.
     """
 
     folder: Path
@@ -91,10 +83,13 @@ class SourceDataset:
     features: dict[str, dict[str, Any]]
     remarks: list[tuple[str, str]]
     posa: PosaMeta | None
+    tasks: dict[int, str]
     _info: dict[str, Any]
-    _tasks: dict[int, str]
-    _rows: dict[int, dict[str, Any]]
-    _found: dict[str, list[str]] = field(default_factory=dict)
+    _listing: Listing
+    _places: Places
+    # What is odd of single files, by its kind: the first of each in words, and how many there are.
+    _odd: dict[str, tuple[str, int]] = field(default_factory=dict)
+    _episodes: list[SourceEpisode] | None = None
 
     def cameras(self) -> list[str]:
         """Features that are images or video."""
@@ -106,176 +101,117 @@ class SourceDataset:
 
     def task(self, index: int) -> str:
         """Instruction of a task's number; empty where the dataset does not say."""
-        return self._tasks.get(index, "")
+        return self.tasks.get(index, "")
 
-    def episodes(self) -> Iterator[SourceEpisode]:
-        """All episodes that the metadata or the files name, by number."""
-        for number in sorted(self._rows):
-            row = self._rows[number]
-            tasks, length = row.get("tasks"), row.get("length")
-            tasks = [text_of(task) for task in tasks if isinstance(task, str)] if isinstance(tasks, list) else []
-            yield SourceEpisode(
-                number=number,
-                length=length if isinstance(length, int) else None,
-                instruction=tasks[0] if tasks else "",
-                table=self._table(number, row),
-                videos={key: self._stretch(key, number, row) for key in self.videos()},
-                tasks=max(len(tasks), 1),
-                recorded=self.posa.episodes[number] if self.posa is not None else None,
-            )
+    def episodes(self) -> list[SourceEpisode]:
+        """All episodes that the metadata or the files name, by number; what they get wrong is in `remarks` then."""
+        if self._episodes is None:
+            self._episodes = [self._episode(number, row) for number, row in sorted(self._listing.rows.items())]
+            for first, count in self._odd.values():
+                self.remarks.append(("layout", first + (f" ({count} such)" if count > 1 else "")))
+        return self._episodes
+
+    def require_videos(self, cameras: Iterable[str]) -> None:
+        """Stops before anything comes in where the videos of cameras cannot be had from any episode.
+
+        Raises:
+            BadInput: It is not known where they lie, or they are only pointers to what was not fetched.
+        """
+        files = set()
+        for key in set(self.videos()) & set(cameras):
+            found = {stretch.path for episode in self.episodes() if (stretch := episode.videos[key])}
+            if not found:
+                looks = "v2.1" if self._listing.lies_like == "v2" else "v3.0"
+                raise BadInput(
+                    f"{self.folder}: nothing says which video files of {key} an episode is in, and from when on. Its "
+                    f"version is {self.version or 'not stated'}, its files lie as in {looks}: expected "
+                    f"videos/{key}/file_index and from_timestamp in meta/episodes/*.parquet, or files "
+                    "episode_000000.mp4 and so on. Convert the dataset again"
+                )
+            files |= found
+        inside = [place for path in sorted(files) if (place := self.folder / path).is_relative_to(self.folder)]
+        require_fetched(self.folder, inside)
+
+    def _episode(self, number: int, row: dict[str, Any]) -> SourceEpisode:
+        return SourceEpisode(
+            number=number,
+            length=whole(row.get("length")),
+            words=tuple(words_of(row.get("tasks")) or words_of(row.get("task"))),
+            table=self._table(number, row),
+            videos={key: self._stretch(key, number, row) for key in self.videos()},
+            recorded=self.posa.episodes[number] if self.posa is not None else None,
+        )
+
+    def _odd_one(self, kind: str, remark: str) -> None:
+        """Notes what is odd of one file: the first of a kind is said, the others are counted."""
+        first, count = self._odd.get(kind, (remark, 0))
+        self._odd[kind] = first, count + 1
 
     def _table(self, number: int, row: dict[str, Any]) -> str | None:
-        if self.version.startswith("v2"):
-            pattern = str(self._info.get("data_path") or _V2_DATA)
-            return self._existing(layout.fill_path(pattern, **self._numbers(number)), "")
-        pattern = str(self._info.get("data_path") or layout.DATA_PATH)
-        try:
-            chunk, file = (_file_number(row.get(f"data/{name}_index", 0)) for name in ("chunk", "file"))
-        except MALFORMED:
+        """The table that has rows of an episode; where none is known, the one that the metadata name."""
+        tables = self._listing.tables.get(number, [])
+        named, found = None, False
+        if "data/file_index" in row:
+            chunk, file = (whole(row.get(f"data/{name}_index", 0)) for name in ("chunk", "file"))
+            if chunk is not None and file is not None and 0 <= chunk < MOST and 0 <= file < MOST:
+                values: dict[str, int | str] = {"chunk_index": chunk, "file_index": file}
+                named, _ = self._places.filled("data_path", layout.DATA_PATH, values)
+        elif self._listing.lies_like == "v2":
+            named, telling = self._places.filled("data_path", V2_DATA, self._numbers(number))
+            if not tables:
+                place, found = self._places.find(named, telling[-1:])
+                tables = [place] if found else []
+        if named in tables or not tables:
+            return named
+        if len(tables) > 1:
             return None
-        return layout.fill_path(pattern, chunk_index=chunk, file_index=file)
+        if named is not None:
+            self._odd_one(
+                "table", f"{named} has no rows of episode {number}, as the metadata say: {tables[0]} has them"
+            )
+        return tables[0]
 
-    def _numbers(self, number: int) -> dict[str, int]:
-        size = self._info.get("chunks_size")
-        chunk = number // size if isinstance(size, int) and size > 0 else 0
-        return {"episode_chunk": chunk, "episode_index": number}
+    def _numbers(self, number: int) -> dict[str, int | str]:
+        size = whole(self._info.get("chunks_size"))
+        chunk = number // size if size is not None and size > 0 else 0
+        return {"episode_chunk": chunk, "chunk_index": chunk, "episode_index": number}
 
     def _stretch(self, key: str, number: int, row: dict[str, Any]) -> Stretch | None:
-        if self.version.startswith("v2"):
-            pattern = str(self._info.get("video_path") or _V2_VIDEO)
-            path = layout.fill_path(pattern, video_key=key, **self._numbers(number))
-            return Stretch(self._existing(path, key), 0.0, None)
-        try:
-            path = layout.fill_path(
-                str(self._info.get("video_path") or layout.VIDEO_PATH),
-                video_key=key,
-                chunk_index=_file_number(row[f"videos/{key}/chunk_index"]),
-                file_index=_file_number(row[f"videos/{key}/file_index"]),
-            )
-            start = float(row[f"videos/{key}/from_timestamp"])
-            end = float(row[f"videos/{key}/to_timestamp"])
-        except MALFORMED:
-            return None
-        return Stretch(path, start, end) if 0 <= start < end < 10**7 else None
+        """Where a camera's video of an episode lies: in a file of many, as the metadata say, or in one of its own."""
+        shared: Stretch | None = None
+        if f"videos/{key}/file_index" in row:
+            chunk, file = (whole(row.get(f"videos/{key}/{name}_index")) for name in ("chunk", "file"))
+            start, end = (_seconds(row.get(f"videos/{key}/{name}_timestamp")) for name in ("from", "to"))
+            if chunk is not None and file is not None and 0 <= chunk < MOST and 0 <= file < MOST:
+                numbers: dict[str, int | str] = {"video_key": key, "chunk_index": chunk, "file_index": file}
+                place, found = self._video(*self._places.filled("video_path", layout.VIDEO_PATH, numbers), key)
+                if start is not None:
+                    # LeRobot reads the start alone.
+                    shared = Stretch(place, start, end if end is not None and end > start else None)
+                if found:
+                    return shared
+        path, telling = self._places.filled("video_path", V2_VIDEO, {"video_key": key, **self._numbers(number)})
+        place, found = self._video(path, telling[-1:], key)
+        if shared is not None and found:
+            self._odd_one("own video", f"{shared.path} does not exist: {place} is the episode's own, and was taken")
+        if found or (shared is None and self._listing.lies_like == "v2"):
+            return Stretch(place, 0.0, None)
+        return shared
 
-    def _existing(self, path: str, key: str) -> str:
-        """The path itself where there is such a file, else the one file of that name that lies elsewhere.
-
-        Folders are moved about by hand, and info.json is not; a file of a camera must lie in a folder of its name.
-        """
-        try:
-            if safe_join(self.folder, path).is_file():
-                return path
-        except BadInput:
-            pass  # it leads out of the folder: whoever opens it is told so, if no other file is found
-        if not self._found:
-            for place in sorted(self.folder.rglob("*.*")):
-                if place.suffix in {".mp4", ".parquet"} and place.is_file():
-                    self._found.setdefault(place.name, []).append(place.relative_to(self.folder).as_posix())
-        names = {key, key.removeprefix(layout.IMAGES)} if key else set()
-        others = [o for o in self._found.get(Path(path).name, []) if not key or names & set(Path(o).parts)]
-        if len(others) != 1:
-            return path
-        remark = ("layout", f"{path} does not exist: {others[0]} was taken; info.json and the folders disagree")
-        if not any(rule == "layout" for rule, _ in self.remarks):
-            self.remarks.append(remark)
-        return others[0]
+    def _video(self, path: str, telling: tuple[str, ...], key: str) -> tuple[str, bool]:
+        place, found = self._places.find(path, telling, key)
+        if place != path:
+            self._odd_one("video", f"{path} does not exist: {place} was taken; info.json and the folders disagree")
+        return place, found
 
 
-def _file_number(value: Any) -> int:
-    """Number of a chunk or file.
-
-    Raises:
-        ValueError: It is none.
-    """
-    number = int(value)
-    if not 0 <= number < _MOST:
-        raise ValueError(f"{number} is no number of a file")
-    return number
-
-
-def _tasks(folder: Path) -> dict[int, str]:
-    rows = json_lines(folder, "meta/tasks.jsonl")
-    if not rows and (folder / layout.TASKS_PATH).is_file():
-        rows = read_table(file_inside(folder, layout.TASKS_PATH)).to_pylist()
-    tasks = {}
-    for row in rows:
-        text = next((row[name] for name in ("task", "__index_level_0__") if isinstance(row.get(name), str)), None)
-        if text is not None and isinstance(row.get("task_index"), int):
-            tasks[row["task_index"]] = text_of(text)
-    return tasks
-
-
-def _rows(folder: Path, version: str) -> dict[int, dict[str, Any]]:
-    """What the metadata says of each episode, by number; the files themselves where it says nothing."""
-    if version.startswith("v2"):
-        listed = json_lines(folder, "meta/episodes.jsonl")
-        for file in files_below(folder, "data", "episode_*.parquet"):
-            number = re.fullmatch(r"episode_(\d{1,8})", file.stem)
-            if number:
-                listed.append({"episode_index": int(number[1])})
-    else:
-        listed = []
-        for file in files_below(folder, "meta/episodes", "*.parquet"):
-            table = read_table(file)
-            listed += table.select([n for n in table.column_names if not n.startswith("stats/")]).to_pylist()
-        # Episodes that meta/ forgets are in the tables all the same.
-        listed += _numbers_in_tables(folder, needed=not listed)
-    rows: dict[int, dict[str, Any]] = {}
-    for row in listed:
-        number = row.get("episode_index")
-        if isinstance(number, int) and 0 <= number < _MOST:
-            rows.setdefault(number, row)
-    return rows
-
-
-def _numbers_in_tables(folder: Path, needed: bool) -> list[dict[str, Any]]:
-    """Episodes by the data tables; one that cannot be read is passed over, unless nothing else names episodes."""
-    listed = []
-    pattern = re.compile(r"data/chunk-(\d{1,8})/file-(\d{1,8})\.parquet")
-    for file in files_below(folder, "data", "*.parquet"):
-        place = pattern.fullmatch(file.relative_to(folder).as_posix())
-        if place is None:
-            continue
-        try:
-            numbers = read_table(file, ["episode_index"])["episode_index"].unique().to_pylist()
-        except (BadInput, pa.ArrowException) as error:
-            if needed:
-                raise BadInput(f"{file} does not say of which episodes it is: {error}") from None
-            continue
-        where = {"data/chunk_index": int(place[1]), "data/file_index": int(place[2])}
-        listed += [{"episode_index": number, **where} for number in numbers]
-    return listed
-
-
-def _feature(declared: Any) -> dict[str, Any] | None:
-    if not isinstance(declared, dict) or not isinstance(declared.get("dtype"), str):
+def _seconds(value: Any) -> float | None:
+    """A time of metadata (s), or None where it is none."""
+    while isinstance(value, list) and len(value) == 1:
+        value = value[0]
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 10**7:
         return None
-    shape = declared.get("shape")
-    whole = isinstance(shape, list | tuple) and all(isinstance(n, int) and 0 < n < 10**6 for n in shape)
-    return {"dtype": declared["dtype"], "shape": list(shape or []) if whole else [], "names": declared.get("names")}
-
-
-def _features(folder: Path, info: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """Features as declared, or, where info.json is silent, as a data table and the video folders show them."""
-    declared = info.get("features")
-    features = {str(k): _feature(v) for k, v in declared.items()} if isinstance(declared, dict) else {}
-    if not features:
-        tables = files_below(folder, "data", "*.parquet")
-        try:
-            schema = pq.read_schema(tables[0]) if tables else pa.schema([])
-        except DAMAGED as error:
-            raise BadInput(f"{tables[0]} is damaged ({error}), and info.json has no features") from None
-        for column in schema:
-            kind = "image" if pa.types.is_struct(column.type) or pa.types.is_binary(column.type) else ""
-            vector = hasattr(column.type, "value_type")
-            number = str(column.type.value_type if vector else column.type)
-            features[column.name] = {"dtype": kind or _ARROW.get(number, number), "shape": [], "names": None}
-        for file in files_below(folder, "videos", "*.mp4"):
-            for part in file.relative_to(folder).parts:
-                if part.startswith(layout.IMAGES):
-                    features[part] = {"dtype": "video", "shape": [], "names": None}
-    return {k: f for k, f in features.items() if f is not None and k not in layout.INDEX_COLUMNS}
+    return float(value)
 
 
 def _fps(info: dict[str, Any], folder: Path) -> float:
@@ -299,19 +235,32 @@ def open_source(folder: Path) -> SourceDataset:
         raise BadInput(f"{folder} is no LeRobot dataset: {error}") from None
     if not isinstance(info, dict):
         raise BadInput(f"{folder / layout.INFO_PATH}: expected an object, got {type(info).__name__}")
-    version = str(info.get("codebase_version", ""))
-    if not version.startswith(("v2.", "v3.")):
-        raise BadInput(f"{folder} is a dataset of version {version!r}, expected v2.0, v2.1 or v3.0")
+    version = _version(info)
     try:
-        rows = _rows(folder, version)
-        features = _features(folder, info)
-        tasks = _tasks(folder)
-    except MALFORMED as error:
-        raise BadInput(f"{folder}: metadata is not readable ({type(error).__name__}: {error})") from None
-    remarks = []
+        listing = read_listing(folder, version)
+        tables = (path for paths in listing.tables.values() for path in paths)
+        features, pictures = features_of(folder, info, tables)
+        tasks, remarks = read_tasks(folder, version[:2] or listing.lies_like)
+    except MALFORMED:
+        _log.debug("%s", folder, exc_info=True)
+        raise BadInput(f"{folder}: its metadata hold values of other types than LeRobot writes there") from None
+    rows = listing.rows
     if not rows:
         raise BadInput(f"{folder} names no episode, neither in meta/ nor by its data files")
-    if info.get("total_episodes") != len(rows):
+    looks = "v2.1" if listing.lies_like == "v2" else "v3.0"
+    if version and not re.fullmatch(r"v[23](\.\d+)*", version):
+        raise BadInput(
+            f"{folder} is a dataset of version {version}, expected v2.0, v2.1 or v3.0; its files lie as in {looks}: if "
+            f'it is one, write "codebase_version": "{looks}" into {layout.INFO_PATH}'
+        )
+    remarks += listing.remarks
+    remarks += [
+        ("pictures", f"{name} holds pictures, and info.json does not declare it: left out") for name in pictures
+    ]
+    if version[:2] != listing.lies_like:
+        said = f"says {version}" if version else "states no version"
+        remarks.append(("version", f"info.json {said}, its files lie as in {looks}: they were read so"))
+    if whole(info.get("total_episodes")) != len(rows):
         remarks.append(("counts", f"info.json counts {info.get('total_episodes')!r} episodes, there are {len(rows)}"))
     posa = None
     if (folder / layout.POSA_PATH).exists():
@@ -321,5 +270,12 @@ def open_source(folder: Path) -> SourceDataset:
             text = str(error).replace(f"{folder}/", "")[:400]
             remarks.append(("posa", f"{text}; it was not used"))
     robot = info.get("robot_type")
-    robot = robot if isinstance(robot, str) and robot.strip() else folder.resolve().name
-    return SourceDataset(folder, version, _fps(info, folder), robot, features, remarks, posa, info, tasks, rows)
+    robot = text_of(robot).strip() if isinstance(robot, str) else ""
+    fps, places = _fps(info, folder), Places(folder, info)
+    return SourceDataset(folder, version, fps, robot, features, remarks, posa, tasks, info, listing, places)
+
+
+def _version(info: dict[str, Any]) -> str:
+    """`codebase_version`, with the `v` before it that a hand may have left out; empty where there is none."""
+    version = str(info.get("codebase_version") or "").strip().lower()
+    return f"v{version}" if version[:1].isdigit() else version

@@ -7,7 +7,6 @@ message, and nothing is stored. What is wrong with single episodes is judged whe
 from __future__ import annotations
 
 import itertools
-import re
 from collections.abc import Iterator
 
 import numpy as np
@@ -15,8 +14,8 @@ import pyarrow as pa
 
 from posa_vla.episodes.calibration import calibrate
 from posa_vla.episodes.embodiment import Channel
+from posa_vla.episodes.foreign.channels import NUMBERED, part_names, said_names
 from posa_vla.episodes.foreign.dataset import SourceEpisode
-from posa_vla.episodes.foreign.mapping import channel_names
 from posa_vla.episodes.foreign.reader import SourceReader
 from posa_vla.episodes.lerobot.layout import NUMBERS
 from posa_vla.episodes.outside_files import MALFORMED
@@ -24,8 +23,6 @@ from posa_vla.errors import BadInput
 
 # Episodes that are looked at until one fits.
 _LOOKED_AT = 5
-# Names that only number the channels say nothing of them.
-_NUMBERED = re.compile(r"(channel_)?\d+")
 
 
 def require_fit(reader: SourceReader) -> SourceReader:
@@ -41,20 +38,21 @@ def require_fit(reader: SourceReader) -> SourceReader:
     _require_numbers(reader)
     _require_widths(reader)
     for part, channels in (("state", reader.embodiment.state), ("action", reader.embodiment.action)):
-        _require_names(reader, reader.features.parts[part], channels)
+        _require_names(reader, part, channels)
     _require_shapes(reader)
     return reader
 
 
 def _require_numbers(reader: SourceReader) -> None:
-    for part, feature in reader.features.parts.items():
-        dtype = reader.source.features[feature]["dtype"]
-        if dtype in {"image", "video", "string"}:
-            numeric = [name for name, f in reader.source.features.items() if f["dtype"] in NUMBERS]
-            raise BadInput(
-                f"{feature} is {dtype}, expected numbers for {part}: --map FEATURE={part} names one of "
-                f"{', '.join(sorted(numeric)) or 'none, this dataset has no numbers'}"
-            )
+    for part, features in reader.features.parts.items():
+        for feature in features:
+            dtype = reader.source.features[feature]["dtype"]
+            if dtype in {"image", "video", "string"}:
+                numeric = [name for name, f in reader.source.features.items() if f["dtype"] in NUMBERS]
+                raise BadInput(
+                    f"{feature} is {dtype}, expected numbers for {part}: --map may name as {part} one or several of "
+                    f"{', '.join(sorted(numeric)) or 'none, this dataset has no numbers'}"
+                )
 
 
 def _samples(reader: SourceReader) -> Iterator[tuple[SourceEpisode, pa.Table]]:
@@ -77,47 +75,68 @@ def _require_widths(reader: SourceReader) -> None:
         "end_effector": 7,
         "gripper": 1,
     }
-    seen: dict[str, set[int]] = {}
+    # The widths of each part's features, as episodes have them.
+    seen: dict[str, set[tuple[int, ...]]] = {}
     for _, table in _samples(reader):
-        for part, feature in reader.features.parts.items():
+        for part, features in reader.features.parts.items():
             try:
-                width = reader.vector(table, feature, np.float64).shape[1]
+                widths = tuple(reader.vector(table, feature, np.float64).shape[1] for feature in features)
             except BadInput:
                 continue
-            seen.setdefault(part, set()).add(width)
-    for part, widths in seen.items():
-        feature = reader.features.parts[part]
-        if declared[part] in widths:
+            seen.setdefault(part, set()).add(widths)
+    for part, found in seen.items():
+        if declared[part] in {sum(widths) for widths in found}:
             continue
+        named, widths = " and ".join(reader.features.parts[part]), min(found)
         if part in {"state", "action"}:
             channels = reader.embodiment.state if part == "state" else reader.embodiment.action
+            names = part_names(reader.source, reader.features.parts[part], widths)
             raise BadInput(
-                f"{feature} has {min(widths)} channels ({', '.join(_names(reader, feature, min(widths)))}), embodiment "
+                f"{named} has {sum(widths)} channels ({', '.join(names)}), embodiment "
                 f"{reader.embodiment.id} declares {len(channels)} ({', '.join(c.name for c in channels)}): correct the "
-                f"embodiment file, or say with --map FEATURE={part} which feature it is"
+                f"embodiment file, or say with --map which features are the {part}, in order"
             )
         what = "x, y, z (m) and a quaternion (w, x, y, z)" if part == "end_effector" else "one opening"
         raise BadInput(
-            f"{feature} has {min(widths)} channels, expected {declared[part]} for {part}: {what}; map another feature "
+            f"{named} has {sum(widths)} channels, expected {declared[part]} for {part}: {what}; map other features "
             "(--map), or rename this one in the dataset"
         )
 
 
-def _names(reader: SourceReader, feature: str, width: int) -> list[str]:
-    return channel_names(reader.source.features[feature], width)
-
-
-def _require_names(reader: SourceReader, feature: str, channels: list[Channel]) -> None:
+def _require_names(reader: SourceReader, part: str, channels: list[Channel]) -> None:
     """Compares names where both sides give some: the same channels in another order would be learnt as they are not."""
-    declared = [channel.name for channel in channels]
-    found = _names(reader, feature, len(declared))
-    if found == declared or any(_NUMBERED.fullmatch(name) for name in (*found, *declared)):
+    features = reader.features.parts[part]
+    widths = _widths(reader, part, len(channels))
+    if widths is None:
         return
-    raise BadInput(
-        f"{feature} has the channels {', '.join(found)}, embodiment {reader.embodiment.id} declares "
-        f"{', '.join(declared)}: give the embodiment file the dataset's names in the dataset's order, or, if this is "
-        "another robot, a file of its own (--embodiment FILE) with another id"
-    )
+    declared = [channel.name for channel in channels]
+    found, start = part_names(reader.source, features, widths), 0
+    for feature, width in zip(features, widths, strict=True):
+        mine, theirs = found[start : start + width], declared[start : start + width]
+        start += width
+        # A feature of one number in a list of them is named by its own name.
+        said = said_names(reader.source.features[feature], width) or (width == 1 and len(features) > 1)
+        if said and mine != theirs and not any(NUMBERED.fullmatch(name) for name in theirs):
+            raise BadInput(
+                f"{' and '.join(features)} has the channels {', '.join(found)}, embodiment {reader.embodiment.id} "
+                f"declares {', '.join(declared)}: give the embodiment file the dataset's names in the dataset's order, "
+                "or, if this is another robot, a file of its own (--embodiment FILE) with another id"
+            )
+
+
+def _widths(reader: SourceReader, part: str, total: int) -> list[int] | None:
+    """How many channels each feature of a part has, or None where no episode can be read."""
+    features = reader.features.parts[part]
+    if len(features) == 1:
+        return [total]
+    for _, table in _samples(reader):
+        try:
+            widths = [reader.vector(table, feature, np.float64).shape[1] for feature in features]
+        except BadInput:
+            continue
+        if sum(widths) == total:
+            return widths
+    return None
 
 
 def _require_shapes(reader: SourceReader) -> None:

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from posa_vla.episodes.embodiment import UNSTATED, Embodiment
+from posa_vla.episodes.foreign.channels import part_names
 from posa_vla.episodes.foreign.dataset import SourceDataset
+from posa_vla.episodes.foreign.depth import Depth, depth_features
+from posa_vla.episodes.foreign.prompts import WORD_COLUMNS
+from posa_vla.episodes.foreign.proposals import Proposal, propose_cameras, propose_parts, short_name
 from posa_vla.episodes.lerobot.layout import CAMERA, IMAGES, KNOWN, NUMBERS, PARTS, WIDER
 from posa_vla.episodes.outside_files import MALFORMED, file_inside, read_table
 from posa_vla.errors import BadInput, did_you_mean
 from posa_vla.schema import parse
 
 _NEEDED = ("state", "action")
-# For proposals in messages alone.
-_LOOKS_LIKE = {"state": r"state|qpos|joint|proprio", "action": r"action|cmd|command|target"}
-_ROLES = ((r"wrist|hand|gripper", "wrist"), (r"", "head"))
+# A number of the state or action may be one of these as well; every other feature is one thing.
+_BESIDES = {"end_effector", "gripper"}
 
 
 @dataclass(frozen=True)
@@ -26,64 +28,84 @@ class FeatureMap:
     """Features of a dataset by what they are.
 
     Attributes:
-        parts: `state`, `action` and, where there are such, `end_effector` and `gripper` -> feature.
+        parts: `state`, `action` and, where there are such, `end_effector` and `gripper` -> the features whose channels
+            make it, in this order.
         cameras: Role -> feature.
         extra: Other numeric features; they are kept under their own names.
-        dropped: Features that cannot be kept (text, depth, numbers under a name that means something else here, ...).
+        dropped: Features that cannot be kept (text, numbers under a name that means something else here, ...).
         calibration: Role -> `intrinsics` and `pose`, where they were recorded -> feature.
+        depth: Features that are left out because they are depth -> why they are taken for it.
     """
 
-    parts: dict[str, str]
+    parts: dict[str, tuple[str, ...]]
     cameras: dict[str, str]
     extra: list[str]
     dropped: list[str]
     calibration: dict[str, dict[str, str]]
+    depth: dict[str, str] = field(default_factory=dict)
 
 
-def parse_map(settings: list[str]) -> dict[str, str]:
-    """`FEATURE=PART-OR-ROLE` each, as a dict from feature to part or role.
+def parse_map(settings: list[str]) -> dict[str, list[str]]:
+    """`FEATURE=PART-OR-ROLE` or `PART=FEATURE,FEATURE` each, as a dict from part or role to its features, in order.
+
+    Where both words are parts, the first is the feature: `action=state` says that the feature `action` is the state.
 
     Raises:
         BadInput: A mapping has another form, or a feature or target comes twice.
     """
-    given: dict[str, str] = {}
+    given: dict[str, list[str]] = {}
     for setting in settings:
-        feature, equals, target = (piece.strip() for piece in setting.partition("="))
-        if not equals or not feature or not re.fullmatch(r"[a-z0-9][a-z0-9_]*", target):
-            raise BadInput(f"--map {setting!r}: expected FEATURE=PART, for example observation.images.cam_high=head")
-        if feature in given or target in given.values():
-            raise BadInput(f"--map {setting!r}: {feature} or {target} is mapped twice")
-        given[feature] = target
+        target, _, listed = (piece.strip() for piece in setting.partition("="))
+        features = [piece.strip() for piece in listed.split(",")]
+        if target not in PARTS or listed in {*PARTS, ""}:
+            # A feature's name may hold any sign.
+            feature, _, target = (piece.strip() for piece in setting.rpartition("="))
+            features = [feature]
+        if not all(features) or not re.fullmatch(r"[a-z0-9][a-z0-9_]*", target):
+            raise BadInput(
+                f"--map {setting!r}: expected FEATURE=PART, for example observation.images.cam_high=head, or "
+                "PART=FEATURE,FEATURE in order, for example state=joints,gripper"
+            )
+        if target in given:
+            several = "; several features of a part stand in one --map, in order: state=joints,gripper"
+            raise BadInput(f"--map {setting!r}: {target} is mapped twice{several if target in PARTS else ''}")
+        for feature in features:
+            others = [other for other, names in given.items() if feature in names]
+            if features.count(feature) > 1 or (others and not _BESIDES & {target, *others}):
+                raise BadInput(f"--map {setting!r}: {feature} is mapped twice")
+        given[target] = features
     return given
 
 
-def map_features(source: SourceDataset, given: Mapping[str, str], embodiment: Embodiment | None) -> FeatureMap:
+def map_features(
+    source: SourceDataset, given: Mapping[str, Sequence[str]], embodiment: Embodiment | None
+) -> FeatureMap:
     """Decides what each feature is.
 
     A feature is what `--map` says, else what its name says (`observation.state`, `action`, `observation.end_effector`,
     `observation.gripper`). A camera has the role for which the embodiment declares its name as `source`; a lone camera
     of a dataset without an embodiment file is `head`.
 
+    Args:
+        source: The dataset.
+        given: What `--map` says (see `parse_map`).
+        embodiment: Its robot, or None where nobody has declared it.
+
     Raises:
         BadInput: Something is missing or can be read in two ways; the message proposes the flags to add.
     """
-    for feature in given:
-        if feature not in source.features:
-            raise BadInput(f"--map {feature}=...: no such feature; {did_you_mean(feature, source.features)}")
-    cameras = _cameras(source, given, embodiment)
-    parts = {target: feature for feature, target in given.items() if target in PARTS}
-    for part, name in PARTS.items():
-        if part not in parts and name in source.features and name not in given:
-            parts[part] = name
-    proposals = [_proposal(source, part) for part in _NEEDED if part not in parts]
-    if proposals:
-        missing = " and ".join(part for part in _NEEDED if part not in parts)
-        raise BadInput(
-            f"{source.folder} has no feature that is called {missing}; it has {', '.join(sorted(source.features))}. "
-            f"If this is what they are, add: {' '.join(proposals)}"
-        )
+    given = _meant(source, given)
+    depth = depth_features(source)
+    cameras, unclear = _cameras(source, given, embodiment, depth)
+    parts = parts_of(source, given)
+    missing = [part for part in _NEEDED if part not in parts]
+    proposals = [unclear, propose_parts(source, missing, {name for names in parts.values() for name in names})]
+    open_ones = [proposal for proposal in proposals if proposal is not None]
+    if open_ones:
+        raise BadInput(f"{source.folder}: {_asked(open_ones)}")
     calibration = {role: _calibration(source, feature) for role, feature in cameras.items()}
-    used = {*parts.values(), *cameras.values(), *(name for c in calibration.values() for name in c.values())}
+    used = {name for names in parts.values() for name in names}
+    used |= {*cameras.values(), *(name for c in calibration.values() for name in c.values())}
     rest = sorted(set(source.features) - used)
     # A name of the contract is taken by what was mapped to it, or says what nobody has mapped: never both.
     extra = [
@@ -93,7 +115,48 @@ def map_features(source: SourceDataset, given: Mapping[str, str], embodiment: Em
         and name not in KNOWN
         and not name.startswith((IMAGES, CAMERA))
     ]
-    return FeatureMap(parts, cameras, extra, [name for name in rest if name not in extra], calibration)
+    left_out = {name: depth[name].why for name in rest if name in depth}
+    # What words are read from is no feature that is lost.
+    dropped = [name for name in rest if name not in extra and name not in left_out and name not in WORD_COLUMNS]
+    return FeatureMap(parts, cameras, extra, dropped, calibration, left_out)
+
+
+def parts_of(source: SourceDataset, given: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, ...]]:
+    """The features of each part, as far as `--map` or their names say it; see `map_features`.
+
+    Raises:
+        BadInput: `--map` names a feature that there is not.
+    """
+    given = _meant(source, given)
+    parts = {target: tuple(features) for target, features in given.items() if target in PARTS}
+    mapped = {feature for features in given.values() for feature in features}
+    for part, name in PARTS.items():
+        if part not in parts and name in source.features and name not in mapped:
+            parts[part] = (name,)
+    return parts
+
+
+def _meant(source: SourceDataset, given: Mapping[str, Sequence[str]]) -> dict[str, Sequence[str]]:
+    """What `--map` says, where it can be read in two ways: in `action=head`, `action` may be a part or a feature."""
+    meant: dict[str, Sequence[str]] = {}
+    for target, names in given.items():
+        turned = len(names) == 1 and names[0] not in source.features and target in source.features
+        meant |= {names[0]: [target]} if turned else {target: names}
+    for target, names in meant.items():
+        for feature in names:
+            if feature not in source.features:
+                raise BadInput(f"--map {feature}={target}: no such feature; {did_you_mean(feature, source.features)}")
+    return meant
+
+
+def _asked(proposals: list[Proposal]) -> str:
+    """What is unclear, the flags that would make all of it clear, and what these leave out."""
+    text = "; ".join(proposal.unclear for proposal in proposals)
+    if all(proposal.flags for proposal in proposals):
+        flags = " ".join(flag for proposal in proposals for flag in proposal.flags)
+        text += f". If this is what they are, add: {flags}"
+    left = [name for proposal in proposals for name in proposal.left]
+    return text + (f". Not among them: {', '.join(left)}" if left else "")
 
 
 def _calibration(source: SourceDataset, camera: str) -> dict[str, str]:
@@ -107,22 +170,23 @@ def _calibration(source: SourceDataset, camera: str) -> dict[str, str]:
     return found
 
 
-def _proposal(source: SourceDataset, part: str) -> str:
-    numeric = [name for name, feature in source.features.items() if feature["dtype"] in NUMBERS]
-    likely = [name for name in numeric if re.search(_LOOKS_LIKE[part], name.lower())]
-    return f"--map {likely[0] if likely else 'FEATURE'}={part}"
-
-
-def _short(feature: str) -> str:
-    return re.split(r"[./]", feature.removeprefix(IMAGES))[-1]
-
-
-def _cameras(source: SourceDataset, given: Mapping[str, str], embodiment: Embodiment | None) -> dict[str, str]:
-    features = source.cameras()
+def _cameras(
+    source: SourceDataset,
+    given: Mapping[str, Sequence[str]],
+    embodiment: Embodiment | None,
+    depth: Mapping[str, Depth],
+) -> tuple[dict[str, str], Proposal | None]:
+    """Role -> feature, and what to ask where that is not clear."""
+    features = [feature for feature in source.cameras() if feature not in depth]
     wanted = list(embodiment.cameras) if embodiment is not None else None
-    mapped = {target: feature for feature, target in given.items() if target not in PARTS}
+    mapped = {target: names[0] for target, names in given.items() if target not in PARTS}
     for role, feature in mapped.items():
-        if feature not in features:
+        if feature in depth and depth[feature].sure:
+            raise BadInput(
+                f"--map {feature}={role}: {feature} is depth ({depth[feature].why}), expected a colour camera: it is "
+                "left out without --map"
+            )
+        if feature not in source.cameras():
             parts = ", ".join(PARTS)
             raise BadInput(f"--map {feature}={role}: {feature} is no camera, and {role!r} none of {parts}")
         if wanted is not None and role not in wanted:
@@ -132,63 +196,35 @@ def _cameras(source: SourceDataset, given: Mapping[str, str], embodiment: Embodi
     free = [feature for feature in features if feature not in mapped.values()]
     if embodiment is not None:
         for role, camera in embodiment.cameras.items():
-            named = [f for f in free if role not in mapped and _short(f) in {camera.source, role}]
+            # Who declares a name knows better than its sound.
+            declared = [*free, *(f for f, found in depth.items() if not found.sure and f not in mapped.values())]
+            named = [f for f in declared if role not in mapped and short_name(f) in {camera.source, role}]
             if len(named) == 1:
                 mapped[role] = named[0]
-                free.remove(named[0])
+                free = [feature for feature in free if feature != named[0]]
         missing = [role for role in embodiment.cameras if role not in mapped]
         if missing and len(missing) == len(free) == 1 == len(features):
             mapped[missing[0]] = free.pop()
             missing = []
-        if missing:
-            raise BadInput(_unclear(source, free, missing))
-        return mapped
-    if len(features) == 1 and free:
-        return {"head": free[0]}
-    short = {_short(feature): feature for feature in free}
+        for role in missing:
+            for feature, found in depth.items():
+                if found.sure and short_name(feature) in {embodiment.cameras[role].source, role}:
+                    raise BadInput(
+                        f"the embodiment's camera {role} is {feature}, which is depth ({found.why}), no colour camera: "
+                        "take it out of the embodiment file"
+                    )
+        return mapped, propose_cameras(features, free, missing) if missing else None
+    if len(features) == 1 and free and not mapped:
+        return {"head": free[0]}, None
+    short = {short_name(feature): feature for feature in free}
     if "head" in short and len(short) == len(free) and not mapped:
-        return short
-    if not features:
-        raise BadInput(f"{source.folder} has no camera: a policy that looks needs at least one image feature")
-    if not mapped:
-        raise BadInput(_unclear(source, free, []))
-    return mapped
-
-
-def _unclear(source: SourceDataset, free: list[str], missing: list[str]) -> str:
-    """The message that proposes roles; the first camera that is not on a hand is proposed as `head`."""
-    proposals: dict[str, str] = {}
-    for feature in free:
-        role = next(role for pattern, role in _ROLES if re.search(pattern, _short(feature).lower()))
-        side = re.search(r"left|right", _short(feature).lower())
-        role += f"_{side[0]}" if side else ""
-        while role in proposals.values():
-            role += "_2"
-        proposals[feature] = role
-    if missing:
-        proposals = dict(zip(free, missing, strict=False))
-    flags = " ".join(f"--map {feature}={role}" for feature, role in proposals.items()) or "--map FEATURE=ROLE"
-    what = f"the embodiment's cameras {', '.join(missing)}" if missing else "the cameras"
-    return (
-        f"{source.folder}: the roles of {what} are not declared; it has {', '.join(source.cameras()) or 'no camera'}. "
-        f"If this is what they are, add: {flags}"
-    )
-
-
-def channel_names(feature: dict[str, Any], count: int) -> list[str]:
-    """Names of the channels of a vector feature, however nested; `channel_0` and so on where they do not fit."""
-
-    def flat(value: Any) -> list[str]:
-        if isinstance(value, str):
-            return [value]
-        if isinstance(value, dict):
-            value = list(value.values())
-        return [name for item in value for name in flat(item)] if isinstance(value, list | tuple) else []
-
-    names = flat(feature["names"])
-    if len(names) == count and len(set(names)) == count and all(names):
-        return names
-    return [f"channel_{number}" for number in range(count)]
+        return short, None
+    if not features and not mapped:
+        why = "".join(f"; {feature} is taken for depth: {found.why}" for feature, found in depth.items())
+        unsure = [feature for feature, found in depth.items() if not found.sure]
+        why += f". If that is wrong, add: --map {unsure[0]}=head" if unsure else ""
+        raise BadInput(f"{source.folder} has no colour camera: a policy that looks needs at least one{why}")
+    return mapped, None if mapped else propose_cameras(features, free, [])
 
 
 def _width(source: SourceDataset, feature: str) -> int:
@@ -209,30 +245,35 @@ def _width(source: SourceDataset, feature: str) -> int:
     raise BadInput(f"{source.folder}: no table can be read that shows how many channels {feature} has")
 
 
+def id_of(name: str) -> str:
+    """A name as an embodiment's id may be written; empty where no letter or digit of it can be."""
+    return re.sub(r"[^a-z0-9_-]+", "_", name.lower()).strip("_-")
+
+
 def robot_id(source: SourceDataset) -> str:
-    """An embodiment's id, made of what the dataset calls its robot."""
-    return (re.sub(r"[^a-z0-9_-]+", "_", source.robot.lower()).strip("_-") or "robot")[:64]
+    """An embodiment's id by names alone; `robots.robot_of` tells apart robots whose names do not."""
+    return (id_of(source.robot or source.folder.resolve().name) or "robot")[:64]
 
 
-def derived_embodiment(source: SourceDataset, features: FeatureMap) -> Embodiment:
+def derived_embodiment(source: SourceDataset, features: FeatureMap, robot: str = "") -> Embodiment:
     """A declaration of what a dataset shows of its robot: names and rate; neither units nor limits, nor a frame.
 
     Args:
         source: The dataset.
         features: What its features are.
+        robot: Its id; by default what the dataset calls it.
 
     Raises:
         BadInput: Not even the number of channels can be seen.
     """
     vectors = {}
     for part in _NEEDED:
-        feature = features.parts[part]
-        names = channel_names(source.features[feature], _width(source, feature))
+        names = part_names(source, features.parts[part], [_width(source, name) for name in features.parts[part]])
         vectors[part] = [{"name": channel, "unit": UNSTATED} for channel in names]
     value = {
-        "id": robot_id(source),
+        "id": robot or robot_id(source),
         "simulated": False,
-        "cameras": {role: {"source": _short(feature)} for role, feature in features.cameras.items()},
+        "cameras": {role: {"source": short_name(feature)} for role, feature in features.cameras.items()},
         **vectors,
         "action_frame": UNSTATED,
         "control_hz": source.fps,

@@ -3,52 +3,38 @@
 from __future__ import annotations
 
 import functools
-import itertools
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from posa_vla.episodes.calibration import Calibration, calibrate
 from posa_vla.episodes.embodiment import Embodiment
 from posa_vla.episodes.episode import CameraTrack, Episode, NotFinite, Source
+from posa_vla.episodes.foreign.bad_episode import BadEpisode
+from posa_vla.episodes.foreign.columns import kept, require_pose, success, vector
 from posa_vla.episodes.foreign.dataset import SourceDataset, SourceEpisode
+from posa_vla.episodes.foreign.listing import own_number
 from posa_vla.episodes.foreign.mapping import FeatureMap
-from posa_vla.episodes.foreign.remarks import length_remarks, source_remarks
+from posa_vla.episodes.foreign.prompts import FrameWords
+from posa_vla.episodes.foreign.remarks import length_remarks, source_remarks, unlabelled_remarks
+from posa_vla.episodes.foreign.rows import Place, read_places
+from posa_vla.episodes.foreign.source_videos import SourceVideos
+from posa_vla.episodes.foreign.times import recorded_times
+from posa_vla.episodes.foreign.words import instruction_of, numbers_of_tasks, word_remarks
 from posa_vla.episodes.kinematics import ForwardKinematics
-from posa_vla.episodes.lerobot.layout import WIDER
 from posa_vla.episodes.media.images import Images
 from posa_vla.episodes.media.stills import StoredStills, still_size
-from posa_vla.episodes.media.video import StoredVideo, video_size
-from posa_vla.episodes.outside_files import DAMAGED, file_inside, read_table
+from posa_vla.episodes.outside_files import DAMAGED, MALFORMED, damage, file_inside
 from posa_vla.errors import BadInput
 
-# Recorded times that are this close to regular ones are regular (s); LeRobot's own tolerance.
-_REGULAR = 1e-4
 # (rule, frame, value): what a dataset says otherwise than its files, or numbers otherwise than they follow each other.
 Remark = tuple[str, int | None, str]
-_SUCCESS = ("next.success", "success", "observation.success")
-
-
-class BadEpisode(BadInput):
-    """An episode that cannot be read; `rule` says which rule of the validation it breaks."""
-
-    def __init__(self, rule: str, message: str) -> None:
-        super().__init__(message)
-        self.rule = rule
-
-
-@dataclass(frozen=True)
-class _Place:
-    """Rows of one episode in a table."""
-
-    rows: range
-    groups: list[int]
 
 
 class SourceReader:
@@ -75,70 +61,47 @@ class SourceReader:
             origin: Where the episodes come from.
 
         Raises:
-            BadInput: The dataset runs at another rate.
+            BadInput: The dataset runs at another rate, or its videos cannot be had.
         """
         if abs(embodiment.control_hz - source.fps) > 1e-6:
             raise BadInput(
                 f"{source.folder} has {source.fps:g} frames/s, embodiment {embodiment.id} is controlled at "
                 f"{embodiment.control_hz:g} Hz: declare control_hz: {source.fps:g}, or resample the dataset"
             )
+        source.require_videos(features.cameras.values())
         self.source, self.features, self.embodiment = source, features, embodiment
         self.calibration, self._kinematics, self._origin = calibration, kinematics, origin
         # Episodes that were recorded here are known by their pixels; video always is by its bytes.
         posa = source.posa
         self._by_pixels = posa is not None and posa.hashed == "pixels" and not source.videos()
-        # Episodes come in order: one table's places, and a few files' sizes, are enough.
-        self._places = functools.lru_cache(2)(self._read_places)
-        self._size = functools.lru_cache(64)(video_size)
+        # Episodes come in order: one table's places are enough.
+        self._places = functools.lru_cache(2)(functools.partial(read_places, source.folder))
+        self._videos = SourceVideos(source, self._rows)
+        # Columns of which it is said already that they are left out.
+        self._said: set[str] = set()
+        self._words = FrameWords(source.folder, source.task, exported=posa is not None)
 
-    def _read_places(self, table: str) -> dict[int, _Place | None]:
-        """Episode -> its rows, by the column that numbers them; a table without it is one episode's, number -1.
-
-        None stands for an episode whose rows are not in one piece.
-        """
-        try:
-            path = file_inside(self.source.folder, table)
-        except BadInput as error:
-            raise BadEpisode("table", str(error)) from None
-        try:
-            with pq.ParquetFile(path) as file:
-                lengths = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
-                names = file.schema_arrow.names
-        except FileNotFoundError:
-            raise BadEpisode("table", f"{path} does not exist") from None
-        except DAMAGED as error:
-            raise BadEpisode("table", f"{path} is damaged ({str(error)[:200]})") from None
-        total = sum(lengths)
-        if "episode_index" not in names:
-            return {-1: _Place(range(total), list(range(len(lengths))))}
-        numbers = read_table(path, ["episode_index"])["episode_index"].to_numpy()
-        starts = np.concatenate([[0], np.cumsum(lengths)])
-        cuts = np.concatenate([[0], np.flatnonzero(np.diff(numbers)) + 1, [total]])
-        places: dict[int, _Place | None] = {}
-        split = set()
-        for first, stop in itertools.pairwise(cuts):
-            if first == stop:
-                continue
-            number = int(numbers[first])
-            if number in places:
-                split.add(number)
-            begin = int(np.searchsorted(starts, first, side="right")) - 1
-            end = int(np.searchsorted(starts, stop, side="left"))
-            offset = int(starts[begin])
-            places[number] = _Place(range(int(first) - offset, int(stop) - offset), list(range(begin, end)))
-        return places | dict.fromkeys(split)
-
-    def _place(self, where: SourceEpisode) -> tuple[Path, _Place]:
+    def _place(self, where: SourceEpisode) -> tuple[Path, Place]:
         """Where an episode's rows are: the table, and which of its rows."""
         if where.table is None:
-            raise BadEpisode("table", f"the metadata names no table of episode {where.number}")
+            raise BadEpisode(
+                "table", f"neither the metadata nor the tables say which table episode {where.number} is in"
+            )
         places = self._places(where.table)
         place = places.get(where.number, places.get(-1))
         if place is None and where.number in places:
             raise BadEpisode("table", f"{where.table}: the rows of episode {where.number} are not in one piece")
+        if place is None and len(places) == 1 and own_number(where.table) == where.number:
+            (place,) = places.values()
         if place is None or not len(place.rows):
             raise BadEpisode("table", f"{where.table} has no row of episode {where.number}")
         return file_inside(self.source.folder, where.table), place
+
+    def _rows(self, where: SourceEpisode) -> int | None:
+        try:
+            return len(self._place(where)[1].rows)
+        except (BadInput, *MALFORMED):
+            return None
 
     def table(self, where: SourceEpisode, *, images: bool = False) -> pa.Table:
         """An episode's rows as they lie in the dataset, without the image columns unless they are asked for.
@@ -151,8 +114,8 @@ class SourceReader:
             with pq.ParquetFile(path) as file:
                 columns = [n for n in file.schema_arrow.names if images or n not in self.source.cameras()]
                 groups = file.read_row_groups(place.groups, columns=columns)
-        except DAMAGED as error:
-            raise BadEpisode("table", f"{path} is damaged ({str(error)[:200]})") from None
+        except DAMAGED:
+            raise BadEpisode("table", f"{path} {damage(path)}") from None
         return groups.slice(place.rows.start, len(place.rows))
 
     def episode(self, where: SourceEpisode) -> Episode:
@@ -170,77 +133,91 @@ class SourceReader:
             BadEpisode: See `episode`.
         """
         table = self.table(where)
-        episode = self._episode(where, table)
-        return episode, [*source_remarks(table, self.source.fps), *length_remarks(where, episode)]
+        try:
+            times = recorded_times(table, self.source.fps, exact=where.recorded is not None)
+            episode = self._episode(where, table, times.since)
+            episode.check()
+        except BadEpisode:
+            raise
+        except BadInput as error:
+            raise BadEpisode("finite" if isinstance(error, NotFinite) else "table", str(error)) from None
+        dropped, self._words.unsaid = self._words.unsaid, []
+        words = word_remarks(where.words, numbers_of_tasks(table), self.source.tasks)
+        videos = self._videos.remarks(where, list(self.features.cameras.values()))
+        return episode, [
+            *source_remarks(table, where.number),
+            *times.remarks,
+            *length_remarks(where, episode),
+            *(words if episode.prompts is None else ()),
+            *(("metadata", None, value) for value in (*dropped, *videos)),
+            *(unlabelled_remarks(table) if where.recorded is None else ()),
+            *self._left_out(table, episode),
+        ]
 
-    def _episode(self, where: SourceEpisode, table: pa.Table) -> Episode:
+    def _left_out(self, table: pa.Table, episode: Episode) -> Iterator[Remark]:
+        """What is not kept of an episode's columns; of one that is left out of many episodes it is said once."""
+        for name in self.features.extra:
+            if name in self._said or name in episode.extra or name not in table.column_names:
+                continue
+            self._said.add(name)
+            try:
+                kept(table, name, self.source.features[name]["dtype"])
+            except BadEpisode as error:
+                yield "metadata", None, f"{error}; it was left out, here and wherever it is so"
+
+    def _episode(self, where: SourceEpisode, table: pa.Table, times: NDArray[np.float64] | None) -> Episode:
         parts, recorded = self.features.parts, where.recorded
-        state = _vector(table, parts["state"], np.float32)
-        pose = _vector(table, parts["end_effector"], np.float64) if "end_effector" in parts else None
+        state = self.part(table, "state", np.float32)
+        pose = self.part(table, "end_effector", np.float64) if "end_effector" in parts else None
         if pose is not None:
-            _require_pose(parts["end_effector"], pose)
+            require_pose(" and ".join(parts["end_effector"]), pose)
         if pose is None and self._kinematics is not None:
             pose = self._kinematics.poses(state)
-        gripper = _vector(table, parts["gripper"], np.float32) if "gripper" in parts else None
+        gripper = self.part(table, "gripper", np.float32) if "gripper" in parts else None
         if gripper is not None and gripper.shape[1] != 1:
-            raise BadEpisode("table", f"{parts['gripper']} has {gripper.shape[1]} channels, expected one opening")
+            raise BadEpisode("table", f"{parts['gripper'][0]} has {gripper.shape[1]} channels, expected one opening")
+        instruction, prompts = self._words.of(table, self._instruction(where, table))
         episode = Episode(
             embodiment=self.embodiment.id,
-            instruction=self._instruction(where, table),
+            instruction=instruction,
             source=self._origin if recorded is None else recorded.source,
-            success=_success(table) if recorded is None else recorded.success,
+            success=bool(success(table)) if recorded is None else recorded.success,
             fps=self.source.fps,
             cameras={role: self._camera(role, where, table, pose) for role in self.embodiment.cameras},
             state=state,
-            action=_vector(table, parts["action"], np.float32),
+            action=self.part(table, "action", np.float32),
             end_effector=pose,
             gripper=None if gripper is None else gripper[:, 0],
             scene={} if recorded is None else recorded.scene,
-            timestamps=self._timestamps(table, exact=recorded is not None),
-            extra={name: self._extra(table, name) for name in self.features.extra if name in table.column_names},
+            timestamps=times,
+            extra=self._extra(table),
+            prompts=prompts,
         )
-        for name, rows, channels in (
-            (parts["state"], episode.state, self.embodiment.state),
-            (parts["action"], episode.action, self.embodiment.action),
+        for part, rows, channels in (
+            ("state", episode.state, self.embodiment.state),
+            ("action", episode.action, self.embodiment.action),
         ):
             if rows.shape[1] != len(channels):
                 raise BadEpisode(
                     "table",
-                    f"{name} has {rows.shape[1]} channels, embodiment {self.embodiment.id} declares {len(channels)}",
+                    f"{' and '.join(parts[part])} has {rows.shape[1]} channels, embodiment {self.embodiment.id} "
+                    f"declares {len(channels)}",
                 )
-        try:
-            episode.check()
-        except BadInput as error:
-            raise BadEpisode("finite" if isinstance(error, NotFinite) else "table", str(error)) from None
         return episode
 
     def _instruction(self, where: SourceEpisode, table: pa.Table) -> str:
-        if where.instruction or "task_index" not in table.column_names:
-            return where.instruction
-        index = table["task_index"][0].as_py()
-        return self.source.task(index) if isinstance(index, int) else ""
+        if where.recorded is not None and where.recorded.instruction is not None:
+            return where.recorded.instruction
+        return instruction_of(where.words, numbers_of_tasks(table), self.source.tasks)
 
-    def _extra(self, table: pa.Table, name: str) -> NDArray[Any]:
-        dtype = self.source.features[name]["dtype"]
-        return _vector(table, name, np.dtype(WIDER.get(dtype, dtype)))
-
-    def _timestamps(self, table: pa.Table, *, exact: bool) -> NDArray[np.float64] | None:
-        """When the frames were recorded, or None where that is regular; `exact` for times that were written here."""
-        if "timestamp" not in table.column_names:
-            return None
-        times = _vector(table, "timestamp", np.float64)[:, 0]
-        if not np.isfinite(times).all():
-            raise BadEpisode("finite", f"timestamp is not finite at frame {int(np.argmin(np.isfinite(times)))}")
-        regular = np.arange(len(times)) / self.source.fps
-        # Single precision, in which LeRobot keeps them, cannot say late times more closely than this.
-        tolerance = 0.0 if exact else max(_REGULAR, float(np.spacing(np.float32(np.abs(times).max()))))
-        times = times if exact else times - times[0]
-        rounded = times.astype(np.float32)
-        near = tolerance and np.allclose(times, regular, rtol=0, atol=tolerance)
-        if near or np.array_equal(rounded, regular.astype(np.float32)):
-            return None
-        kept: NDArray[np.float64] = rounded.astype(np.float64)
-        return kept
+    def _extra(self, table: pa.Table) -> dict[str, NDArray[Any]]:
+        """What was recorded besides; a column that cannot be kept costs no episode."""
+        extra = {}
+        for name in self.features.extra:
+            if name in table.column_names:
+                with suppress(BadEpisode):
+                    extra[name] = kept(table, name, self.source.features[name]["dtype"])
+        return extra
 
     def _camera(
         self, role: str, where: SourceEpisode, table: pa.Table, end_effector: NDArray[np.float64] | None
@@ -250,10 +227,19 @@ class SourceReader:
         if camera is not None:
             return calibrate(images, camera, end_effector)
         names = {part: n for part, n in self.features.calibration[role].items() if n in table.column_names}
-        tracks = {part: _vector(table, name, np.float64) for part, name in names.items()}
+        tracks = {part: vector(table, name, np.float64) for part, name in names.items()}
         if "pose" in tracks:
-            _require_pose(names["pose"], tracks["pose"])
+            require_pose(names["pose"], tracks["pose"])
         return CameraTrack(images, tracks.get("intrinsics"), tracks.get("pose"))
+
+    def part(self, table: pa.Table, part: str, dtype: Any) -> NDArray[Any]:
+        """(T, channels) of a part of the contract: the channels of its features side by side.
+
+        Raises:
+            BadEpisode: As `vector`.
+        """
+        columns = [vector(table, name, dtype) for name in self.features.parts[part]]
+        return columns[0] if len(columns) == 1 else np.concatenate(columns, axis=1)
 
     def vector(self, table: pa.Table, name: str, dtype: Any) -> NDArray[Any]:
         """(T, channels) of a column of numbers or of lists, nested or not, all rows alike.
@@ -261,7 +247,7 @@ class SourceReader:
         Raises:
             BadEpisode: There is no such column, a row is empty, rows differ in length, or it holds no numbers.
         """
-        return _vector(table, name, dtype)
+        return vector(table, name, dtype)
 
     def images(self, feature: str, where: SourceEpisode, frames: int) -> Images:
         """The pictures of one camera of an episode, counted and not decoded.
@@ -272,14 +258,9 @@ class SourceReader:
         folder = self.source.folder
         try:
             if self.source.features[feature]["dtype"] == "video":
-                stretch = where.videos[feature]
-                if stretch is None:
-                    raise BadInput(f"the metadata names no video of {feature}")
-                path = file_inside(folder, stretch.path)
-                video = StoredVideo(path, stretch.start, stretch.end, frames, self.source.fps, self._size(path))
-                # Counts the frames without decoding them.
-                for _ in video.packets():
-                    pass
+                video = self._videos.video(feature, where)
+                if len(video) != frames:
+                    raise BadInput(f"{video.path} has {len(video)} frames of the episode, its table {frames}")
                 return video
             path, place = self._place(where)
             unsized = StoredStills(folder, path, feature, place.rows, (1, 1), place.groups)
@@ -290,60 +271,3 @@ class SourceReader:
             raise
         except BadInput as error:
             raise BadEpisode("images", str(error)) from None
-
-
-def _vector(table: pa.Table, name: str, dtype: Any) -> NDArray[Any]:
-    """(T, channels) of a column of numbers or of lists, nested or not, all rows alike.
-
-    Raises:
-        BadEpisode: There is no such column, a row is empty, or rows differ in length.
-    """
-    if name not in table.column_names:
-        raise BadEpisode("table", f"column {name} is not in the table, which has {', '.join(table.column_names)}")
-    column = table[name].combine_chunks()
-    try:
-        while pa.types.is_nested(column.type):
-            if column.null_count:
-                break
-            column = column.flatten()
-        if column.null_count:
-            raise BadEpisode("table", f"column {name} has {column.null_count} empty rows")
-        kind = column.type
-        # Text of digits would become numbers without a word.
-        if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)):
-            raise ValueError(f"its values are {kind}, expected numbers")
-        values = np.asarray(column.to_numpy(zero_copy_only=False), dtype)
-        if values.size % len(table) or not values.size:
-            raise ValueError(f"{values.size} numbers in {len(table)} rows")
-        outer = table[name].type
-        if pa.types.is_nested(outer) and not pa.types.is_fixed_size_list(outer):
-            widths = pc.list_value_length(table[name]).unique().to_pylist()
-            if len(widths) != 1:
-                raise ValueError(f"rows have between {min(widths)} and {max(widths)} values")
-    except (pa.ArrowException, ValueError, TypeError, AttributeError) as error:
-        raise BadEpisode("table", f"column {name} is no vector of numbers: {str(error)[:200]}") from None
-    # A copy: Arrow's memory goes with the table.
-    return np.array(values.reshape(len(table), -1))
-
-
-def _require_pose(name: str, pose: NDArray[np.float64]) -> None:
-    if pose.shape[1] != 7 or not (np.abs(np.linalg.norm(pose[:, 3:], axis=1) - 1) <= 0.01).all():
-        raise BadEpisode("table", f"{name} is no pose: expected x, y, z (m) and a quaternion of length 1 (w, x, y, z)")
-
-
-def _success(table: pa.Table) -> bool:
-    """Whether any frame says so; a demonstration that does not say was done.
-
-    Raises:
-        BadEpisode: A column of that name says neither yes nor no.
-    """
-    for name in _SUCCESS:
-        if name in table.column_names:
-            column = table[name].combine_chunks()
-            while pa.types.is_list(column.type) or pa.types.is_fixed_size_list(column.type):
-                column = column.flatten()
-            values = column.drop_null().to_pylist()
-            if not all(isinstance(value, bool | int | float) for value in values):
-                raise BadEpisode("table", f"column {name} is {table[name].type}, expected true and false")
-            return any(values)
-    return True

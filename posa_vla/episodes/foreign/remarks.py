@@ -8,36 +8,41 @@ import numpy as np
 import pyarrow as pa
 
 from posa_vla.episodes.episode import Episode
+from posa_vla.episodes.foreign.columns import success, whole_numbers
 from posa_vla.episodes.foreign.dataset import SourceEpisode
 
 
-def source_remarks(table: pa.Table, fps: float) -> Iterator[tuple[str, int | None, str]]:
-    """Rule, frame and value of what an episode's own numbering and times say, which the store's replace."""
-    if "frame_index" in table.column_names and pa.types.is_integer(table["frame_index"].type):
-        column = table["frame_index"]
-        if not column.null_count:
-            numbers = column.to_numpy()
-            steps = np.flatnonzero(np.diff(numbers) != 1)
-            if len(steps):
-                frame = int(steps[0]) + 1
-                yield (
-                    "timestamps",
-                    frame,
-                    f"row {frame} was recorded as frame {numbers[frame]}, the one before as {numbers[frame - 1]}",
-                )
-            elif numbers[0] != 0:
-                yield "metadata", 0, f"frames are numbered from {numbers[0]}, expected 0; they were numbered anew"
-    if "timestamp" in table.column_names:
-        first = table["timestamp"][0].as_py()
-        first = first[0] if isinstance(first, list) and first else first
-        if isinstance(first, int | float) and not abs(first) <= 0.5 / fps:
-            rule, what = ("timestamps", "before the recording began") if first < 0 else ("metadata", "expected 0")
-            yield rule, 0, f"times begin at {first:g} s, {what}; they were shifted to begin at 0"
+def source_remarks(table: pa.Table, number: int) -> Iterator[tuple[str, int | None, str]]:
+    """Rule, frame and value of what an episode's own numbering says, which the store's replaces.
+
+    Args:
+        table: Its rows.
+        number: Its number in the dataset.
+    """
+    rows = whole_numbers(table["episode_index"]) if "episode_index" in table.column_names else None
+    if rows is not None and rows[0] != number:
+        yield "metadata", None, f"its rows say episode {rows[0]}, the name of its file {number}, which counts"
+    numbers = whole_numbers(table["frame_index"]) if "frame_index" in table.column_names else None
+    if numbers is not None:
+        steps = np.flatnonzero(np.diff(numbers) != 1)
+        if len(steps):
+            frame = int(steps[0]) + 1
+            yield (
+                "timestamps",
+                frame,
+                f"row {frame} was recorded as frame {numbers[frame]}, the one before as {numbers[frame - 1]}",
+            )
+        elif numbers[0] != 0:
+            yield "metadata", 0, f"frames are numbered from {numbers[0]}, expected 0; they were numbered anew"
 
 
 def length_remarks(where: SourceEpisode, episode: Episode) -> Iterator[tuple[str, int | None, str]]:
     """Rule, frame and value where the metadata says something else than the files."""
     if where.length is not None and where.length != len(episode):
         yield "metadata", None, f"the metadata counts {where.length} frames, table and images {len(episode)}"
-    if where.tasks > 1:
-        yield "metadata", None, f"it has {where.tasks} instructions, the first was taken: {episode.instruction!r}"
+
+
+def unlabelled_remarks(table: pa.Table) -> Iterator[tuple[str, int | None, str]]:
+    """Rule, frame and value where an episode has a column of success that says nothing."""
+    if success(table) is None:
+        yield "metadata", None, "its column of success is empty: it counts as not done"

@@ -49,8 +49,9 @@ INDEX_COLUMNS = {
 KNOWN = {*PARTS.values(), *INDEX_COLUMNS}
 CAMERA = "observation.camera."
 NUMBERS = {"float32": pa.float32(), "float64": pa.float64(), "int64": pa.int64()}
-# Other numbers, by what keeps every one of their values.
-WIDER = dict.fromkeys(("bool", "int8", "int16", "int32", "uint8", "uint16", "uint32"), "int64") | {"float16": "float32"}
+# Other numbers, by what keeps every one of their values; uint64 only has larger ones where something is wrong.
+_WHOLE = ("bool", "int8", "int16", "int32", "uint8", "uint16", "uint32", "uint64")
+WIDER = dict.fromkeys(_WHOLE, "int64") | {"float16": "float32"}
 IMAGE_TYPE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 
 

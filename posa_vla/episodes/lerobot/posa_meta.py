@@ -16,23 +16,31 @@ from posa_vla.files import canonical_json
 from posa_vla.schema import Closed, parse
 
 
+def _absent(value: object) -> bool:
+    return value is None
+
+
 class PosaEpisode(Closed):
-    """What `meta/posa.json` says of one episode."""
+    """What `meta/posa.json` says of one episode.
+
+    `instruction` is there where the frames' tasks (`task_index`) are what the robot was asked frame by frame.
+    """
 
     digest: str = Field(pattern=r"^[0-9a-f]{64}$")
     success: bool
     source: Source
     scene: dict[str, Any]
+    instruction: str | None = Field(default=None, exclude_if=_absent)
 
 
 class PosaMeta(Closed):
     """`meta/posa.json`.
 
     `hashed` says what of still images the episodes' digests are made of: pixels of images that were recorded here,
-    bytes of images that came encoded.
+    bytes of images that came encoded. A dataset with an episode that has words for its frames has version 2.
     """
 
-    schema_version: Literal[1]
+    schema_version: Literal[1, 2]
     hashed: Literal["pixels", "bytes"] = "pixels"
     digest: str = Field(pattern=r"^[0-9a-f]{64}$")
     embodiment: Embodiment
@@ -56,6 +64,6 @@ def read_posa(folder: Path, numbers: list[int]) -> PosaMeta:
         )
     try:
         canonical_json([episode.scene for episode in posa.episodes])
-    except (TypeError, ValueError, RecursionError) as error:
-        raise BadInput(f"{POSA_PATH}: a scene holds something that is no JSON ({error})") from None
+    except (TypeError, ValueError, RecursionError):
+        raise BadInput(f"{POSA_PATH}: a scene holds something that is no JSON, as NaN") from None
     return posa

@@ -19,7 +19,7 @@ from posa_vla.episodes.lerobot.writer import write_dataset
 from posa_vla.episodes.media.images import Images
 from posa_vla.episodes.media.stills import StoredStills, decode_still
 from posa_vla.episodes.media.video import StoredVideo
-from posa_vla.episodes.outside_files import DAMAGED, read_table
+from posa_vla.episodes.outside_files import DAMAGED, damage, read_table
 from posa_vla.errors import BadInput
 from posa_vla.files import read_json, safe_join
 from posa_vla.schema import parse
@@ -39,7 +39,7 @@ class EpisodeRecord:
         instruction: What the robot was asked to do.
         path: Data file, relative to the dataset.
         row_group: The row group of that file that is this episode.
-        extra: Digest, success, source, scene.
+        extra: Digest, success, source, scene, and whether its frames have words of their own.
         videos: Feature -> file relative to the dataset, start and end of the episode in it (s).
     """
 
@@ -94,9 +94,11 @@ class DatasetReader:
             self.features: dict[str, dict[str, Any]] = dict(info["features"])
             self._schema = layout.data_schema(self.features)
             self.records = self._records(info, posa)
-        except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
-            raise BadInput(f"{folder}: metadata is not readable ({type(error).__name__}: {error})") from None
+        except (KeyError, TypeError, ValueError, IndexError, AttributeError):
+            raise BadInput(f"{folder}: metadata is not readable: a value is missing or of another type") from None
         self._open: tuple[str, Any] | None = None
+        # Read where an episode has words for its frames.
+        self._tasks: dict[int, str] | None = None
 
     def _records(self, info: dict[str, Any], posa: PosaMeta) -> list[EpisodeRecord]:
         rows = _episodes_table(self.folder).to_pylist()
@@ -120,7 +122,8 @@ class DatasetReader:
             follows = bool(records) and records[-1].path == path
             group = records[-1].row_group + 1 if follows else 0
             videos = {key: _stretch(row, key, info) for key, f in self.features.items() if f["dtype"] == "video"}
-            records.append(EpisodeRecord(number, length, str(row["tasks"][0]), path, group, extra, videos))
+            asked = str(row["tasks"][0]) if extra.instruction is None else extra.instruction
+            records.append(EpisodeRecord(number, length, asked, path, group, extra, videos))
             frames += length
         if frames != int(info["total_frames"]):
             raise BadInput(f"{self.folder}: info.json counts {info['total_frames']} frames, the episodes {frames}")
@@ -137,8 +140,8 @@ class DatasetReader:
                 file = pq.ParquetFile(path)
             except FileNotFoundError:
                 raise BadInput(f"{path} does not exist: the dataset is incomplete; record it again") from None
-            except DAMAGED as error:
-                raise BadInput(f"{path} was not finished or is damaged ({error}): record it again") from None
+            except DAMAGED:
+                raise BadInput(f"{path} {damage(path)}; record it again") from None
             other = set(self._schema.names) ^ set(file.schema_arrow.names)
             if other:
                 file.close()
@@ -157,8 +160,8 @@ class DatasetReader:
         file = self._file(record.path)
         try:
             table = file.read_row_group(record.row_group) if record.row_group < file.num_row_groups else None
-        except DAMAGED as error:
-            raise BadInput(f"{self.folder / record.path}: episode {record.number} is damaged ({error})") from None
+        except DAMAGED:
+            raise BadInput(f"{self.folder / record.path}: the rows of episode {record.number} are damaged") from None
         if table is None or table.num_rows != record.length:
             raise BadInput(
                 f"{self.folder / record.path}: row group {record.row_group} has "
@@ -173,8 +176,10 @@ class DatasetReader:
         try:
             # Other writers may store a vector as a list of any length.
             return table.select(self._schema.names).cast(self._schema)
-        except DAMAGED as error:
-            raise BadInput(f"{self.folder / record.path}: a column is not what info.json declares ({error})") from None
+        except DAMAGED:
+            raise BadInput(
+                f"{self.folder / record.path}: a column is not of the type that info.json declares"
+            ) from None
 
     def episode(self, record: EpisodeRecord, table: pa.Table | None = None) -> Episode:
         """Reads one episode.
@@ -208,11 +213,22 @@ class DatasetReader:
             scene=record.extra.scene,
             timestamps=None if regular else times.astype(np.float64),
             extra={name: values for name, values in extra.items() if values is not None},
+            prompts=None if record.extra.instruction is None else self._prompts(table),
         )
         episode.check()
         # Raises where there are more or fewer channels than the embodiment declares.
         layout.features_of(episode, self.embodiment)
         return episode
+
+    def _prompts(self, table: pa.Table) -> tuple[str, ...]:
+        """What the robot was asked at each frame."""
+        if self._tasks is None:
+            rows = read_table(self.folder / layout.TASKS_PATH).to_pylist()
+            self._tasks = {int(row["task_index"]): str(row["task"]) for row in rows}
+        try:
+            return tuple(self._tasks[number] for number in table["task_index"].to_pylist())
+        except KeyError as error:
+            raise BadInput(f"{self.folder / layout.TASKS_PATH} has no task {error}, which frames name") from None
 
     def _camera(self, role: str, record: EpisodeRecord, table: pa.Table) -> CameraTrack:
         return CameraTrack(

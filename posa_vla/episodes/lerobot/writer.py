@@ -106,7 +106,7 @@ def _vectors(episode: Episode) -> dict[str, NDArray[Any]]:
     return {_feature(name): values for name, values in vectors(episode).items()}
 
 
-def _table(episode: Episode, schema: pa.Schema, number: int, start: int, task: int) -> pa.Table:
+def _table(episode: Episode, schema: pa.Schema, number: int, start: int, tasks: NDArray[np.int64]) -> pa.Table:
     frames = len(episode)
     steps = np.arange(frames)
     columns: dict[str, NDArray[Any]] = {
@@ -115,7 +115,7 @@ def _table(episode: Episode, schema: pa.Schema, number: int, start: int, task: i
         "frame_index": steps,
         "episode_index": np.full(frames, number),
         "index": start + steps,
-        "task_index": np.full(frames, task),
+        "task_index": tasks,
     }
     arrays = []
     for field in schema:
@@ -207,14 +207,14 @@ class _Draft:
     def add(self, episode: Episode) -> None:
         files = self._fit(episode)
         number, frames = len(self._rows), len(episode)
-        task = self._tasks.setdefault(episode.instruction, len(self._tasks))
+        tasks = self._numbered(episode)
         videos = self._append_videos(episode)
-        chunk, file = files.append(_table(episode, self._schema, number, self._frames, task))
+        chunk, file = files.append(_table(episode, self._schema, number, self._frames, tasks))
         self._rows.append(
             {
                 **videos,
                 "episode_index": number,
-                "tasks": [episode.instruction],
+                "tasks": list(dict.fromkeys([episode.instruction, *(episode.prompts or ())])),
                 "length": frames,
                 "data/chunk_index": chunk,
                 "data/file_index": file,
@@ -224,16 +224,24 @@ class _Draft:
                 "meta/episodes/file_index": 0,
             }
         )
+        told = {} if episode.prompts is None else {"instruction": episode.instruction}
         self._extra.append(
             {
                 "digest": episode_digest(episode),
                 "success": episode.success,
                 "source": episode.source,
                 "scene": episode.scene,
+                **told,
             }
         )
         self._statistics.add(episode)
         self._frames += frames
+
+    def _numbered(self, episode: Episode) -> NDArray[np.int64]:
+        """The number of each frame's task; the episode's own is listed too."""
+        texts = (episode.instruction, *(episode.prompts or ()))
+        numbers = [self._tasks.setdefault(text, len(self._tasks)) for text in texts]
+        return np.array(numbers[1:] or numbers * len(episode), np.int64)
 
     def _append_videos(self, episode: Episode) -> dict[str, Any]:
         """Copies the episode's stretches of video; returns where they lie, as columns of its row."""
@@ -266,8 +274,9 @@ class _Draft:
         write_json(self._folder / layout.INFO_PATH, self._info())
         digest = batch_digest(self._embodiment, [row["digest"] for row in self._extra])
         hashed = {"hashed": "bytes"} if self._by_bytes else {}
-        posa = hashed | {"schema_version": 1, "digest": digest, "embodiment": self._embodiment.model_dump(mode="json")}
-        write_json(self._folder / layout.POSA_PATH, {**posa, "episodes": self._extra})
+        version = 2 if any("instruction" in row for row in self._extra) else 1
+        posa = {"schema_version": version, "digest": digest, "embodiment": self._embodiment.model_dump(mode="json")}
+        write_json(self._folder / layout.POSA_PATH, {**hashed, **posa, "episodes": self._extra})
         pq.write_table(layout.tasks_table(list(self._tasks)), self._folder / layout.TASKS_PATH)
         path = self._folder / layout.EPISODES_PATH
         path.parent.mkdir(parents=True)

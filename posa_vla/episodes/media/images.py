@@ -43,6 +43,14 @@ class StoredImages(ABC):
         """
         ...
 
+    def first_encoded(self) -> bytes:
+        """The first image encoded, the same whichever container it was copied into.
+
+        Raises:
+            BadInput: See `payloads`.
+        """
+        return next(self.payloads())
+
     @abstractmethod
     def middle(self) -> NDArray[np.uint8]:
         """The image in the middle, uint8 (H, W, 3), without decoding the others where the file allows it.

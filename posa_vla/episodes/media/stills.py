@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from posa_vla.episodes.media.images import LARGEST_PIXELS, StoredImages
-from posa_vla.episodes.outside_files import DAMAGED, file_inside
+from posa_vla.episodes.outside_files import DAMAGED, damage, file_inside, pointer
 from posa_vla.errors import BadInput
 
 _END = struct.pack(">I", 0) + b"IEND" + struct.pack(">I", zlib.crc32(b"IEND"))
@@ -25,6 +25,18 @@ _END = struct.pack(">I", 0) + b"IEND" + struct.pack(">I", zlib.crc32(b"IEND"))
 _UP = 2
 # What Pillow raises on damaged images, and on headers that claim enormous ones.
 _UNDECODABLE = (UnidentifiedImageError, Image.DecompressionBombError, OSError, ValueError, SyntaxError, struct.error)
+
+# First bytes of what else is found in image columns.
+_OTHERS = {
+    b"II*\0": "TIFF",
+    b"MM\0*": "TIFF",
+    b"RIFF": "WebP",
+    b"GIF8": "GIF",
+    b"BM": "BMP",
+    b"\x93NUMPY": "a NumPy array",
+    b"v/1\x01": "OpenEXR",
+    b"version https://git-lfs": "a Git LFS pointer, run `git lfs pull` in the dataset",
+}
 
 
 def _chunk(kind: bytes, data: bytes) -> bytes:
@@ -69,11 +81,43 @@ def _decode_own(data: bytes, height: int, width: int) -> NDArray[np.uint8] | Non
     return image.reshape(height, width, 3)
 
 
+def deep_still(data: bytes) -> str:
+    """What an encoded picture is that has one channel of more than 8 bits; empty for every other one."""
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            return f"{image.format} with pixels {image.mode}" if _is_deep(image) else ""
+    except _UNDECODABLE:
+        return ""
+
+
+def _is_deep(image: Image.Image) -> bool:
+    """Distances in millimetres, as a rule. Pillow would clip them to 255: white, from a quarter of a metre on."""
+    return image.mode.startswith(("I", "F"))
+
+
+def _require_colours(image: Image.Image) -> None:
+    if _is_deep(image):
+        raise BadInput(f"image has one channel of more than 8 bits ({image.mode}): depth, expected a colour camera")
+
+
+def _unknown(data: bytes) -> BadInput:
+    """What bytes are that cannot be decoded, in our words: Pillow calls them by an address in memory."""
+    if data.startswith((b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")):
+        what = f"it is damaged ({len(data)} bytes that do not fit together), or larger than any camera's"
+    else:
+        kind = next((name for start, name in _OTHERS.items() if data.startswith(start)), "")
+        what = (
+            f"it is neither PNG nor JPEG; its {len(data)} bytes begin with {data[:12]!r}{f': {kind}' if kind else ''}"
+        )
+    return BadInput(f"image cannot be decoded: {what}")
+
+
 def decode_still(data: bytes, height: int, width: int) -> NDArray[np.uint8]:
     """uint8 (height, width, 3), RGB, of PNG or JPEG bytes.
 
     Raises:
-        BadInput: The bytes are neither PNG nor JPEG, are damaged, or claim another size, which is checked first.
+        BadInput: The bytes are neither PNG nor JPEG, are damaged, or claim another size, which is checked first, or are
+            no colours.
     """
     try:
         own = _decode_own(data, height, width)
@@ -82,22 +126,24 @@ def decode_still(data: bytes, height: int, width: int) -> NDArray[np.uint8]:
         with Image.open(io.BytesIO(data), formats=["PNG", "JPEG"]) as image:
             if image.size != (width, height):
                 raise BadInput(f"image is {image.size[0]} x {image.size[1]} px, expected {width} x {height}")
+            _require_colours(image)
             return np.asarray(image.convert("RGB"))
-    except (*_UNDECODABLE, zlib.error) as error:
-        raise BadInput(f"image cannot be decoded: {error}") from None
+    except (*_UNDECODABLE, zlib.error):
+        raise _unknown(data) from None
 
 
 def still_size(data: bytes) -> tuple[int, int]:
     """Height and width (pixels) that PNG or JPEG bytes claim.
 
     Raises:
-        BadInput: The bytes are neither PNG nor JPEG, or claim a picture larger than any camera's.
+        BadInput: The bytes are neither PNG nor JPEG, or claim a picture larger than any camera's, or no colours.
     """
     try:
         with Image.open(io.BytesIO(data), formats=["PNG", "JPEG"]) as image:
             width, height = image.size
-    except _UNDECODABLE as error:
-        raise BadInput(f"image cannot be read: {error}") from None
+            _require_colours(image)
+    except _UNDECODABLE:
+        raise _unknown(data) from None
     if not 0 < height * width <= LARGEST_PIXELS:
         raise BadInput(f"image has {width} x {height} pixels, expected at most {LARGEST_PIXELS}")
     return height, width
@@ -141,8 +187,8 @@ class StoredStills(StoredImages):
                     number += len(batch)
                     if number >= self._rows.stop:
                         return
-        except DAMAGED as error:
-            raise BadInput(f"{self._file}: column {self._column} cannot be read ({error})") from None
+        except DAMAGED:
+            raise BadInput(f"{self._file}, column {self._column}: the file {damage(self._file)}") from None
         raise BadInput(f"{self._file} has {number} rows, expected at least {self._rows.stop}")
 
     def _bytes(self, stored: Any) -> bytes:
@@ -151,9 +197,21 @@ class StoredStills(StoredImages):
         if isinstance(stored, dict):
             if stored.get("bytes"):
                 return bytes(stored["bytes"])
-            if isinstance(stored.get("path"), str):
-                return file_inside(self._folder, stored["path"]).read_bytes()
+            stored = stored.get("path")
+        if isinstance(stored, str):
+            return self._of_file(stored)
         raise BadInput(f"{self._file}: column {self._column} holds neither image bytes nor a path")
+
+    def _of_file(self, relative: str) -> bytes:
+        path = file_inside(self._folder, relative)
+        if not path.exists() and "\\" in relative:
+            path = file_inside(self._folder, relative.replace("\\", "/"))  # as Windows writes it
+        if what := pointer(path):
+            raise BadInput(f"{path} is {what}")
+        try:
+            return path.read_bytes()
+        except OSError as error:
+            raise BadInput(f"image {path} of column {self._column} cannot be read: {error.strerror}") from None
 
     def middle(self) -> NDArray[np.uint8]:
         """See `StoredImages.middle`."""

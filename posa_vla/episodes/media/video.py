@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import io
 import itertools
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,53 +11,13 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from posa_vla.episodes.media.images import LARGEST_PIXELS, StoredImages
+from posa_vla.episodes.media.images import StoredImages
+from posa_vla.episodes.media.parameter_sets import without_parameter_sets
+from posa_vla.episodes.media.video_file import opened_video
 from posa_vla.errors import BadInput
 
 # Frames that may stand before a picture in a file although they show later: no encoder looks further ahead.
 _REORDERED = 17
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
-    """Container and video stream of an MP4 file.
-
-    The format is stated: left to guess, FFmpeg also takes playlists, which may name any other file.
-    """
-    try:
-        with av.open(str(path), format="mp4") as container:
-            if not container.streams.video:
-                raise BadInput(f"{path} holds no video")
-            stream = container.streams.video[0]
-            stream.thread_type = "AUTO"
-            yield container, stream
-    except FileNotFoundError:
-        raise BadInput(f"{path} does not exist") from None
-    except (av.FFmpegError, OSError, ValueError, EOFError) as error:
-        raise BadInput(f"{path} is damaged, or no video that can be decoded here ({error})") from None
-
-
-def _require_keepable(path: Path, stream: Any) -> None:
-    with av.open(io.BytesIO(), "w", format="mp4") as container:
-        try:
-            container.add_stream_from_template(stream, opaque=True)
-        except ValueError as error:
-            raise BadInput(f"{path}: {error}; encode it as AV1 or H.264") from None
-
-
-def video_size(path: Path) -> tuple[int, int]:
-    """Height and width (pixels) of a video file.
-
-    Raises:
-        BadInput: The file is missing or damaged, its pictures are larger than any camera's, or the store's MP4 files
-            cannot hold its codec.
-    """
-    with _opened(path) as (_, stream):
-        height, width = int(stream.height or 0), int(stream.width or 0)
-        _require_keepable(path, stream)
-    if not 0 < height * width <= LARGEST_PIXELS:
-        raise BadInput(f"{path} has pictures of {width} x {height} pixels")
-    return height, width
 
 
 class StoredVideo(StoredImages):
@@ -92,7 +50,7 @@ class StoredVideo(StoredImages):
         Raises:
             BadInput: The file is damaged, or has not as many frames in that time as the episode.
         """
-        with _opened(self.path) as (container, stream):
+        with opened_video(self.path) as (container, stream):
             yield from self._packets(container, stream)
 
     def _packets(self, container: Any, stream: Any) -> Iterator[Any]:
@@ -108,6 +66,8 @@ class StoredVideo(StoredImages):
                 continue
             time = float(packet.pts * packet.time_base)
             within = time >= self.start - half and (self.end is None or time < self.end - half)
+            if packet.is_discard and within:
+                raise BadInput(f"{self.path} hides a picture within the episode (an edit list): encode it anew")
             if packet.is_keyframe:
                 if self.end is not None and time >= self.end - half and seen >= len(self):
                     break
@@ -134,10 +94,16 @@ class StoredVideo(StoredImages):
         for packet in self.packets():
             yield bytes(packet)
 
+    def first_encoded(self) -> bytes:
+        """See `StoredImages.first_encoded`."""
+        with opened_video(self.path) as (container, stream):
+            context, packet = stream.codec_context, next(self._packets(container, stream))
+            return without_parameter_sets(bytes(packet), context.codec.canonical_name, bytes(context.extradata or b""))
+
     def _frames(self) -> Iterator[Any]:
         """The episode's decoded frames, in order."""
         half = 0.5 / self.fps
-        with _opened(self.path) as (container, stream):
+        with opened_video(self.path) as (container, stream):
             for packet in itertools.chain(self._packets(container, stream), [None]):
                 # At the end, without a packet: what the decoder still holds.
                 for frame in stream.decode(packet):
@@ -150,7 +116,7 @@ class StoredVideo(StoredImages):
     def middle(self) -> NDArray[np.uint8]:
         """See `StoredImages.middle`; of the group of pictures around the middle, the first of the episode's."""
         half, time = 0.5 / self.fps, self.start + len(self) / 2 / self.fps
-        with _opened(self.path) as (container, stream):
+        with opened_video(self.path) as (container, stream):
             container.seek(max(round(time / stream.time_base), 0), stream=stream)
             for frame in container.decode(stream):
                 shown = float(frame.pts * frame.time_base) if frame.pts is not None else self.start

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from videos import moving_picture, write_video
 
-from posa_vla.episodes.media.video import StoredVideo, VideoFiles, video_size
+from posa_vla.episodes.media.video import StoredVideo, VideoFiles
+from posa_vla.episodes.media.video_file import read_video_index
 from posa_vla.errors import BadInput
 
 SIZE = (32, 48)
@@ -94,7 +95,7 @@ def test_a_file_that_is_no_video_is_bad_input(tmp_path):
     (tmp_path / "list.mp4").write_text("#EXTM3U\n#EXTINF:1,\n/etc/passwd\n")
     for path, message in ((tmp_path / "list.mp4", "damaged"), (tmp_path / "none.mp4", "does not exist")):
         with pytest.raises(BadInput, match=message):
-            video_size(path)
+            read_video_index(path)
         with pytest.raises(BadInput, match=message):
             list(StoredVideo(path, 0.0, None, 1, 10.0, SIZE))
 
