@@ -25,7 +25,7 @@ def run_retraining(workspace: Workspace, preset: str | None, changes: Changes, p
     params = resolve(preset, None, changes, str(params_file))
     require_trainable(params)
     # What is missing is said at once, not after Prefect has started; the flow takes the same lock again.
-    with open_context(workspace, params, "posa retrain"), prefect_server(workspace.home) as server:
+    with open_context(workspace, params, "posa retrain"), prefect_server(workspace.home, workspace.settings) as server:
         from flows.retrain import retrain
         from flows.server.flow_runs import await_recorded, close_dead_runs
 

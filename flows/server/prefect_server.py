@@ -17,6 +17,8 @@ from pathlib import Path
 from posa_vla.errors import PosaError
 from posa_vla.files import read_json, write_json
 from posa_vla.processes import dies_with_parent, free_port
+from posa_vla.settings import Settings
+from posa_vla.shell import environment
 
 _START_SECONDS = 120.0
 _STOP_SECONDS = 10.0
@@ -74,7 +76,7 @@ def _send_logs() -> None:
 
 
 @contextlib.contextmanager
-def prefect_server(home: Path) -> Iterator[Server]:
+def prefect_server(home: Path, settings: Settings) -> Iterator[Server]:
     """Points Prefect at a server; enter it before Prefect is imported.
 
     Prefect's own ephemeral server survives a killed flow and then holds the SQLite store against the next one, and it
@@ -83,7 +85,7 @@ def prefect_server(home: Path) -> Iterator[Server]:
     Raises:
         PosaError: The server did not start; the message names its log.
     """
-    if "PREFECT_API_URL" in os.environ:
+    if settings.prefect_api_url:
         yield Server(lambda: None, embedded=False)
         return
     url = running_server(home)
@@ -96,17 +98,20 @@ def prefect_server(home: Path) -> Iterator[Server]:
         return
     log_path = home / "logs" / "prefect-server.log"
     log_path.parent.mkdir(parents=True, exist_ok=True)
-    (home / "prefect").mkdir(parents=True, exist_ok=True)
+    # Its own folder to work in: Prefect reads `.env` and `prefect.toml` of the one that it is started in.
+    folder = home / "prefect"
+    folder.mkdir(parents=True, exist_ok=True)
     port = free_port()
     url = f"http://127.0.0.1:{port}"
-    command = [sys.executable, "-m", "uvicorn", "--factory", "prefect.server.api.server:create_app"]
+    command = [sys.executable, "-P", "-m", "uvicorn", "--factory", "prefect.server.api.server:create_app"]
     command += ["--host", "127.0.0.1", "--port", str(port), "--log-level", "error", "--lifespan", "on"]
     with log_path.open("wb") as log:
         child = subprocess.Popen(
             command,
+            cwd=folder,
             stdout=log,
             stderr=subprocess.STDOUT,
-            env={**os.environ, "PREFECT_UI_ENABLED": "0"},
+            env={**environment(settings), "PREFECT_UI_ENABLED": "0"},
             start_new_session=True,  # Ctrl-C is for the flow, which then ends the server
             preexec_fn=dies_with_parent(signal.SIGKILL),
         )

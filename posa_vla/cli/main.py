@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import importlib
 import importlib.metadata
-import os
 import re
 import sys
 from dataclasses import dataclass
@@ -155,9 +154,10 @@ def _run(name: str | None, arguments: list[str]) -> int:
         if name is None:
             overview()(arguments, prog_name="posa")
         else:
-            from posa_vla.settings import Settings, environment  # a third of a second that the overview does without
+            from posa_vla.settings import Settings  # a third of a second that the overview does without
+            from posa_vla.shell import enter
 
-            os.environ.update(environment(Settings()))
+            enter(Settings())
             application(name)(arguments, prog_name="posa")
     except SystemExit as stop:
         if stop.code == INTERRUPTED:
@@ -183,4 +183,6 @@ def _extras_to_add(command: Command, package: str) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    from posa_vla.cli.start import start
+
+    start()
