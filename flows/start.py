@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 from flows.form import Changes, resolve
-from flows.server.prefect_server import prefect_server
+from flows.server.prefect_server import prefect_server, refuse_settings_of_folder
 from posa_vla.evaluation.rollout import require_trainable
 from posa_vla.pipeline.context import open_context, timed
 from posa_vla.pipeline.summary import RetrainingSummary
@@ -29,6 +29,7 @@ def run_retraining(workspace: Workspace, preset: str | None, changes: Changes, p
         from flows.retrain import retrain
         from flows.server.flow_runs import await_recorded, close_dead_runs
 
+        refuse_settings_of_folder()
         server.ready()
         if server.embedded:
             close_dead_runs(retrain.name)

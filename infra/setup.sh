@@ -80,7 +80,7 @@ follow_move() { # a checkout that was copied or renamed with its .venv: its scri
   { [ -n "$old" ] && [ "$old" != "$PWD" ]; } || return 0
   say "this checkout was copied or moved from ${old} with its .venv"
   case $old$PWD in
-    *[!A-Za-z0-9/._+,@%=:-]*) # no shebang holds such a path, and no pattern below
+    *[!A-Za-z0-9/._+,@%=:~-]*) # no shebang holds such a path, and no pattern below
       rm -rf .venv
       return
       ;;
@@ -88,7 +88,7 @@ follow_move() { # a checkout that was copied or renamed with its .venv: its scri
   for file in .venv/bin/* .venv/pyvenv.cfg .venv/lib/python*/site-packages/*.pth \
     .venv/lib/python*/site-packages/posa_vla-*.dist-info/direct_url.json; do
     if [ -f "$file" ] && [ ! -L "$file" ] && grep -qIF "$old" "$file"; then
-      sed "s|${old}\([/'\" ]\|\$\)|${PWD}\1|g" "$file" >"$file.moved"
+      sed "s#${old}\([/'\" ]\|\$\)#${PWD}\1#g" "$file" >"$file.moved"
       chmod --reference="$file" "$file.moved"
       mv "$file.moved" "$file" # a new file: the first checkout may share the old one by a hard link
     fi

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 from machine_row import ROOT, Absent, Row, fresh_place, read_rows
 
-
 SOME_ROWS = """
 from machine_row import row
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from posa_vla.errors import PosaError
+from posa_vla.errors import BadInput, PosaError
 from posa_vla.files import read_json, write_json
 from posa_vla.processes import dies_with_parent, free_port
 from posa_vla.settings import Settings
@@ -73,6 +73,24 @@ def _send_logs() -> None:
     from prefect.logging.handlers import APILogHandler
 
     APILogHandler().flush()
+
+
+def refuse_settings_of_folder() -> None:
+    """Stops where a file of the working folder sets something for Prefect, as that of another project does.
+
+    Raises:
+        BadInput: `.env`, `prefect.toml` or `pyproject.toml` there does.
+    """
+    from prefect.settings import get_current_settings
+
+    known = {name.upper() for name in os.environ} | {"PREFECT_SERVER_EPHEMERAL_ENABLED"}  # Prefect's own profile's
+    theirs = [name for name in get_current_settings().to_environment_variables(exclude_unset=True) if name not in known]
+    if theirs:
+        files = [name for name in (".env", "prefect.toml", "pyproject.toml") if Path(name).is_file()]
+        raise BadInput(
+            f"{' or '.join(files)} in {Path.cwd()} sets {', '.join(theirs)} for Prefect, which would decide how this "
+            "run is carried out: take it out there, or start posa in a folder of its own (`posa init DIR`)"
+        )
 
 
 @contextlib.contextmanager

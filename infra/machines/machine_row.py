@@ -26,6 +26,9 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 
+# The smallest retraining that there is.
+RETRAIN = ("retrain", "--preset", "tiny", "--set", "train.steps=4", "--set", "collect.episodes=4", "--json")
+
 # Of the shell that runs the table, only this reaches a row; everything else that a row sees, it sets itself.
 _KEPT = ("PATH", "HOME", "TERM", "TMPDIR", "LANG", "MUJOCO_GL", "SSL_CERT_FILE", "LD_LIBRARY_PATH")
 
@@ -94,15 +97,19 @@ class Place:
     code: Path = ROOT
     variables: dict[str, str] = field(default_factory=lambda: {k: os.environ[k] for k in _KEPT if k in os.environ})
 
-    def posa(self, *arguments: str, seconds: float = 300, **variables: str) -> Done:
-        """Runs `posa` as its script does: by this interpreter, with the script's folder on the path."""
-        script = "import sys; from posa_vla.cli.start import start; sys.exit(start())"
+    def command(self, *arguments: str) -> list[str]:
+        """`posa` as its script starts it: by this interpreter, with the script's folder on the path."""
+        script = "import sys\nfrom posa_vla.cli.start import start\nsys.exit(start())\n"
         if self.code != ROOT:  # an editable install finds the first checkout alone
-            script = f"import sys; sys.path.insert(0, {str(self.code)!r}); {script}"
-        launcher = self.folder.parent / "posa-script" / "posa"
+            script = f"import sys\nsys.path.insert(0, {str(self.code)!r})\n{script}"
+        launcher = self.folder.parent / "bin" / "posa"
         launcher.parent.mkdir(exist_ok=True)
         launcher.write_text(script)
-        return self.run(sys.executable, str(launcher), *arguments, seconds=seconds, **variables)
+        return [sys.executable, str(launcher), *arguments]
+
+    def posa(self, *arguments: str, seconds: float = 300, **variables: str) -> Done:
+        """Runs `posa`."""
+        return self.run(*self.command(*arguments), seconds=seconds, **variables)
 
     def run(self, *command: str, seconds: float = 300, folder: Path | None = None, **variables: str) -> Done:
         """Runs a command in the folder; one that is not done in time falls."""
@@ -126,8 +133,7 @@ class Place:
 
     def retrain(self, *arguments: str, **variables: str) -> Any:
         """The document of the smallest retraining there is; falls where it fails."""
-        small = ("--set", "train.steps=4", "--set", "collect.episodes=4", "--set", "evaluate.episodes=1")
-        return self.posa("retrain", "--preset", "tiny", *small, *arguments, "--json", seconds=600, **variables).json()
+        return self.posa(*RETRAIN, *arguments, seconds=900, **variables).json()
 
 
 @dataclass(frozen=True)

@@ -114,11 +114,19 @@ def other_servers(place: Place) -> None:
         "GLOO_SOCKET_IFNAME": "ib0",
         "NCCL_SOCKET_IFNAME": "ib0",
     }
-    (place.folder / ".env").write_text("".join(f"{name}={value}\n" for name, value in theirs.items()))
+    (place.folder / ".env").write_text(f"PREFECT_API_URL={dead}/api\nPREFECT_AUTH=of a stack\n")
     assert place.retrain(**theirs)["verdict"]
     assert not database.exists(), "their database was written to"
     ours = sqlite3.connect(place.folder / ".posa" / "prefect" / "prefect.db")
     assert ours.execute("select count(*) from flow_run").fetchone()[0] >= 1
+
+
+@row("prefect.toml or .env of another project in the folder", slow=True)
+def settings_in_the_folder(place: Place) -> None:
+    (place.folder / "prefect.toml").write_text("[results]\ndefault_storage_block = 's3-bucket/theirs'\n")
+    done = place.posa("retrain", "--preset", "tiny", seconds=120)
+    done.refused("prefect.toml", "PREFECT_RESULTS_DEFAULT_STORAGE_BLOCK", "posa init", within=30)
+    assert not (place.folder / ".posa" / "episodes").exists()
 
 
 def their_modules(folder: Path) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from pathlib import Path
 
 from posa_vla.code_git import ask_git, is_checkout
 from posa_vla.code_root import CODE_ROOT
@@ -22,23 +23,28 @@ class CodeState(Closed):
     image_digest: str | None = None
 
 
-def code_state(settings: Settings) -> CodeState:
+def code_state(settings: Settings, root: Path = CODE_ROOT) -> CodeState:
     """Commit and dirtiness of the image or checkout that the code runs from; unknown for an installed package.
+
+    Args:
+        settings: May name the commit.
+        root: Where the code lies.
 
     Raises:
         BadInput: It runs from a checkout whose commit git cannot tell.
     """
-    lock = CODE_ROOT / "requirements.lock"
+    lock = root / "requirements.lock"
     lock_sha256 = sha256_file(lock) if lock.is_file() else None
     if settings.code_commit:
         return CodeState(commit=settings.code_commit, dirty=settings.code_dirty, lock_sha256=lock_sha256)
-    if not is_checkout():
+    if not is_checkout(root):
         return CodeState(commit=None, dirty=None, lock_sha256=lock_sha256)
     try:
-        commit, changes = ask_git("rev-parse", "HEAD"), ask_git("status", "--porcelain", "--untracked-files=no")
+        commit = ask_git("rev-parse", "HEAD", folder=root)
+        changes = ask_git("status", "--porcelain", "--untracked-files=no", folder=root)
     except PosaError as error:
         raise BadInput(
-            f"records name the commit of the code, and git cannot tell that of {CODE_ROOT}: {error}. Commit what is "
+            f"records name the commit of the code, and git cannot tell that of {root}: {error}. Commit what is "
             "there (git add --all && git commit), mount the repository of a worktree too, or name the commit in "
             "POSA_CODE_COMMIT"
         ) from None
