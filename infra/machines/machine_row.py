@@ -99,7 +99,7 @@ class Place:
 
     def command(self, *arguments: str) -> list[str]:
         """`posa` as its script starts it: by this interpreter, with the script's folder on the path."""
-        script = "import sys\nfrom posa_vla.cli.start import start\nsys.exit(start())\n"
+        script = "import sys\nfrom posa_vla.cli.start import start\nif __name__ == '__main__':\n    sys.exit(start())\n"
         if self.code != ROOT:  # an editable install finds the first checkout alone
             script = f"import sys\nsys.path.insert(0, {str(self.code)!r})\n{script}"
         launcher = self.folder.parent / "bin" / "posa"

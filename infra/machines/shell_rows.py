@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import secrets
 import socket
 import sqlite3
@@ -132,7 +131,7 @@ def settings_in_the_folder(place: Place) -> None:
 def their_modules(folder: Path) -> Path:
     """A folder of another project's code, whose modules have names that ours and Python's own have."""
     (folder / "flows").mkdir(parents=True)
-    for name in ("flows/__init__.py", "types.py", "secrets.py", "sitecustomize.py", "posa_vla.py"):
+    for name in ("flows/__init__.py", "types.py", "secrets.py", "sitecustomize.py"):
         (folder / name).write_text(f"raise RuntimeError('{name} of another project was imported')\n")
     return folder
 
@@ -142,9 +141,8 @@ def other_modules(place: Place) -> None:
     their_modules(place.folder)
     on_path = their_modules(place.folder.parent / "theirs")
     (on_path / "sitecustomize.py").unlink()  # Python itself imports it before any program begins
-    done = place.posa("doctor", "--json", PYTHONPATH=str(on_path))
-    assert "of another project was imported" not in done.err, done
-    assert json.loads(done.out)["findings"], done
+    done = place.posa("retrain", "--params", "nowhere.yaml", PYTHONPATH=str(on_path))
+    done.refused("nowhere.yaml does not exist", within=60)
 
 
 @row("the same modules, and a retraining with all its servers", slow=True)
@@ -155,20 +153,6 @@ def other_modules_and_servers(place: Place) -> None:
     assert place.retrain(PYTHONPATH=str(on_path))["verdict"]
 
 
-@row("the driver of a robot finds ROS's packages on PYTHONPATH, after what is installed")
-def ros_for_a_driver(place: Place) -> None:
-    on_path = place.folder.parent / "ros"
-    on_path.mkdir()
-    (on_path / "rclpy_of_ros.py").write_text("")
-    (on_path / "numpy.py").write_text("raise RuntimeError('numpy of ROS was imported')\n")
-    driver = on_path / "their_driver-1.dist-info"
-    driver.mkdir()
-    (driver / "METADATA").write_text("Metadata-Version: 2.1\nName: their-driver\nVersion: 1\n")
-    (driver / "entry_points.txt").write_text("[posa_vla.robots]\ntheirs = rclpy_of_ros:Robot\n")
-    done = place.posa("robot", "run", "--driver", "nowhere", "--home", "robot", PYTHONPATH=str(on_path))
-    assert "theirs" in done.err, f"expected the driver among those that there are: {done}"
-
-
 @row("warnings that are errors in the shell (PYTHONWARNINGS=error)")
 def warnings_as_errors(place: Place) -> None:
-    place.posa("doctor", "--json", PYTHONWARNINGS="error").json()
+    place.posa("init", "mine", PYTHONWARNINGS="error").succeeded()

@@ -183,6 +183,4 @@ def _extras_to_add(command: Command, package: str) -> str:
 
 
 if __name__ == "__main__":
-    from posa_vla.cli.start import start
-
-    start()
+    main()
