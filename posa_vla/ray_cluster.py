@@ -75,9 +75,10 @@ def _private_folder() -> Iterator[Path]:
 
     Whose owner lives is seen by a lock: where containers share the folder, the number of a process says nothing.
     """
-    place, wanted = _short_folder(), temporary_folder()
-    if place != wanted:
-        say(f"note: {wanted} is too long for Ray's sockets (at most {_LONGEST} bytes): its session is in {place}")
+    place, wanted = _short_folder(), os.environ.get("TMPDIR", "")
+    if wanted and place != Path(os.path.abspath(wanted)):
+        why = f"is too long for Ray's sockets (at most {_LONGEST} bytes)" if _is_too_long(wanted) else "cannot be used"
+        say(f"note: TMPDIR, which is {wanted}, {why}: Ray's session is in {place}")
     for old in place.glob(f"{_PREFIX}*"):
         with suppress(OSError), (old / _LOCK).open() as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -92,6 +93,10 @@ def _private_folder() -> Iterator[Path]:
             shutil.rmtree(folder, ignore_errors=True)
 
 
+def _is_too_long(place: str) -> bool:
+    return len(os.fsencode(os.path.abspath(place))) > _LONGEST
+
+
 def _short_folder() -> Path:
     """Where the session's folder is made: TMPDIR, or the system's own where a socket's path would be too long there.
 
@@ -99,7 +104,7 @@ def _short_folder() -> Path:
         BadInput: Neither can be used.
     """
     place = temporary_folder()
-    if len(os.fsencode(place)) <= _LONGEST:
+    if not _is_too_long(str(place)):
         return place
     system = Path("/tmp")
     if not os.access(system, os.W_OK | os.X_OK):

@@ -186,14 +186,23 @@ def test_the_session_lies_where_tmpdir_says_or_it_is_said_why_not(
     from posa_vla.ray_cluster import _private_folder
 
     short = Path(tempfile.mkdtemp(prefix="t", dir="/tmp"))
-    monkeypatch.setattr(tempfile, "tempdir", str(short))
-    with _private_folder() as folder:
-        assert folder.parent == short
+
+    def session_with(tmpdir: Path) -> tuple[Path, str]:
+        """Where the session's folder is, and what was said."""
+        monkeypatch.setattr(tempfile, "tempdir", None)
+        monkeypatch.setenv("TMPDIR", str(tmpdir))
+        with _private_folder() as folder:
+            return folder.parent, " ".join(capsys.readouterr().err.split())
+
+    assert session_with(short) == (short, "")
     assert not list(short.iterdir())
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    with _private_folder() as folder:
-        assert folder.parent == Path("/tmp")
-    assert f"{tmp_path} is too long for Ray's sockets" in " ".join(capsys.readouterr().err.split())
+    short.rmdir()
+    place, said = session_with(short)
+    assert place != short
+    assert f"{short}, cannot be used" in said
+    place, said = session_with(tmp_path)
+    assert place == Path("/tmp")
+    assert f"{tmp_path}, is too long for Ray's sockets" in said
     monkeypatch.setattr(os, "access", lambda *_: False)
     with pytest.raises(BadInput, match="set TMPDIR to a folder with a shorter path"):
         require_cluster(Settings())

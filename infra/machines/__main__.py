@@ -44,9 +44,9 @@ def main() -> int:
             except Absent as reason:
                 absent.append(row.name)
                 told = f"not shown here: {reason}"
-            except AssertionError as problem:
+            except Exception as problem:  # whatever it is, the other rows are run
                 fell.append(row.name)
-                told = f"FELL: {problem}"
+                told = "FELL: " + (str(problem) if isinstance(problem, AssertionError) else repr(problem))
         print(f"    {told} ({time.monotonic() - start:.1f} s)", flush=True)
     told = f"{len(chosen) - len(fell) - len(absent)} of {len(chosen)} rows hold"
     told += f"; not shown here: {', '.join(absent)}" if absent else ""

@@ -82,6 +82,10 @@ class Done:
         """The document on standard output of a command that succeeded."""
         return json.loads(self.succeeded().out)
 
+    def retrained(self) -> None:
+        """Falls unless it was a retraining that came to a verdict."""
+        assert self.json()["decision"]["verdict"], f"expected a verdict: {self}"
+
 
 @dataclass
 class Place:
@@ -131,9 +135,9 @@ class Place:
         shown = " ".join(command[1:] if command[0] == sys.executable else command)
         return Done(shown, done.returncode, done.stdout, done.stderr, time.monotonic() - start)
 
-    def retrain(self, *arguments: str, **variables: str) -> Any:
-        """The document of the smallest retraining there is; falls where it fails."""
-        return self.posa(*RETRAIN, *arguments, seconds=900, **variables).json()
+    def retrain(self, **variables: str) -> None:
+        """Runs the smallest retraining to its verdict."""
+        self.posa(*RETRAIN, seconds=900, **variables).retrained()
 
 
 @dataclass(frozen=True)
