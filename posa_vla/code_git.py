@@ -42,5 +42,7 @@ def ask_git(*arguments: str, folder: Path = CODE_ROOT) -> str:
     except FileNotFoundError:
         raise PosaError("git is not installed: sudo apt-get install git") from None
     if done.returncode:
-        raise PosaError(f"git {' '.join(arguments)} failed in {folder}: {done.stderr.strip()}")
+        lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
+        told = next((line for line in lines if line.startswith("fatal: ")), lines[-1])
+        raise PosaError(f"git {' '.join(arguments)} failed in {folder}: {told.removeprefix('fatal: ')}")
     return done.stdout.strip()

@@ -69,8 +69,11 @@ class Done:
         assert "Traceback" not in self.err, f"expected no traceback: {self}"
         return self
 
-    def refused(self, *words: str, within: float = 10.0) -> Done:
-        """Itself; falls unless the command was refused as bad input, in these words and in the first seconds."""
+    def refused(self, *words: str, within: float = 30.0) -> Done:
+        """Itself; falls unless the command was refused as bad input, in these words, before any work.
+
+        A busy machine takes many of the first seconds; any work takes more than `within`.
+        """
         assert self.code == 2, f"expected exit code 2: {self}"
         assert "Traceback" not in self.err, f"expected no traceback: {self}"
         for word in words:
