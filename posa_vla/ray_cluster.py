@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -50,8 +50,8 @@ _MEMORY = 1_800_000_000
 # The session's folder, and in it the file that its owner holds locked.
 _PREFIX, _LOCK = "posa-ray-", "owner.lock"
 # Bytes of the folder that it is made in. A socket's path has 107: of these the session's folder takes 22, and Ray's
-# names below it (session_YYYY-MM-DD_HH-MM-SS_UUUUUU_PID/sockets/plasma_store) 65.
-_LONGEST = 107 - 22 - 65
+# names below it (session_YYYY-MM-DD_HH-MM-SS_UUUUUU_PID/sockets/dash_MetricsHead) 68.
+_LONGEST = 107 - 22 - 68
 
 
 @dataclass(frozen=True)
@@ -62,11 +62,13 @@ class RayCluster:
         url: Address of the Jobs API.
         variables: Environment of a job and of everything that it starts.
         token: What the cluster demands; empty where Ray's client finds it in this process's environment.
+        ended: Whether it is known to be gone for good.
     """
 
     url: str
     variables: dict[str, str]
     token: str = field(default="", repr=False)
+    ended: Callable[[], bool] = field(default=lambda: False, repr=False, compare=False)
 
 
 @contextmanager
@@ -152,14 +154,15 @@ def ray_cluster(settings: Settings, *, at_least: int = 1) -> Iterator[RayCluster
         return
     require_cluster(settings)
     token = secrets.token_hex(16)
-    with _private_folder() as folder, _running(folder, token, settings, max(processors(), at_least)) as url:
+    with _private_folder() as folder, _running(folder, token, settings, max(processors(), at_least)) as head:
         path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
-        yield RayCluster(url, _WORKERS | {"PATH": path}, token)
+        url, child = head
+        yield RayCluster(url, _WORKERS | {"PATH": path}, token, ended=lambda: child.poll() is not None)
 
 
 @contextmanager
-def _running(folder: Path, token: str, settings: Settings, cpus: int) -> Iterator[str]:
-    """A head node of its own on free ports, as a process that ends with this one; yields the Jobs API's address."""
+def _running(folder: Path, token: str, settings: Settings, cpus: int) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """A head node of its own on free ports, which ends with this process; yields its Jobs API's address and itself."""
     port = free_port()
     command = [sys.executable, "-P", "-m", "ray.scripts.scripts", "start", "--head", "--block", "--disable-usage-stats"]
     command += ["--num-cpus", str(cpus), "--object-store-memory", str(256 * 2**20)]
@@ -192,7 +195,7 @@ def _running(folder: Path, token: str, settings: Settings, cpus: int) -> Iterato
                 told = log_path.read_text(errors="replace").splitlines()[-5:]
                 raise PosaError("Ray does not start on this machine:\n" + "\n".join(told))
             time.sleep(0.2)
-        yield url
+        yield url, child
     finally:
         child.terminate()
         try:

@@ -94,6 +94,11 @@ class Jobs:
                 "to the cluster's own"
             ) from None
         except (ConnectionError, requests.RequestException) as error:
+            if self._cluster.ended():
+                raise PosaError(
+                    "Ray on this machine has ended, killed perhaps or out of memory: `posa doctor` says how much is "
+                    "free; the same command continues"
+                ) from error
             now = time.monotonic()
             if self._away is None:
                 self._away = now

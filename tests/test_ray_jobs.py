@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from answering_servers import at_paths, server
+from answering_servers import at_paths, nowhere, server
 
 from posa_vla.errors import BadInput, PosaError
 from posa_vla.ray_cluster import RayCluster, ray_cluster, require_cluster
@@ -159,6 +159,15 @@ def test_a_cluster_that_is_away_is_named_with_its_setting(cluster: RayCluster) -
         url = f"http://127.0.0.1:{taken.getsockname()[1]}"
         with pytest.raises(PosaError, match=f"{url} .setting POSA_RAY_ADDRESS. has not answered for 2 s"):
             Jobs(RayCluster(url, {}), patience=2)
+
+
+def test_a_cluster_that_was_killed_is_not_waited_for() -> None:
+    from posa_vla.ray_jobs import Jobs
+
+    start = time.monotonic()
+    with pytest.raises(PosaError, match="has ended, killed perhaps or out of memory"):
+        Jobs(RayCluster(nowhere(), {}, ended=lambda: True))
+    assert time.monotonic() - start < 30
 
 
 def test_a_wrong_token_is_refused(cluster: RayCluster, monkeypatch: pytest.MonkeyPatch) -> None:
