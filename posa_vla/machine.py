@@ -41,7 +41,8 @@ def require_memory(needed: int, purpose: str) -> None:
     if free < needed:
         raise BadInput(
             f"{purpose} needs {needed / 1e9:.1f} GB of memory, {free / 1e9:.1f} GB are free: end other programs, give "
-            "the container more, or name a Ray cluster elsewhere in POSA_RAY_ADDRESS"
+            "the container more, name a Ray cluster elsewhere in POSA_RAY_ADDRESS, or work without one (`posa train "
+            "--local`, `posa evaluate sim --local`)"
         )
 
 

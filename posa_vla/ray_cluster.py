@@ -45,8 +45,9 @@ _CLUSTER = {
     "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",
 }
 _START_SECONDS, _STOP_SECONDS = 120.0, 30.0
-# Bytes: the head, its dashboard and agents, two workers of a small training. Measured: below it they are killed.
-_MEMORY = 1_800_000_000
+# Bytes. Measured with the smallest training: 3.5 GB at most, with files that the kernel may drop; of 3.0 GB Ray kills a
+# worker, of 2.5 GB it ends itself.
+_MEMORY = 3_200_000_000
 # The session's folder, and in it the file that its owner holds locked.
 _PREFIX, _LOCK = "posa-ray-", "owner.lock"
 # Bytes of the folder that it is made in. A socket's path has 107: of these the session's folder takes 22, and Ray's

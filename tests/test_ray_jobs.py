@@ -244,7 +244,7 @@ def test_a_session_of_another_container_in_a_shared_tmp_is_left_alone(monkeypatc
 
 def test_too_little_memory_is_said_before_ray_starts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("posa_vla.machine.memory", lambda: 1_200_000_000)
-    with pytest.raises(BadInput, match=r"needs 1\.8 GB of memory, 1\.2 GB are free"), ray_cluster(Settings()):
+    with pytest.raises(BadInput, match=r"needs 3\.2 GB of memory, 1\.2 GB are free"), ray_cluster(Settings()):
         pass
     require_cluster(Settings(ray_address="http://head:8265"))
 

@@ -151,8 +151,3 @@ def other_modules_and_servers(place: Place) -> None:
     on_path = their_modules(place.folder.parent / "theirs")
     (on_path / "sitecustomize.py").unlink()
     place.retrain(PYTHONPATH=str(on_path))
-
-
-@row("warnings that are errors in the shell (PYTHONWARNINGS=error)")
-def warnings_as_errors(place: Place) -> None:
-    place.posa("init", "mine", PYTHONWARNINGS="error").succeeded()
