@@ -27,12 +27,13 @@ def memory(cgroups: Path = _CGROUPS, meminfo: Path = _MEMINFO) -> int:
     return min(free)
 
 
-def require_memory(needed: int, purpose: str) -> None:
+def require_memory(needed: int, purpose: str, otherwise: str) -> None:
     """Stops before work that the machine's memory cannot hold.
 
     Args:
         needed: Bytes.
         purpose: What for.
+        otherwise: What can be done instead.
 
     Raises:
         BadInput: Less is free.
@@ -41,8 +42,7 @@ def require_memory(needed: int, purpose: str) -> None:
     if free < needed:
         raise BadInput(
             f"{purpose} needs {needed / 1e9:.1f} GB of memory, {free / 1e9:.1f} GB are free: end other programs, give "
-            "the container more, name a Ray cluster elsewhere in POSA_RAY_ADDRESS, or work without one (`posa train "
-            "--local`, `posa evaluate sim --local`)"
+            f"the container more, or {otherwise}"
         )
 
 

@@ -126,7 +126,8 @@ def require_cluster(settings: Settings) -> None:
         BadInput: Too little memory is free, or there is no folder for Ray's sockets.
     """
     if not settings.ray_address:
-        require_memory(_MEMORY, "Ray on this machine, with a training in it,")
+        elsewhere = "name a cluster in POSA_RAY_ADDRESS, or do without (--local of `posa train`, `posa evaluate sim`)"
+        require_memory(_MEMORY, "Ray on this machine, with a training in it,", elsewhere)
         _short_folder()
 
 

@@ -59,6 +59,6 @@ def test_memory_is_what_the_kernel_would_give(group: Path, tmp_path: Path) -> No
 
 def test_too_little_memory_names_both_numbers_and_the_ways_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("posa_vla.machine.memory", lambda: GIGABYTE)
-    require_memory(GIGABYTE, "this")
-    with pytest.raises(BadInput, match=r"this needs 2.0 GB of memory, 1.0 GB are free.*POSA_RAY_ADDRESS"):
-        require_memory(2 * GIGABYTE, "this")
+    require_memory(GIGABYTE, "this", "go elsewhere")
+    with pytest.raises(BadInput, match=r"this needs 2.0 GB of memory, 1.0 GB are free.*or go elsewhere"):
+        require_memory(2 * GIGABYTE, "this", "go elsewhere")
