@@ -50,7 +50,7 @@ def git_hook(place: Place) -> None:
     other.mkdir()
     theirs = repository(other)
     hook = {"GIT_DIR": str(other / ".git"), "GIT_WORK_TREE": str(other), "GIT_INDEX_FILE": str(other / ".git/index")}
-    told = code_of(place.posa("doctor", "--json", **hook))
+    told = code_of(place.posa("doctor", "--json", shell=hook))
     assert theirs[:12] not in told, f"the commit of another repository is recorded: {told}"
     assert git(ROOT, "rev-parse", "HEAD")[:12] in told, told
 
@@ -67,7 +67,7 @@ def zip_without_git(place: Place) -> None:
 def no_commit(place: Place) -> None:
     git(copy_of_code(place), "init", "--quiet")
     place.posa(*_NO_ROOM).refused("git cannot tell", "POSA_CODE_COMMIT")
-    named = place.posa(*_NO_ROOM, POSA_CODE_COMMIT="0123456789abcdef").refused("are free")
+    named = place.posa(*_NO_ROOM, shell={"POSA_CODE_COMMIT": "0123456789abcdef"}).refused("are free")
     assert "git cannot tell" not in named.err
 
 

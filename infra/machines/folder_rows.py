@@ -70,7 +70,7 @@ def scratch_disk(place: Place) -> None:
     watching = threading.Thread(target=watch)
     watching.start()
     try:
-        place.retrain(TMPDIR=str(scratch))
+        place.retrain({"TMPDIR": str(scratch)})
         assert seen, f"no session of Ray's was below {scratch}"
         assert not list(scratch.glob("posa-ray-*")), "a session's folder is left"
     finally:

@@ -4,7 +4,7 @@ A row is a small function in a file `*_rows.py` of this folder:
 
     @row("a proxy of a company in the shell")
     def proxy(place: Place) -> None:
-        place.posa("doctor", HTTP_PROXY="http://127.0.0.1:9").succeeded()
+        place.posa("doctor", shell={"HTTP_PROXY": "http://127.0.0.1:9"}).succeeded()
 
 It gets a fresh folder with a params.yaml. It falls by an AssertionError, whose message says why; where this machine
 cannot show it (no root, no such program) it raises `Absent`. `slow=True` is for rows over a few seconds: `make test`
@@ -19,7 +19,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -114,18 +114,27 @@ class Place:
         launcher.write_text(script)
         return [sys.executable, str(launcher), *arguments]
 
-    def posa(self, *arguments: str, seconds: float = 300, **variables: str) -> Done:
-        """Runs `posa`."""
-        return self.run(*self.command(*arguments), seconds=seconds, **variables)
+    def posa(self, *arguments: str, shell: Mapping[str, str] | None = None, seconds: float = 300) -> Done:
+        """Runs `posa`; see `run`."""
+        return self.run(*self.command(*arguments), shell=shell, seconds=seconds)
 
-    def run(self, *command: str, seconds: float = 300, folder: Path | None = None, **variables: str) -> Done:
-        """Runs a command in the folder; one that is not done in time falls."""
+    def run(
+        self, *command: str, shell: Mapping[str, str] | None = None, seconds: float = 300, folder: Path | None = None
+    ) -> Done:
+        """Runs a command; one that is not done in time falls.
+
+        Args:
+            command: Program and arguments.
+            shell: Variables besides those of the place.
+            seconds: How long it may take.
+            folder: Where it is started, if not in the place's folder.
+        """
         start = time.monotonic()
         try:
             done = subprocess.run(
                 command,
                 cwd=folder or self.folder,
-                env={**self.variables, **variables},
+                env={**self.variables, **(shell or {})},
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
                 text=True,
@@ -138,9 +147,9 @@ class Place:
         shown = " ".join(command[1:] if command[0] == sys.executable else command)
         return Done(shown, done.returncode, done.stdout, done.stderr, time.monotonic() - start)
 
-    def retrain(self, **variables: str) -> None:
+    def retrain(self, shell: Mapping[str, str] | None = None) -> None:
         """Runs the smallest retraining to its verdict."""
-        self.posa(*RETRAIN, seconds=900, **variables).retrained()
+        self.posa(*RETRAIN, shell=shell, seconds=900).retrained()
 
 
 @dataclass(frozen=True)

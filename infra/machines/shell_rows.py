@@ -19,11 +19,11 @@ print(json.dumps({"environment": dict(os.environ), "path": sys.path}))
 """
 
 
-def children_of(place: Place, **variables: str) -> dict[str, str]:
+def children_of(place: Place, shell: dict[str, str]) -> dict[str, str]:
     """The environment that `posa` gives to what it starts, in a shell with these variables."""
     import sys
 
-    done = place.run(sys.executable, "-P", "-c", _SHOW, PYTHONPATH=str(place.code), **variables)
+    done = place.run(sys.executable, "-P", "-c", _SHOW, shell={"PYTHONPATH": str(place.code), **shell})
     found: dict[str, str] = done.json()["environment"]
     return found
 
@@ -38,19 +38,19 @@ def dead_port() -> int:
 @row("a proxy in the shell: loopback goes around it, the rest through it")
 def proxy_for_children(place: Place) -> None:
     theirs = {"HTTP_PROXY": "http://proxy.example:3128", "https_proxy": "http://proxy.example:3128"}
-    found = children_of(place, **theirs, no_proxy="intern.example")
+    found = children_of(place, {**theirs, "no_proxy": "intern.example"})
     assert {name: found[name] for name in theirs} == theirs, "S3 and the package index may need the proxy"
     for name in ("no_proxy", "NO_PROXY"):
         assert found[name] == "intern.example,localhost,127.0.0.1,::1", found[name]
-    assert children_of(place, **theirs, NO_PROXY="*")["no_proxy"] == "*"
-    assert "ALL_PROXY" not in children_of(place, ALL_PROXY="socks5://proxy.example:1080")
+    assert children_of(place, {**theirs, "NO_PROXY": "*"})["no_proxy"] == "*"
+    assert "ALL_PROXY" not in children_of(place, {"ALL_PROXY": "socks5://proxy.example:1080"})
 
 
 @row("a proxy that does not answer in the shell, and a retraining", slow=True)
 def proxy(place: Place) -> None:
     nowhere = f"http://127.0.0.1:{dead_port()}"
     theirs = dict.fromkeys(("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY"), nowhere)
-    place.retrain(**theirs)
+    place.retrain(theirs)
 
 
 @row("addresses and passwords of another project's servers in the shell")
@@ -71,7 +71,7 @@ def other_servers_for_children(place: Place) -> None:
         "NCCL_SOCKET_IFNAME": "ib0",
         "DVC_ROOT": "/theirs",
     }
-    found = children_of(place, **theirs)
+    found = children_of(place, theirs)
     left = {name: found[name] for name in theirs if name in found}
     assert not left, f"of another project, and handed on: {left}"
     assert found["PREFECT_HOME"] == str(place.folder / ".posa" / "prefect")
@@ -93,7 +93,7 @@ def credentials(place: Place) -> None:
         "POSA_RAY_ADDRESS": "http://ray.intern:8265",
     }
     theirs = {"PREFECT_API_URL": "http://prefect.example/api", "RAY_ADDRESS": "auto", "PREFECT_API_KEY": "pnu_theirs"}
-    found = children_of(place, **told, **ours, **theirs)
+    found = children_of(place, told | ours | theirs)
     assert {name: found.get(name) for name in told} == told
     assert found["PREFECT_API_URL"] == ours["POSA_PREFECT_API_URL"]
     assert "RAY_ADDRESS" not in found
@@ -114,7 +114,7 @@ def other_servers(place: Place) -> None:
         "NCCL_SOCKET_IFNAME": "ib0",
     }
     (place.folder / ".env").write_text(f"PREFECT_API_URL={dead}/api\nPREFECT_AUTH=of a stack\n")
-    place.retrain(**theirs)
+    place.retrain(theirs)
     assert not database.exists(), "their database was written to"
     ours = sqlite3.connect(place.folder / ".posa" / "prefect" / "prefect.db")
     assert ours.execute("select count(*) from flow_run").fetchone()[0] >= 1
@@ -141,7 +141,7 @@ def other_modules(place: Place) -> None:
     their_modules(place.folder)
     on_path = their_modules(place.folder.parent / "theirs")
     (on_path / "sitecustomize.py").unlink()  # Python itself imports it before any program begins
-    done = place.posa("retrain", "--params", "nowhere.yaml", PYTHONPATH=str(on_path))
+    done = place.posa("retrain", "--params", "nowhere.yaml", shell={"PYTHONPATH": str(on_path)})
     done.refused("nowhere.yaml does not exist")
 
 
@@ -150,4 +150,4 @@ def other_modules_and_servers(place: Place) -> None:
     their_modules(place.folder)
     on_path = their_modules(place.folder.parent / "theirs")
     (on_path / "sitecustomize.py").unlink()
-    place.retrain(PYTHONPATH=str(on_path))
+    place.retrain({"PYTHONPATH": str(on_path)})
