@@ -10,7 +10,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -94,11 +94,16 @@ def refuse_settings_of_folder() -> None:
 
 
 @contextlib.contextmanager
-def prefect_server(home: Path, settings: Settings) -> Iterator[Server]:
+def prefect_server(home: Path, settings: Settings, variables: Mapping[str, str] | None = None) -> Iterator[Server]:
     """Points Prefect at a server; enter it before Prefect is imported.
 
     Prefect's own ephemeral server survives a killed flow and then holds the SQLite store against the next one, and it
     starts only when the flow is called. This one dies with its flow and starts while the flow is being imported.
+
+    Args:
+        home: The workspace's folder.
+        settings: Of the workspace; may name a server.
+        variables: Of a server that is started here, besides those that all our processes get.
 
     Raises:
         PosaError: The server did not start; the message names its log.
@@ -129,7 +134,7 @@ def prefect_server(home: Path, settings: Settings) -> Iterator[Server]:
             cwd=folder,
             stdout=log,
             stderr=subprocess.STDOUT,
-            env={**environment(settings), "PREFECT_UI_ENABLED": "0"},
+            env={**environment(settings), "PREFECT_UI_ENABLED": "0", **(variables or {})},
             start_new_session=True,  # Ctrl-C is for the flow, which then ends the server
             preexec_fn=dies_with_parent(signal.SIGKILL),
         )
