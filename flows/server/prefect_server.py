@@ -85,8 +85,8 @@ def refuse_settings_of_folder() -> None:
 
     known = {name.upper() for name in os.environ} | {"PREFECT_SERVER_EPHEMERAL_ENABLED"}  # Prefect's own profile's
     theirs = [name for name in get_current_settings().to_environment_variables(exclude_unset=True) if name not in known]
-    if theirs:
-        files = [name for name in (".env", "prefect.toml", "pyproject.toml") if Path(name).is_file()]
+    files = [name for name in (".env", "prefect.toml", "pyproject.toml") if Path(name).is_file()]
+    if theirs and files:  # what a profile below PREFECT_HOME sets was put there for this workspace
         raise BadInput(
             f"{' or '.join(files)} in {Path.cwd()} sets {', '.join(theirs)} for Prefect, which would decide how this "
             "run is carried out: take it out there, or start posa in a folder of its own (`posa init DIR`)"
