@@ -124,7 +124,7 @@ def other_servers(place: Place) -> None:
 def settings_in_the_folder(place: Place) -> None:
     (place.folder / "prefect.toml").write_text("[results]\ndefault_storage_block = 's3-bucket/theirs'\n")
     done = place.posa("retrain", "--preset", "tiny", seconds=120)
-    done.refused("prefect.toml", "PREFECT_RESULTS_DEFAULT_STORAGE_BLOCK", "posa init", within=60)
+    done.refused("prefect.toml", "PREFECT_RESULTS_DEFAULT_STORAGE_BLOCK", "posa init", within=60.0)
     assert not (place.folder / ".posa" / "episodes").exists()
 
 
