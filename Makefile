@@ -1,6 +1,10 @@
 # Everything a newcomer needs; each target sets up first. `make` alone lists them.
 .PHONY: help setup demo test test-long lint lock stack stack-test stack-survival clean
 PRESET ?= demo
+# What a shell may have for other programs (ROS's packages and pytest plug-ins, the repository that git names to a hook)
+# reaches none of the commands below.
+unexport PYTHONHOME PYTHONOPTIMIZE PYTHONPATH PYTHONWARNINGS PYTEST_ADDOPTS PYTEST_PLUGINS
+unexport GIT_DIR GIT_WORK_TREE GIT_INDEX_FILE GIT_OBJECT_DIRECTORY GIT_COMMON_DIR GIT_PREFIX
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12

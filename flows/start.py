@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 from flows.form import Changes, resolve
-from flows.server.prefect_server import prefect_server
+from flows.server.prefect_server import prefect_server, refuse_settings_of_folder
 from posa_vla.evaluation.rollout import require_trainable
 from posa_vla.pipeline.context import open_context, timed
 from posa_vla.pipeline.summary import RetrainingSummary
@@ -25,10 +25,11 @@ def run_retraining(workspace: Workspace, preset: str | None, changes: Changes, p
     params = resolve(preset, None, changes, str(params_file))
     require_trainable(params)
     # What is missing is said at once, not after Prefect has started; the flow takes the same lock again.
-    with open_context(workspace, params, "posa retrain"), prefect_server(workspace.home) as server:
+    with open_context(workspace, params, "posa retrain"), prefect_server(workspace.home, workspace.settings) as server:
         from flows.retrain import retrain
         from flows.server.flow_runs import await_recorded, close_dead_runs
 
+        refuse_settings_of_folder()
         server.ready()
         if server.embedded:
             close_dead_runs(retrain.name)

@@ -9,10 +9,13 @@ import socket
 import sys
 import urllib.request
 
+# Docker hands a company's proxy to containers; services of the stack are asked without it.
+_DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
 
 def _get(url: str, headers: dict[str, str] | None = None, data: bytes | None = None) -> bytes:
     request = urllib.request.Request(url, data=data, headers={"Content-Type": "application/json", **(headers or {})})
-    with urllib.request.urlopen(request, timeout=8) as answer:
+    with _DIRECT.open(request, timeout=8) as answer:
         return bytes(answer.read())
 
 

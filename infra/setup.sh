@@ -5,6 +5,7 @@
 # call does nothing and needs no network.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+unset PYTHONHOME PYTHONOPTIMIZE PYTHONPATH PYTHONWARNINGS # of other programs; what is installed here needs none
 
 say() { printf '%s\n' "$*" >&2; }
 stop() { say "error: $*"; exit 2; }
@@ -68,6 +69,33 @@ install_listed() { # what infra/dependencies.py prints for these arguments, in t
   install -c requirements.lock "${requirements[@]}"
 }
 
+made_at() { # the folder that .venv was made in, by the shebang of a script in it, or by sh's way around a long one
+  sed -n -e '1s|^#!\(/.*\)/\.venv/bin/python.*|\1|p' -e "2s|^'''exec' ['\"]*\(/.*\)/\.venv/bin/python.*|\1|p" \
+    .venv/bin/posa 2>/dev/null || true
+}
+
+follow_move() { # a checkout that was copied or renamed with its .venv: its scripts start the first one's Python and code
+  local old file
+  old=$(made_at)
+  { [ -n "$old" ] && [ "$old" != "$PWD" ]; } || return 0
+  say "this checkout was copied or moved from ${old} with its .venv"
+  case $old$PWD in
+    *[!A-Za-z0-9/._+,@%=:~-]*) # no shebang holds such a path, and no pattern below
+      rm -rf .venv
+      return
+      ;;
+  esac
+  for file in .venv/bin/* .venv/pyvenv.cfg .venv/lib/python*/site-packages/*.pth \
+    .venv/lib/python*/site-packages/posa_vla-*.dist-info/direct_url.json; do
+    if [ -f "$file" ] && [ ! -L "$file" ] && grep -qIF "$old" "$file"; then
+      sed "s#${old}\([/'\" ]\|\$\)#${PWD}\1#g" "$file" >"$file.moved"
+      chmod --reference="$file" "$file.moved"
+      mv "$file.moved" "$file" # a new file: the first checkout may share the old one by a hard link
+    fi
+  done
+  say "its scripts and the path to its code now name this folder"
+}
+
 is_done() { [ "$(cat "$stamp${1:+-$1}" 2>/dev/null)" = "$wanted" ]; }
 
 set_up_checkout() {
@@ -118,6 +146,7 @@ set_up_extra() {
 for extra in "$@"; do
   case $extra in lint | tools | browser) ;; *) stop "unknown extra '$extra': expected lint, tools or browser" ;; esac
 done
+follow_move
 stamp=.venv/.posa-setup
 wanted=$(cat requirements.lock pyproject.toml infra/setup.sh | sha256sum | cut -d' ' -f1)
 if ! { [ -x .venv/bin/posa ] && is_done && command -v git >/dev/null; }; then set_up_checkout; fi

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import ast
 import importlib
-import os
 import sys
 import tempfile
 from pathlib import Path
 
-from posa_vla.settings import Settings, environment
+from posa_vla.settings import Settings
+from posa_vla.shell import enter
 
 ROOT = Path(__file__).parent.parent
 
@@ -38,7 +38,7 @@ def main() -> None:
     """Imports everything; nothing calls home, and what a package writes about itself is thrown away."""
     sys.dont_write_bytecode = False
     with tempfile.TemporaryDirectory() as home:
-        os.environ.update(environment(Settings(home=Path(home))))
+        enter(Settings(home=Path(home)))
         for module in sorted(imported()):
             try:
                 importlib.import_module(module)

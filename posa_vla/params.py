@@ -159,6 +159,11 @@ class TrainParams(Closed):
     # Arithmetic of forward and backward pass; weights stay float32. `auto` is bf16 where the processor has it.
     precision: Literal["auto", "bf16", "fp32"] = "auto"
 
+    @property
+    def processors(self) -> int:
+        """Processors that a training takes from Ray."""
+        return self.workers * self.threads
+
 
 class EvaluateParams(Closed):
     """Rollouts in simulation that decide a candidate's fate."""

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import secrets
 import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from posa_vla.code_root import CODE_ROOT
+from posa_vla.console import say
 from posa_vla.errors import BadInput, PosaError
+from posa_vla.machine import processors, require_memory, temporary_folder
 from posa_vla.processes import dies_with_parent, free_port
 from posa_vla.settings import Settings
+from posa_vla.shell import environment
 
 # What every Ray worker process gets: one thread each unless told otherwise (threads of several processes that fight
 # for two cores are far slower than one each), and an allocator that keeps its pages (large tensors come and go).
@@ -43,6 +45,14 @@ _CLUSTER = {
     "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",
 }
 _START_SECONDS, _STOP_SECONDS = 120.0, 30.0
+# Bytes. Measured with the smallest training: 3.5 GB at most, with files that the kernel may drop; of 3.0 GB Ray kills a
+# worker, of 2.5 GB it ends itself.
+_MEMORY = 3_200_000_000
+# The session's folder, and in it the file that its owner holds locked.
+_PREFIX, _LOCK = "posa-ray-", "owner.lock"
+# Bytes of the folder that it is made in. A socket's path has 107: of these the session's folder takes 22, and Ray's
+# names below it (session_YYYY-MM-DD_HH-MM-SS_UUUUUU_PID/sockets/dash_MetricsHead) 68.
+_LONGEST = 107 - 22 - 68
 
 
 @dataclass(frozen=True)
@@ -53,31 +63,88 @@ class RayCluster:
         url: Address of the Jobs API.
         variables: Environment of a job and of everything that it starts.
         token: What the cluster demands; empty where Ray's client finds it in this process's environment.
+        ended: Whether it is known to be gone for good.
     """
 
     url: str
     variables: dict[str, str]
     token: str = field(default="", repr=False)
-
-
-def _private_folder() -> str:
-    """A new short session folder; those that killed processes left behind are removed."""
-    for old in Path("/tmp").glob("posa-ray-*-*"):
-        owner = old.name.split("-")[2]
-        if owner.isdigit() and not Path(f"/proc/{owner}").exists():
-            shutil.rmtree(old, ignore_errors=True)
-    return tempfile.mkdtemp(prefix=f"posa-ray-{os.getpid()}-", dir="/tmp")
+    ended: Callable[[], bool] = field(default=lambda: False, repr=False, compare=False)
 
 
 @contextmanager
-def ray_cluster(settings: Settings) -> Iterator[RayCluster]:
+def _private_folder() -> Iterator[Path]:
+    """A new short session folder, removed at the end; those that killed processes left behind are removed too.
+
+    Whose owner lives is seen by a lock: where containers share the folder, the number of a process says nothing.
+    """
+    place, wanted = _short_folder(), os.environ.get("TMPDIR", "")
+    if wanted and place != Path(os.path.abspath(wanted)):
+        why = f"is too long for Ray's sockets (at most {_LONGEST} bytes)" if _is_too_long(wanted) else "cannot be used"
+        say(f"note: TMPDIR, which is {wanted}, {why}: Ray's session is in {place}")
+    for old in place.glob(f"{_PREFIX}*"):
+        with suppress(OSError), (old / _LOCK).open() as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(old, ignore_errors=True)
+    folder = place / f"{_PREFIX}{os.getpid()}-{secrets.token_hex(2)}"
+    folder.mkdir(mode=0o700)
+    with (folder / _LOCK).open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_too_long(place: str) -> bool:
+    return len(os.fsencode(os.path.abspath(place))) > _LONGEST
+
+
+def _short_folder() -> Path:
+    """Where the session's folder is made: TMPDIR, or the system's own where a socket's path would be too long there.
+
+    Raises:
+        BadInput: Neither can be used.
+    """
+    place = temporary_folder()
+    if not _is_too_long(str(place)):
+        return place
+    system = Path("/tmp")
+    if not os.access(system, os.W_OK | os.X_OK):
+        raise BadInput(
+            f"Ray makes sockets below the folder for temporary files, and {place} is too long for them "
+            f"({len(os.fsencode(place))} bytes, at most {_LONGEST}); {system} cannot be written to: set TMPDIR to a "
+            "folder with a shorter path"
+        )
+    return system
+
+
+def require_cluster(settings: Settings) -> None:
+    """Stops before any work where no cluster could be started on this machine; a configured one is not asked.
+
+    Raises:
+        BadInput: Too little memory is free, or there is no folder for Ray's sockets.
+    """
+    if not settings.ray_address:
+        elsewhere = "name a cluster in POSA_RAY_ADDRESS, or do without (--local of `posa train`, `posa evaluate sim`)"
+        require_memory(_MEMORY, "Ray on this machine, with a training in it,", elsewhere)
+        _short_folder()
+
+
+@contextmanager
+def ray_cluster(settings: Settings, *, at_least: int = 1) -> Iterator[RayCluster]:
     """The cluster of `settings.ray_address`, or one that is started here and ends with the block.
 
     The local cluster listens on loopback alone and demands a token made for this session. Its session folder is a short
     private temporary one, because a socket's path may not exceed 107 bytes.
 
+    Args:
+        settings: Of the workspace.
+        at_least: Processors that the local cluster hands out at least, though this machine may have fewer: a training
+            of two workers waits for two for ever, while two that share one are only slower.
+
     Raises:
-        BadInput: The address is none of a Jobs API.
+        BadInput: The address is none of a Jobs API; see `require_cluster` too.
         PosaError: Ray does not start.
     """
     if settings.ray_address:
@@ -87,26 +154,21 @@ def ray_cluster(settings: Settings) -> Iterator[RayCluster]:
             )
         yield RayCluster(settings.ray_address.rstrip("/"), _WORKERS)
         return
+    require_cluster(settings)
     token = secrets.token_hex(16)
-    folder = Path(_private_folder())
-    try:
-        with _running(folder, token) as url:
-            root, binaries = str(CODE_ROOT), str(Path(sys.executable).parent)
-            paths = {
-                "PYTHONPATH": os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH", "")])),
-                "PATH": os.pathsep.join([binaries, os.environ.get("PATH", os.defpath)]),
-            }
-            yield RayCluster(url, _WORKERS | paths, token)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    with _private_folder() as folder, _running(folder, token, settings, max(processors(), at_least)) as head:
+        path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+        url, child = head
+        yield RayCluster(url, _WORKERS | {"PATH": path}, token, ended=lambda: child.poll() is not None)
 
 
 @contextmanager
-def _running(folder: Path, token: str) -> Iterator[str]:
-    """A head node of its own on free ports, as a process that ends with this one; yields the Jobs API's address."""
+def _running(folder: Path, token: str, settings: Settings, cpus: int) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """A head node of its own on free ports, which ends with this process; yields its Jobs API's address and itself."""
     port = free_port()
-    command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--disable-usage-stats"]
-    command += ["--temp-dir", str(folder), "--object-store-memory", str(256 * 2**20), "--include-dashboard", "true"]
+    command = [sys.executable, "-P", "-m", "ray.scripts.scripts", "start", "--head", "--block", "--disable-usage-stats"]
+    command += ["--num-cpus", str(cpus), "--object-store-memory", str(256 * 2**20)]
+    command += ["--temp-dir", str(folder), "--include-dashboard", "true"]
     command += ["--dashboard-host", "127.0.0.1", "--dashboard-port", str(port), "--dashboard-agent-listen-port", "0"]
     command += ["--port", "0", "--ray-client-server-port", str(free_port())]
     command += ["--min-worker-port", "0", "--max-worker-port", "0"]
@@ -117,7 +179,13 @@ def _running(folder: Path, token: str) -> Iterator[str]:
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
-            env={**os.environ, **_CLUSTER, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token},
+            env={
+                **environment(settings),
+                **_CLUSTER,
+                "RAY_AUTH_MODE": "token",
+                "RAY_AUTH_TOKEN": token,
+                "RAY_TMPDIR": str(folder),  # else it writes into /tmp/ray too, which may be another user's
+            },
             start_new_session=True,  # not killed with us, but told of our end: then it ends all that it started
             preexec_fn=dies_with_parent(signal.SIGTERM),
         )
@@ -129,7 +197,7 @@ def _running(folder: Path, token: str) -> Iterator[str]:
                 told = log_path.read_text(errors="replace").splitlines()[-5:]
                 raise PosaError("Ray does not start on this machine:\n" + "\n".join(told))
             time.sleep(0.2)
-        yield url
+        yield url, child
     finally:
         child.terminate()
         try:

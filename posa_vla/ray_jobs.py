@@ -94,6 +94,11 @@ class Jobs:
                 "to the cluster's own"
             ) from None
         except (ConnectionError, requests.RequestException) as error:
+            if self._cluster.ended():
+                raise PosaError(
+                    "Ray on this machine has ended, killed perhaps or out of memory: `posa doctor` says how much is "
+                    "free; the same command continues"
+                ) from error
             now = time.monotonic()
             if self._away is None:
                 self._away = now
@@ -176,7 +181,7 @@ class Jobs:
             if status in _ACTIVE:
                 return attempt
             if status == "absent":
-                command = f"python -m {module} {shlex.quote(spec.model_dump_json())}"
+                command = f"python -P -m {module} {shlex.quote(spec.model_dump_json())}"
                 environment = {"env_vars": self._cluster.variables}
 
                 def submit(attempt: str = attempt, command: str = command, environment: Any = environment) -> str:
@@ -219,18 +224,19 @@ class Jobs:
 
 
 @contextmanager
-def open_jobs(settings: Settings, *, patience: float = _PATIENCE) -> Iterator[Jobs]:
+def open_jobs(settings: Settings, *, patience: float = _PATIENCE, at_least: int = 1) -> Iterator[Jobs]:
     """Jobs of the cluster of `settings.ray_address`, or of one that is started here and ends with the block.
 
     Args:
         settings: Of the workspace.
         patience: Seconds for which a cluster may be away.
+        at_least: Processors that one which is started here hands out at least.
 
     Raises:
         BadInput: The address is none of a Jobs API, the cluster refuses the token, or runs another version of Ray.
         PosaError: Ray does not start, or the cluster does not answer.
     """
-    with ray_cluster(settings) as cluster:
+    with ray_cluster(settings, at_least=at_least) as cluster:
         yield Jobs(cluster, patience=patience)
 
 

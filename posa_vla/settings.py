@@ -46,29 +46,3 @@ class Settings(BaseSettings):
 def cache_folder(settings: Settings) -> Path:
     """This machine's cache; a process may die in it at any time, and anybody may delete it."""
     return Path(settings.cache or Path(tempfile.gettempdir()) / f"posa-cache-{os.getuid()}")
-
-
-def environment(settings: Settings) -> dict[str, str]:
-    """Environment variables that the libraries read when they are first imported, for this process and its children.
-
-    Nothing calls home, a user's own Prefect profile stays out, and nothing unpickles a model.
-    """
-    home = settings.home.expanduser().resolve()
-    variables = {
-        "DO_NOT_TRACK": "1",
-        "DVC_NO_ANALYTICS": "1",
-        "HF_HUB_DISABLE_TELEMETRY": "1",
-        "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
-        "MLFLOW_DISABLE_TELEMETRY": "true",
-        "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-        "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-        "RAY_USAGE_STATS_ENABLED": "0",
-        "PREFECT_HOME": str(home / "prefect"),
-        # Prefect's page shows a run's lines; on the terminal they would be there twice.
-        "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
-        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        "PREFECT_SERVER_LOGGING_LEVEL": "ERROR",
-    }
-    if settings.prefect_api_url:
-        variables["PREFECT_API_URL"] = settings.prefect_api_url
-    return variables

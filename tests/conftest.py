@@ -9,15 +9,26 @@ import pytest
 from data_workspaces import two_versions
 from hypothesis import settings
 
+from posa_vla.settings import Settings
+from posa_vla.shell import enter
 from posa_vla.workspace import Workspace
 
 
 def pytest_configure() -> None:
-    """Sets how properties are tried, and gives clusters in this process (`local_ray`) a token before Ray is there."""
+    """Sets how properties are tried, and what of the shell the tests see.
+
+    Clusters in this process (`local_ray`) get a token before Ray is there.
+    """
     settings.register_profile("posa", deadline=None)  # a busy machine is no fault of what is tested
     settings.load_profile("posa")
-    os.environ.setdefault("RAY_AUTH_MODE", "token")
-    os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(16))
+    for name in [name for name in os.environ if name.startswith("POSA_") and name != "POSA_LEROBOT_PYTHON"]:
+        del os.environ[name]
+    enter(Settings())
+    # Tests change what is set here, and start programs of their own folders.
+    for name in ("PREFECT_HOME", "PYTHONPATH", "PYTHONSAFEPATH"):
+        os.environ.pop(name, None)
+    os.environ["RAY_AUTH_MODE"] = "token"
+    os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(16)
 
 
 @pytest.fixture(scope="session")

@@ -6,16 +6,18 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from answering_servers import at_paths, server
+from answering_servers import at_paths, nowhere, server
 
 from posa_vla.errors import BadInput, PosaError
-from posa_vla.ray_cluster import RayCluster, ray_cluster
+from posa_vla.ray_cluster import RayCluster, ray_cluster, require_cluster
 from posa_vla.schema import Closed
 from posa_vla.settings import Settings
 
@@ -60,7 +62,6 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RayCluster]:
     folder = tmp_path_factory.mktemp("programs")
     (folder / "program.py").write_text(PROGRAM)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", str(folder))
         patch.delenv("RAY_AUTH_MODE")
         patch.delenv("RAY_AUTH_TOKEN")
         import ray  # before the cluster is there: the order does not matter
@@ -68,7 +69,9 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RayCluster]:
         before = dict(os.environ)
         with ray_cluster(Settings()) as running:
             assert dict(os.environ) == before, f"Ray {ray.__version__} is left nothing in this process's environment"
-            yield running
+            # A job finds its program as it finds ours.
+            path = {"PYTHONPATH": f"{folder}:{ROOT}"}
+            yield replace(running, variables=running.variables | path)
 
 
 def starts(log: Path) -> list[str]:
@@ -158,6 +161,15 @@ def test_a_cluster_that_is_away_is_named_with_its_setting(cluster: RayCluster) -
             Jobs(RayCluster(url, {}), patience=2)
 
 
+def test_a_cluster_that_was_killed_is_not_waited_for() -> None:
+    from posa_vla.ray_jobs import Jobs
+
+    start = time.monotonic()
+    with pytest.raises(PosaError, match="has ended, killed perhaps or out of memory"):
+        Jobs(RayCluster(nowhere(), {}, ended=lambda: True))
+    assert time.monotonic() - start < 30
+
+
 def test_a_wrong_token_is_refused(cluster: RayCluster, monkeypatch: pytest.MonkeyPatch) -> None:
     program = (
         "import sys\nfrom posa_vla.ray_cluster import RayCluster\nfrom posa_vla.ray_jobs import Jobs\n"
@@ -175,6 +187,66 @@ def test_the_address_of_a_jobs_api_is_asked_for() -> None:
         ray_cluster(Settings(ray_address="head:6379")),
     ):
         pass
+
+
+def test_the_session_lies_where_tmpdir_says_or_it_is_said_why_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from posa_vla.ray_cluster import _private_folder
+
+    short = Path(tempfile.mkdtemp(prefix="t", dir="/tmp"))
+
+    def session_with(tmpdir: Path) -> tuple[Path, str]:
+        """Where the session's folder is, and what was said."""
+        monkeypatch.setattr(tempfile, "tempdir", None)
+        monkeypatch.setenv("TMPDIR", str(tmpdir))
+        with _private_folder() as folder:
+            return folder.parent, " ".join(capsys.readouterr().err.split())
+
+    assert session_with(short) == (short, "")
+    assert not list(short.iterdir())
+    short.rmdir()
+    place, said = session_with(short)
+    assert place != short
+    assert f"{short}, cannot be used" in said
+    place, said = session_with(tmp_path)
+    assert place == Path("/tmp")
+    assert f"{tmp_path}, is too long for Ray's sockets" in said
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    with pytest.raises(BadInput, match="set TMPDIR to a folder with a shorter path"):
+        require_cluster(Settings())
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setattr(tempfile, "_candidate_tempdir_list", lambda: [str(tmp_path / "gone")])
+    with pytest.raises(BadInput, match="set TMPDIR to one that can be written to"):
+        require_cluster(Settings())
+
+
+def test_a_session_of_another_container_in_a_shared_tmp_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its process is none of ours, and lives all the same."""
+    from posa_vla.ray_cluster import _private_folder
+
+    shared = Path(tempfile.mkdtemp(prefix="t", dir="/tmp"))
+    monkeypatch.setattr(tempfile, "tempdir", str(shared))
+    with monkeypatch.context() as there:
+        there.setattr(os, "getpid", lambda: 4194304)  # no process of this machine has it
+        other = _private_folder()
+        theirs = other.__enter__()
+    with _private_folder():
+        assert theirs.is_dir()
+    other.__exit__(None, None, None)
+    left = shared / "posa-ray-1-dead"
+    left.mkdir()
+    (left / "owner.lock").touch()
+    with _private_folder():
+        assert not left.exists()
+    shared.rmdir()
+
+
+def test_too_little_memory_is_said_before_ray_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("posa_vla.machine.memory", lambda: 1_200_000_000)
+    with pytest.raises(BadInput, match=r"needs 3\.2 GB of memory, 1\.2 GB are free"), ray_cluster(Settings()):
+        pass
+    require_cluster(Settings(ray_address="http://head:8265"))
 
 
 def listeners(owner: str) -> list[str]:

@@ -14,8 +14,8 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 TOOLS = (
-    "awk", "bash", "cat", "chmod", "cut", "dirname", "env", "grep", "id", "ln", "mkdir", "mktemp", "rm", "sha256sum",
-    "tail", "tee", "timeout", "touch", "uname",
+    "awk", "bash", "cat", "chmod", "cut", "dirname", "env", "grep", "id", "ln", "mkdir", "mktemp", "mv", "rm", "sed",
+    "sha256sum", "tail", "tee", "timeout", "touch", "uname",
 )  # fmt: skip
 COPIED = ("requirements.lock", "pyproject.toml", "infra/setup.sh", "infra/dependencies.py")
 
@@ -141,6 +141,74 @@ def test_a_second_set_up_does_nothing(checkout: Path) -> None:
     assert done.stderr == ""
     (checkout / "requirements.lock").write_text("changed\n")
     assert set_up(checkout).returncode == 2
+
+
+def installed_at(place: Path, environment: Path) -> None:
+    """What an installation at `place` leaves in `environment` that names the folder, in Python's and in sh's way."""
+    python = f"{place}/.venv/bin/python"
+    packages = environment / "lib" / "python3.11" / "site-packages"
+    (environment / "bin").mkdir(parents=True)
+    (packages / "posa_vla-0.1.0.dist-info").mkdir(parents=True)
+    for name in ("posa", "pytest"):
+        (environment / "bin" / name).write_text(f"#!{python}\nimport sys\n")
+        (environment / "bin" / name).chmod(0o755)
+    (environment / "bin" / "long").write_text(f"#!/bin/sh\n'''exec' {python} \"$0\" \"$@\"\n' '''\n")
+    (environment / "bin" / "data").write_bytes(b"\0" + python.encode())
+    (environment / "bin" / "other").write_text(f"#!{place}-2/.venv/bin/python\n")
+    (environment / "pyvenv.cfg").write_text(f"command = /usr/bin/python3.11 -m venv {place}/.venv\n")
+    (packages / "_editable_impl_posa_vla.pth").write_text(f"{place}\n")
+    (packages / "posa_vla-0.1.0.dist-info" / "direct_url.json").write_text(f'{{"url":"file://{place}"}}')
+
+
+def done_before(checkout: Path) -> None:
+    inputs = b"".join((checkout / n).read_bytes() for n in ("requirements.lock", "pyproject.toml", "infra/setup.sh"))
+    (checkout / ".venv" / ".posa-setup").write_text(hashlib.sha256(inputs).hexdigest() + "\n")
+
+
+def test_a_checkout_that_was_copied_or_moved_runs_its_own_code_after_set_up(machine: Path, tmp_path: Path) -> None:
+    first = tmp_path / "first"
+    installed_at(first, machine / ".venv")
+    done_before(machine)
+    shared = tmp_path / "shared"
+    shared.hardlink_to(machine / ".venv" / "bin" / "posa")
+    done = set_up(machine)
+    assert done.returncode == 0, done.stderr
+    assert f"copied or moved from {first}" in done.stderr
+    expected = tmp_path / "expected"
+    installed_at(machine, expected)
+    for name in ("bin/posa", "bin/pytest", "bin/long", "pyvenv.cfg", "lib/python3.11/site-packages"):
+        for path in [expected / name] if (expected / name).is_file() else (expected / name).rglob("*.*[a-z]"):
+            if path.is_file():
+                made = machine / ".venv" / path.relative_to(expected)
+                assert made.read_text() == path.read_text()
+    assert os.access(machine / ".venv" / "bin" / "posa", os.X_OK)
+    assert (machine / ".venv" / "bin" / "data").read_bytes() == b"\0" + f"{first}/.venv/bin/python".encode()
+    assert (machine / ".venv" / "bin" / "other").read_text() == f"#!{first}-2/.venv/bin/python\n"
+    assert str(first) in shared.read_text(), "the first checkout's own file was changed"
+    assert set_up(machine).stderr == ""
+
+
+def test_a_copy_whose_path_no_script_can_name_is_set_up_anew(machine: Path, tmp_path: Path) -> None:
+    installed_at(tmp_path / "first one", machine / ".venv")
+    (machine / ".venv" / "bin" / "posa").write_text(
+        f"#!/bin/sh\n'''exec' \"{tmp_path}/first one/.venv/bin/python\" \"$0\" \"$@\"\n' '''\n"
+    )
+    done_before(machine)
+    done = set_up(machine)
+    assert done.returncode == 0, done.stderr
+    assert "first one" in done.stderr
+    assert (machine / "installed").is_file()
+
+
+def test_make_hands_on_nothing_of_the_shell_that_is_for_other_programs(tmp_path: Path) -> None:
+    make = shutil.which("make")
+    assert make is not None
+    (tmp_path / "Makefile").write_text((ROOT / "Makefile").read_text() + "\nshow:\n\t@env\n")
+    theirs = {"PYTHONPATH": "/opt/ros", "PYTEST_ADDOPTS": "-x", "PYTEST_PLUGINS": "theirs", "GIT_DIR": "/other/.git"}
+    done = subprocess.run([make, "-C", str(tmp_path), "show"], env=os.environ | theirs, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "PATH=" in done.stdout
+    assert not [line for line in done.stdout.splitlines() if line.partition("=")[0] in theirs]
 
 
 def test_the_default_is_what_the_demo_and_the_tests_need(machine: Path) -> None:

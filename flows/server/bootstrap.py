@@ -143,7 +143,7 @@ def ensure_prefect(workspace: Workspace) -> dict[str, list[str]]:
     # Where the results go; the endpoint and the keys are boto3's, from the environment.
     RemoteFileSystem(basepath=f"s3://{_RESULTS}/").save(_RESULTS, overwrite=True)
     before = _switches()
-    command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"]
+    command = [sys.executable, "-P", "-m", "prefect", "--no-prompt", "deploy", "--all"]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode != 0:
         raise PosaError(f"prefect deploy exited {done.returncode}: {(done.stderr or done.stdout).strip()[-1500:]}")

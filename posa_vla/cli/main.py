@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import importlib
 import importlib.metadata
-import os
 import re
 import sys
 from contextlib import nullcontext
@@ -159,9 +158,10 @@ def _run(name: str | None, arguments: list[str]) -> int:
         if name is None:
             overview()(arguments, prog_name="posa")
         else:
-            from posa_vla.settings import Settings, environment  # a third of a second that the overview does without
+            from posa_vla.settings import Settings  # a third of a second that the overview does without
+            from posa_vla.shell import enter
 
-            os.environ.update(environment(Settings()))
+            enter(Settings())
             application(name)(arguments, prog_name="posa")
     except SystemExit as stop:
         if stop.code == INTERRUPTED:

@@ -34,7 +34,8 @@ def enter_workspace(folder: Path | None, params_file: Path, *, may_be_new: bool 
     import os
 
     from posa_vla.errors import BadInput
-    from posa_vla.settings import Settings, environment
+    from posa_vla.settings import Settings
+    from posa_vla.shell import enter
 
     if folder is None:
         return params_file
@@ -43,7 +44,7 @@ def enter_workspace(folder: Path | None, params_file: Path, *, may_be_new: bool 
     if not folder.exists() and not may_be_new:
         raise BadInput(f"--workspace {folder} does not exist: `posa data ingest` and `posa init` make one")
     os.environ["POSA_HOME"] = str(folder.resolve() / ".posa")
-    os.environ.update(environment(Settings()))
+    enter(Settings())
     return folder / params_file
 
 

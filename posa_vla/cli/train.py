@@ -64,7 +64,7 @@ def train(
 
         chosen = Settings()
         storage = open_objects(chosen.storage or str(out))
-        with open_jobs(chosen) as jobs:
+        with open_jobs(chosen, at_least=params.train.processors) as jobs:
             place = (storage, data.resolve(), version, params, key, cache_folder(chosen))
             policy = train_as_job(jobs, *place, on_metrics)
     seconds = round(time.monotonic() - start, 1)

@@ -55,10 +55,17 @@ def _answers(url: str) -> bool:
 
 
 @contextlib.contextmanager
-def _child(command: list[str], log: IO[bytes], variables: dict[str, str]) -> Iterator[subprocess.Popen[bytes]]:
-    """A server in a process group of its own, ended with everything that it started."""
+def _child(page: _Page, log: IO[bytes], workspace: Workspace) -> Iterator[subprocess.Popen[bytes]]:
+    """A server in a process group and a folder of its own, ended with everything that it started."""
+    from posa_vla.shell import environment
+
     child = subprocess.Popen(
-        command, stdout=log, stderr=subprocess.STDOUT, env={**os.environ, **variables}, start_new_session=True
+        page.command,
+        cwd=page.folder,
+        stdout=log,
+        stderr=subprocess.STDOUT,
+        env={**environment(workspace.settings), **page.variables},
+        start_new_session=True,
     )
     try:
         yield child
@@ -75,13 +82,14 @@ def _child(command: list[str], log: IO[bytes], variables: dict[str, str]) -> Ite
 
 @dataclass(frozen=True)
 class _Page:
-    """One server to start: its name, command, extra environment, address, and the path that tells it is up."""
+    """One server to start: name, command, extra environment, address, the path that tells it is up, its folder."""
 
     name: str
     command: list[str]
     variables: dict[str, str]
     url: str
     health: str
+    folder: Path | None = None
 
 
 def _await_start(page: _Page, child: subprocess.Popen[bytes], log: Path) -> None:
@@ -102,18 +110,23 @@ def _embedded_pages(workspace: Workspace, mlflow_port: int, prefect_port: int) -
     settings = workspace.settings
     if not settings.mlflow_tracking_uri.startswith("http"):
         require_free_port(mlflow_port, "--mlflow-port")
-        command = [sys.executable, "-m", "mlflow", "server", "--host", _HOST, "--port", str(mlflow_port)]
+        command = [sys.executable, "-P", "-m", "mlflow", "server", "--host", _HOST, "--port", str(mlflow_port)]
         command += ["--workers", "1", "--backend-store-uri", workspace.mlflow_uri]
         command += ["--default-artifact-root", str(workspace.home / "mlflow" / "artifacts")]
         (workspace.home / "mlflow").mkdir(parents=True, exist_ok=True)
         if (database := database_file(workspace.mlflow_uri)) is not None:
             follow_move(database)  # the server opens it itself
-        pages.append(_Page("mlflow", command, {}, f"http://{_HOST}:{mlflow_port}", "/health"))
+        # A store that a setting names may be relative to the folder that this command was started in.
+        folder = None if settings.mlflow_tracking_uri else workspace.home
+        pages.append(_Page("mlflow", command, {}, f"http://{_HOST}:{mlflow_port}", "/health", folder))
     if not settings.prefect_api_url:
         require_free_port(prefect_port, "--prefect-port")
         url = f"http://{_HOST}:{prefect_port}"
-        command = [sys.executable, "-m", "prefect", "server", "start", "--host", _HOST, "--port", str(prefect_port)]
-        pages.append(_Page("prefect", command, {"PREFECT_UI_API_URL": f"{url}/api"}, url, "/api/health"))
+        command = [sys.executable, "-P", "-m", "prefect", "server", "start"]
+        command += ["--host", _HOST, "--port", str(prefect_port)]
+        variables = {"PREFECT_UI_API_URL": f"{url}/api"}
+        # Prefect reads `.env` and `prefect.toml` of the folder that it is started in.
+        pages.append(_Page("prefect", command, variables, url, "/api/health", workspace.home))
     return pages
 
 
@@ -156,7 +169,7 @@ def ui(
         children = []
         for page in pages:
             log = stack.enter_context((logs / f"{page.name}-ui.log").open("wb"))
-            children.append(stack.enter_context(_child(page.command, log, page.variables)))
+            children.append(stack.enter_context(_child(page, log, workspace)))
         if pages:
             say(f"starting {' and '.join(page.name for page in pages)} (half a minute)")
         for page, child in zip(pages, children, strict=True):

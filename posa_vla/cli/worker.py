@@ -28,7 +28,7 @@ def worker(
     if not Settings().prefect_api_url:
         raise BadInput("a worker needs a Prefect server: set POSA_PREFECT_API_URL, for example to http://HOST:4200/api")
     os.environ.setdefault("POSA_APP", os.getcwd())
-    command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", pool, "--type", "process"]
+    command = [sys.executable, "-P", "-m", "prefect", "worker", "start", "--pool", pool, "--type", "process"]
     command += ["--limit", str(limit), "--install-policy", "never"]
     if health_port is not None:
         require_free_port(health_port, "--health-port")

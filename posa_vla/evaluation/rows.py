@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import importlib.metadata
-import os
 import platform
 from collections.abc import Sequence
 
 from posa_vla.evidence.record import EpisodeRow, Evidence
 from posa_vla.evidence.suite import Suite
 from posa_vla.files import canonical_json, sha256_json
+from posa_vla.machine import processors
 from posa_vla.objects.contract import Objects
 from posa_vla.schema import parse_json
 
@@ -59,6 +59,6 @@ def gather(digest: str, suite: Suite, rows: dict[int, EpisodeRow]) -> Evidence:
         suite=suite.describe(),
         planned=len(suite.seeds),
         rows=[rows[seed] for seed in suite.seeds if seed in rows],
-        hardware=f"{platform.machine()}, {os.cpu_count()} CPUs, {platform.system()}",
+        hardware=f"{platform.machine()}, {processors()} CPUs, {platform.system()}",
         versions=versions,
     )

@@ -18,7 +18,8 @@ from posa_vla.params import Params, TargetParams
 from posa_vla.pipeline.announcements import Announce, silent
 from posa_vla.processes import environment
 from posa_vla.promotion.robots_trust import require_approvable
-from posa_vla.release.code_state import code_state
+from posa_vla.ray_cluster import require_cluster
+from posa_vla.release.code_state import code_state, require_code_state
 from posa_vla.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -106,7 +107,8 @@ class StepContext:
         if self._jobs is None:
             from posa_vla.ray_jobs import open_jobs
 
-            self._jobs = self._resources.enter_context(open_jobs(self.workspace.settings))
+            jobs = open_jobs(self.workspace.settings, at_least=self.params.train.processors)
+            self._jobs = self._resources.enter_context(jobs)
         return self._jobs
 
     def tracked(self, data: DataVersion) -> TrackedRun:
@@ -146,11 +148,14 @@ class StepContext:
         with self._resources:
             yield
 
-    def check(self) -> None:
+    def check(self, *, jobs: bool = True) -> None:
         """Stops before any work that could not be finished.
 
+        Args:
+            jobs: Whether the work has jobs of Ray.
+
         Raises:
-            BadInput: No GL library, no git, or too little room on the disk.
+            BadInput: No GL library, no git, no commit of the code, or too little memory or room on the disk.
         """
         from posa_vla.sim.gl import require_gl
         from posa_vla.sim.parts import pictures_bytes
@@ -158,22 +163,32 @@ class StepContext:
         require_gl()
         require_approvable(self.params, self.embodiment)
         require_tools()
+        require_code_state(self.workspace.settings)
+        if jobs:
+            require_cluster(self.workspace.settings)
         images = pictures_bytes(self.params.collect, len(self.embodiment.cameras))
         require_free_space(self.workspace.home, _BYTES_FIXED + _COPIES_OF_DATA * images, "a retraining")
 
 
 @contextmanager
 def open_context(
-    workspace: Workspace, params: Params, purpose: str, announce: Announce = silent
+    workspace: Workspace, params: Params, purpose: str, announce: Announce = silent, *, jobs: bool = True
 ) -> Iterator[StepContext]:
     """Checks what is needed, holds the workspace, and ends what the steps started.
+
+    Args:
+        workspace: Is held.
+        params: Resolved.
+        purpose: What for; who finds the workspace held is told.
+        announce: Told of what people wait for.
+        jobs: Whether the work has jobs of Ray.
 
     Raises:
         BadInput: See `StepContext.check`.
         Busy: Another run holds the workspace.
     """
     context = StepContext(workspace, params, announce=announce)
-    context.check()
+    context.check(jobs=jobs)
     threads = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}
     with workspace.lock(purpose), environment(threads), context.resources():
         yield context

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,6 +10,7 @@ from pathlib import Path
 
 from pydantic import Field
 
+from posa_vla.code_git import ask_git, is_checkout
 from posa_vla.code_root import CODE_ROOT
 from posa_vla.console import say
 from posa_vla.errors import BadInput, PosaError
@@ -18,6 +18,7 @@ from posa_vla.files import scratch_folder, write_bytes
 from posa_vla.release.bundle_store import bundle_at_hand
 from posa_vla.release.code_state import code_state
 from posa_vla.schema import Closed
+from posa_vla.shell import environment
 from posa_vla.workspace import Workspace
 
 
@@ -115,7 +116,7 @@ def reproduce(workspace: Workspace, model: str, version: str, out: Path, *, fetc
             say(f"the model was made with changes on top of {registered.commit[:12]} that no commit holds")
         if fetch_only:
             return fetched
-        _run_training(code or CODE_ROOT, data, place, out / "training")
+        _run_training(workspace, code or CODE_ROOT, data, place, out / "training")
     policy = _policy_below(out / "training")
     difference = _compare(workspace, registered.bundle, policy)
     return fetched.model_copy(update={"policy": str(policy), "difference": difference})
@@ -129,32 +130,26 @@ def _code_of(workspace: Workspace, commit: str) -> Iterator[Path | None]:
         say(f"this installation does not know its own commit: it stands in for {commit[:12]}, and may differ from it")
     if here.commit in {None, commit} and not here.dirty:
         yield None
-    elif not (CODE_ROOT / ".git").exists() or commit == "unknown":
+    elif not is_checkout() or commit == "unknown":
         raise BadInput(f"this is no checkout at commit {commit[:12]}, which the model was made with: clone it there")
     else:
         with scratch_folder(workspace.clones) as scratch:
             tree = scratch / "code"
-            _git("worktree", "add", "--quiet", "--detach", str(tree), commit)
+            ask_git("worktree", "add", "--quiet", "--detach", str(tree), commit)
             try:
                 say(f"with the code of {commit[:12]}; this checkout is at another one, or was changed")
                 yield tree
             finally:
-                _git("worktree", "remove", "--force", str(tree))
+                ask_git("worktree", "remove", "--force", str(tree))
 
 
-def _git(*arguments: str) -> None:
-    done = subprocess.run(["git", "-C", str(CODE_ROOT), *arguments], capture_output=True, text=True)
-    if done.returncode:
-        raise PosaError(f"git {' '.join(arguments)} failed: {done.stderr.strip()}")
-
-
-def _run_training(code: Path, data: Path, params: Path, out: Path) -> None:
-    command = [sys.executable, "-m", "posa_vla.cli.main", "train", "--data", str(data.resolve())]
+def _run_training(workspace: Workspace, code: Path, data: Path, params: Path, out: Path) -> None:
+    command = [sys.executable, "-P", "-m", "posa_vla.cli.main", "train", "--data", str(data.resolve())]
     command += ["--params", str(params.resolve()), "--out", str(out.resolve())]
     # The tree's own package comes first, whatever this environment has installed; a cluster elsewhere, and what earlier
     # trainings left in its storage, stay out.
-    environment = {**os.environ, "PYTHONPATH": str(code), "POSA_STORAGE": "", "POSA_RAY_ADDRESS": ""}
-    if subprocess.run(command, cwd=code, env=environment).returncode:
+    here = {"PYTHONPATH": str(code), "POSA_STORAGE": "", "POSA_RAY_ADDRESS": ""}
+    if subprocess.run(command, cwd=code, env=environment(workspace.settings) | here).returncode:
         raise PosaError(f"the training failed; `posa train --data {data} --params {params} --out {out}` shows why")
 
 

@@ -21,6 +21,7 @@ from posa_vla.episodes.embodiment import embodiment_file, load_embodiment
 from posa_vla.episodes.episode import Episode
 from posa_vla.errors import BadInput, PosaError
 from posa_vla.files import require_free_space, sha256_file, sha256_json
+from posa_vla.machine import processors
 from posa_vla.params import CollectParams, PerturbParams
 from posa_vla.processes import environment
 from posa_vla.seeds import COLLECTION_SEEDS
@@ -195,7 +196,7 @@ def collect(
     require_free_space(parts, pictures_bytes(params, cameras), "collecting demonstrations")
     counts = _finished_counts(blocks, params.episodes)
     if sum(counts) < params.episodes:
-        counts = _complete(blocks, counts, params.episodes, workers or len(os.sched_getaffinity(0)))
+        counts = _complete(blocks, counts, params.episodes, workers or processors())
     left = params.episodes
     for number in range(len(counts)):
         for episode in read_part(blocks.path(number))[:left]:

@@ -26,6 +26,8 @@ from posa_vla.training.storage import Row, put_metrics
 
 # Seconds between two rows of metrics that are left in the storage.
 _METRICS_INTERVAL = 2.0
+# Seconds for which a cluster may bring up the nodes that a training needs.
+_PATIENCE = 600.0
 
 
 class _Metrics:
@@ -103,6 +105,28 @@ def _place(location: str) -> dict[str, Any]:
     }
 
 
+def await_processors(workers: int, threads: int, patience: float = _PATIENCE) -> None:
+    """Waits until the cluster has as many processors as a training takes, busy or not.
+
+    Ray would wait for ever. What is asked for here makes a cluster that grows by demand bring up nodes.
+
+    Raises:
+        PosaError: It has fewer, and has brought up none.
+    """
+    wanted = ray.util.placement_group([{"CPU": threads}] * workers)  # type: ignore[no-untyped-call]  # as above
+    deadline = time.monotonic() + patience
+    try:
+        while (there := ray.cluster_resources().get("CPU", 0)) < workers * threads:  # type: ignore[no-untyped-call]
+            if time.monotonic() > deadline:
+                raise PosaError(
+                    f"the Ray cluster has {there:.0f} processors, and train.workers={workers} with "
+                    f"train.threads={threads} takes {workers * threads}: add nodes, or set train.workers lower"
+                )
+            time.sleep(1.0)
+    finally:
+        ray.util.remove_placement_group(wanted)  # type: ignore[no-untyped-call]
+
+
 def train(job: TrainingJob) -> None:
     """Trains on the cluster that this process belongs to, going on where an earlier job of this key stopped.
 
@@ -116,6 +140,7 @@ def train(job: TrainingJob) -> None:
     if has_tree(objects, f"{folder}/policy"):
         return
     ray.init(log_to_driver=False, ignore_reinit_error=True)
+    await_processors(params.train.workers, params.train.threads)
     processors = ray.cluster_resources()  # type: ignore[no-untyped-call]  # Ray ships it untyped
     trainer = TorchTrainer(
         _worker,

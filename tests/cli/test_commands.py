@@ -114,12 +114,11 @@ def test_no_room_is_found_before_the_work_starts(home: Path) -> None:
 
 def test_no_gl_library_names_the_packages(home: Path) -> None:
     broken = "import ctypes\ndef refuse(name, *a, **k): raise OSError(name)\nctypes.CDLL = refuse\n"
-    (home.parent / "sitecustomize.py").write_text(broken)
-    env = {"PYTHONPATH": f"{home.parent}{os.pathsep}{ROOT}"}
-    command = [sys.executable, "-m", "posa_vla.cli.main", "retrain", "--preset", "tiny"]
+    program = f"{broken}from posa_vla.cli.main import main\nmain(['retrain', '--preset', 'tiny'])"
+    command = [sys.executable, "-c", program]
     clean = {k: v for k, v in os.environ.items() if k != "MUJOCO_GL"}
     done = subprocess.run(
-        command, capture_output=True, text=True, cwd=home.parent, env={**clean, **env, "POSA_HOME": str(home)}
+        command, capture_output=True, text=True, cwd=home.parent, env={**clean, "POSA_HOME": str(home)}
     )
     assert done.returncode == 2, done.stderr
     assert "libegl1" in done.stderr

@@ -11,6 +11,7 @@ from local_ray import local_ray
 from s3_server import s3_server
 from training_params import quick_params
 
+from posa_vla.errors import PosaError
 from posa_vla.model.posa_policy import load_policy
 from posa_vla.objects.open import open_objects
 from posa_vla.objects.trees import get_tree, put_tree
@@ -48,6 +49,16 @@ def cluster(s3: None) -> Iterator[RayCluster]:
 
 def job_of(storage: str, params: Params) -> TrainingJob:
     return TrainingJob(storage=storage, data="data/v1", folder=training_path(KEY), params=params)
+
+
+@pytest.mark.long
+def test_more_processors_than_the_cluster_has_are_not_waited_for_for_ever(ray_here: None) -> None:
+    from posa_vla.training.ray_trainer import await_processors
+
+    await_processors(2, 1, patience=0)
+    with pytest.raises(PosaError, match=r"has 2 processors, and train.workers=3 .* takes 3: add nodes"):
+        await_processors(3, 1, patience=0)
+    await_processors(2, 1, patience=0)
 
 
 def test_training_survives_a_worker_that_is_killed(

@@ -70,7 +70,10 @@ def collect(
 
     params = read_params(enter_workspace(workspace_folder, params_file), preset, settings)
     workspace = Workspace.open()
-    with _from_there(workspace_folder), open_context(workspace, params, "posa data collect", announce) as context:
+    with (
+        _from_there(workspace_folder),
+        open_context(workspace, params, "posa data collect", announce, jobs=False) as context,
+    ):
         learner = None
         if policy:
             digest = by_prefix(policy, (p.name for p in workspace.bundles.glob("*") if p.is_dir()), "bundle")
@@ -241,7 +244,7 @@ def version(
 
     params = read_params(enter_workspace(workspace_folder, params_file), preset, settings)
     workspace = Workspace.open()
-    with _from_there(workspace_folder), open_context(workspace, params, "posa data version") as context:
+    with _from_there(workspace_folder), open_context(workspace, params, "posa data version", jobs=False) as context:
         values = version_data(context).model_dump(mode="json")
     if as_json:
         print_json(values)

@@ -36,7 +36,7 @@ def _python(workspace: Workspace) -> Finding:
 def _torch(workspace: Workspace) -> Finding:
     import torch
 
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {os.cpu_count()} cores"
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
     return Finding("torch", "sound", f"{torch.__version__}, {device}")
 
 
@@ -64,6 +64,26 @@ def _git(workspace: Workspace) -> Finding:
         return Finding("git", "unsound", "not installed: sudo apt-get install git")
     version = subprocess.run(["git", "--version"], capture_output=True, text=True, check=True).stdout.strip()
     return Finding("git", "sound", version)
+
+
+def _code(workspace: Workspace) -> Finding:
+    from posa_vla.code_root import CODE_ROOT
+    from posa_vla.release.code_state import code_state
+
+    code = code_state(workspace.settings)
+    if code.commit is None:
+        return Finding("code", "absent", f"{CODE_ROOT} is no git checkout: records name no commit of the code")
+    changed = " with changes that no commit holds" if code.dirty else ""
+    return Finding("code", "sound", f"{CODE_ROOT}, commit {code.commit[:12]}{changed}")
+
+
+def _machine(workspace: Workspace) -> Finding:
+    from posa_vla.machine import memory, processors
+    from posa_vla.ray_cluster import require_cluster
+
+    if importlib.util.find_spec("ray") is not None:
+        require_cluster(workspace.settings)
+    return Finding("machine", "sound", f"{processors()} processors to use, {memory() / 1e9:.1f} GB of memory free")
 
 
 def _disk(workspace: Workspace) -> Finding:
@@ -158,6 +178,8 @@ LOOKS: list[tuple[str, Callable[[Workspace], Finding]]] = [
     ("sim", _packages("sim", _SIMULATORS)),
     ("GL", _gl),
     ("git", _git),
+    ("code", _code),
+    ("machine", _machine),
     ("disk", _disk),
     ("workspace", _workspace),
     ("lock", _lock),

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import yaml
 
-from posa_vla.code_root import CODE_ROOT
 from posa_vla.console import say
 from posa_vla.dataset.versions.dvc_objects import OBJECTS, complete, is_sound, listed, object_path
 from posa_vla.dataset.versions.history_tools import require_tools
@@ -21,6 +20,7 @@ from posa_vla.errors import BadInput, PosaError
 from posa_vla.files import new_folder, scratch_folder, write_text
 from posa_vla.objects.directory import DirectoryObjects
 from posa_vla.objects.open import open_objects
+from posa_vla.shell import environment
 from posa_vla.workspace import Workspace
 from posa_vla.workspace_template import template_file
 
@@ -47,18 +47,16 @@ class Clone:
         )
         for name in ("dvc-system", "dvc-global", "dvc-site"):
             (scratch / name).mkdir()
-        kept = {k: v for k, v in os.environ.items() if not k.startswith(("GIT_", "DVC_"))}
+        kept = environment(workspace.settings)
         self._environment = {
             **kept,
-            # `python` of the stages is this interpreter, and finds this very package.
+            # `python` of the stages is this interpreter.
             "PATH": os.pathsep.join([str(Path(sys.executable).parent), kept.get("PATH", os.defpath)]),
-            "PYTHONPATH": os.pathsep.join(filter(None, [str(CODE_ROOT), kept.get("PYTHONPATH", "")])),
             "GIT_CONFIG_GLOBAL": str(scratch / "gitconfig"),
             "GIT_CONFIG_NOSYSTEM": "1",
             "GIT_TERMINAL_PROMPT": "0",
             # Messages that are read here must not be translated.
             "LC_ALL": "C.UTF-8",
-            "DVC_NO_ANALYTICS": "1",
             "DVC_STUDIO_OFFLINE": "1",
             "DVC_SYSTEM_CONFIG_DIR": str(scratch / "dvc-system"),
             "DVC_GLOBAL_CONFIG_DIR": str(scratch / "dvc-global"),
@@ -112,7 +110,7 @@ class Clone:
             PosaError: The command failed.
         """
         require_tools()
-        code, output = self._run([sys.executable, "-m", "dvc", *arguments], self.folder, show=True)
+        code, output = self._run([sys.executable, "-P", "-m", "dvc", *arguments], self.folder, show=True)
         if code == 0:
             return
         lines = output.splitlines()

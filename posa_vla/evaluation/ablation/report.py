@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,6 +12,7 @@ from posa_vla.evaluation.ablation.figures import compare_groups, group_figures
 from posa_vla.evaluation.ablation.plan import AblationPlan, Cell, cells, conditions_of
 from posa_vla.evidence.record import EpisodeRow
 from posa_vla.files import write_bytes, write_json, write_text
+from posa_vla.machine import processors
 from posa_vla.params import Params
 from posa_vla.schema import Closed
 
@@ -81,7 +81,7 @@ def _summary(results: Results) -> dict[str, Any]:
         "not_run": results.not_run(),
         "bundles": results.bundles,
         "training_seconds": round(results.training_seconds, 1),
-        "machine": f"{platform.machine()}, {os.cpu_count()} CPUs, {platform.system()}",
+        "machine": f"{platform.machine()}, {processors()} CPUs, {platform.system()}",
         "rows": [
             {"variant": variant, "demonstrations": demonstrations, "condition": condition, "seed": seed}
             | {"rows": [row.model_dump(mode="json") for row in rows]}

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import subprocess
 from pathlib import Path
 
+from posa_vla.code_git import ask_git, is_checkout
 from posa_vla.code_root import CODE_ROOT
+from posa_vla.errors import PosaError
 
 # Lines that the page lists.
 _LISTED = 40
@@ -21,24 +22,12 @@ def commits_between(before: str, after: str, checkout: Path = CODE_ROOT) -> list
     """
     if before == after:
         return None if before == "unknown" else []
-    if "unknown" in (before, after) or not (checkout / ".git").exists():
+    if "unknown" in (before, after) or not is_checkout(checkout):
         return None
-    command = [
-        "git",
-        "-C",
-        str(checkout),
-        "log",
-        "--oneline",
-        "--no-decorate",
-        "--end-of-options",
-        f"{before}..{after}",
-    ]
     try:
-        done = subprocess.run(command, capture_output=True, text=True)
-    except FileNotFoundError:  # no git
+        told = ask_git("log", "--oneline", "--no-decorate", "--end-of-options", f"{before}..{after}", folder=checkout)
+    except PosaError:  # one of the two is not in this history
         return None
-    if done.returncode:
-        return None
-    lines = done.stdout.splitlines()
+    lines = told.splitlines()
     more = len(lines) - _LISTED
     return lines[:_LISTED] + ([f"and {more} more"] if more > 0 else [])

@@ -17,6 +17,7 @@ from posa_vla.pipeline.records import Released, RobotReport, RobotRun
 from posa_vla.robot.agent.slots import Slots
 from posa_vla.robot.settings import FILE, RobotSettings, write_file
 from posa_vla.schema import parse
+from posa_vla.shell import environment
 from posa_vla.workspace import Workspace
 
 
@@ -70,8 +71,8 @@ def _posa(workspace: Workspace, arguments: list[str]) -> bytes:
     Raises:
         PosaError: It failed; its own message has gone to standard error.
     """
-    command = [sys.executable, "-m", "posa_vla.cli.main", *arguments, "--json"]
-    variables = {**os.environ, "POSA_HOME": str(workspace.home)}
+    command = [sys.executable, "-P", "-m", "posa_vla.cli.start", *arguments, "--json"]
+    variables = {**environment(workspace.settings), "POSA_HOME": str(workspace.home)}
     done = subprocess.run(command, stdout=subprocess.PIPE, env=variables)
     if done.returncode != 0:
         raise PosaError(f"`posa {' '.join(arguments[:2])}` exited {done.returncode}: its message is above")

@@ -43,7 +43,7 @@ from flows.server.flow_runs import close_silent_runs
 from flows.server.prefect_server import prefect_server
 from posa_vla.errors import BadInput
 from posa_vla.pipeline.steps.collect import collect
-from posa_vla.settings import environment
+from posa_vla.shell import environment
 from posa_vla.workspace import Workspace
 
 T = TypeVar("T")
@@ -102,8 +102,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
         for name, value in environment(place.workspace.settings).items():
             patch.setenv(name, value)
         patch.setenv("POSA_HOME", str(place.workspace.home))
-        patch.setenv("PREFECT_SERVER_SERVICES_PAUSE_EXPIRATIONS_LOOP_SECONDS", "0.5")
-        with prefect_server(place.workspace.home) as server:
+        often = {"PREFECT_SERVER_SERVICES_PAUSE_EXPIRATIONS_LOOP_SECONDS": "0.5"}
+        with prefect_server(place.workspace.home, place.workspace.settings, often) as server:
             server.ready()
             # Prefect has read its environment before this test set it.
             here = {
