@@ -37,6 +37,7 @@ PLUMBING = {
     "posa_vla.validation_params": "the values stand in the keys themselves",
     "posa_vla.workspace": "says where things lie",
     "posa_vla.workspace_template": "says where templates lie; DVC compares its stages itself",
+    "posa_vla.yaml_file": "reads what people write; the values stand in the keys themselves",
 }
 
 

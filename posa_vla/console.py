@@ -123,7 +123,7 @@ def reserve_stdout() -> None:
     _printed = False
     if _reserved is None:
         sys.stdout.flush()
-        _reserved = os.fdopen(os.dup(1), "w")
+        _reserved = os.fdopen(os.dup(1), "w", encoding="utf-8")
         os.dup2(2, 1)
 
 

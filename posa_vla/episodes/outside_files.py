@@ -76,7 +76,7 @@ def json_lines(folder: Path, relative: str) -> list[dict[str, Any]]:
     """
     path = file_inside(folder, relative)
     try:
-        text = path.read_text()
+        text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         return []
     except (OSError, UnicodeDecodeError) as error:

@@ -229,7 +229,7 @@ def _log(ablation: Ablation, report: AblationReport, full: bool) -> str:
         run.log_params({"plan": ablation.plan.model_dump(mode="json")})
         for path in (Path(report.table), Path(report.plot), Path(report.results)):
             run.log_bytes(path.read_bytes(), f"ablation/{path.name}")
-        run.describe(Path(report.table).read_text())
+        run.describe(Path(report.table).read_text(encoding="utf-8"))
         run.log_figures(report.figures)
         return run.run_id
 

@@ -143,7 +143,7 @@ def _code_of(workspace: Workspace, commit: str) -> Iterator[Path | None]:
 
 
 def _git(*arguments: str) -> None:
-    done = subprocess.run(["git", "-C", str(CODE_ROOT), *arguments], capture_output=True, text=True)
+    done = subprocess.run(["git", "-C", str(CODE_ROOT), *arguments], capture_output=True, encoding="utf-8")
     if done.returncode:
         raise PosaError(f"git {' '.join(arguments)} failed: {done.stderr.strip()}")
 

@@ -31,7 +31,7 @@ def code_state(settings: Settings) -> CodeState:
 
     def git(*arguments: str) -> str:
         return subprocess.run(
-            ["git", "-C", str(CODE_ROOT), *arguments], capture_output=True, text=True, check=True
+            ["git", "-C", str(CODE_ROOT), *arguments], capture_output=True, encoding="utf-8", check=True
         ).stdout.strip()
 
     try:

@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from pydantic import Field, JsonValue
 from pydantic.fields import FieldInfo
 
 from posa_vla.errors import BadInput
 from posa_vla.files import write_text
 from posa_vla.robot.agent.terms import RunSettings
-from posa_vla.schema import parse, read_yaml
+from posa_vla.schema import parse
+from posa_vla.yaml_file import parse_yaml, read_yaml, yaml_text
 
 FILE = "robot.yaml"
 # Settings that name a file or a folder: a relative one is relative to the folder of the file that says it.
@@ -218,8 +218,8 @@ def file_text(settings: RobotSettings, note: str = "") -> str:
 
 def _entry(value: dict[str, Any]) -> str:
     """A key and its value as YAML: letters as people write them, unless the reader would take one for a line's end."""
-    text = str(yaml.safe_dump(value, sort_keys=False, allow_unicode=True))
-    return text if yaml.safe_load(text) == value else str(yaml.safe_dump(value, sort_keys=False))
+    text = yaml_text(value, unicode=True)
+    return text if parse_yaml(text, FILE) == value else yaml_text(value)
 
 
 def write_file(path: Path, settings: RobotSettings, note: str = "") -> None:

@@ -34,7 +34,7 @@ def commits_between(before: str, after: str, checkout: Path = CODE_ROOT) -> list
         f"{before}..{after}",
     ]
     try:
-        done = subprocess.run(command, capture_output=True, text=True)
+        done = subprocess.run(command, capture_output=True, encoding="utf-8")
     except FileNotFoundError:  # no git
         return None
     if done.returncode:

@@ -85,8 +85,8 @@ def _log_evidence(context: StepContext, decided: Decided) -> None:
             run.log_table(
                 f"evidence-{name}-{digest[:12]}", {column: [row[column] for row in rows] for column in rows[0]}
             )
-            run.log_text(evidence_path(workspace, digest).read_text(), f"records/evidence-{name}.json")
-    run.log_text(decision_path(workspace, decided.decision).read_text(), "records/decision.json")
+            run.log_text(evidence_path(workspace, digest).read_text(encoding="utf-8"), f"records/evidence-{name}.json")
+    run.log_text(decision_path(workspace, decided.decision).read_text(encoding="utf-8"), "records/decision.json")
     # The one figure that runs are compared by; interval and champion are in the picture beside it, and in the records.
     rate = evaluated.summary.success_rate
     run.log_figures({} if rate is None else {"evaluation/success_rate": rate})
