@@ -71,6 +71,8 @@ def parse(schema: type[Model], value: Any, where: str) -> Model:
                 known = _known_keys(schema, problem["loc"])
                 hint = f"; {did_you_mean(str(problem['loc'][-1]), known)}" if known else ""
                 lines.append(f"{where}: unknown key {place}{hint}")
+            elif problem["type"] == "missing":
+                lines.append(f"{where}: {place}: {problem['msg']}")
             else:
                 got = problem["input"]
                 quotes = problem["type"] == "string_type" and isinstance(got, bool | int | float)

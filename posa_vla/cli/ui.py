@@ -57,8 +57,15 @@ def _answers(url: str) -> bool:
 @contextlib.contextmanager
 def _child(command: list[str], log: IO[bytes], variables: dict[str, str]) -> Iterator[subprocess.Popen[bytes]]:
     """A server in a process group of its own, ended with everything that it started."""
+    from posa_vla.processes import dies_with_parent
+
     child = subprocess.Popen(
-        command, stdout=log, stderr=subprocess.STDOUT, env={**os.environ, **variables}, start_new_session=True
+        command,
+        stdout=log,
+        stderr=subprocess.STDOUT,
+        env={**os.environ, **variables},
+        start_new_session=True,
+        preexec_fn=dies_with_parent(signal.SIGTERM),
     )
     try:
         yield child
@@ -150,8 +157,6 @@ def ui(
     urls |= {page.name: page.url for page in pages}
     logs = workspace.home / "logs"
     logs.mkdir(parents=True, exist_ok=True)
-    # A termination from outside ends the children just as Ctrl-C does.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     with contextlib.ExitStack() as stack:
         children = []
         for page in pages:

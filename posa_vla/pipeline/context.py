@@ -184,7 +184,7 @@ def open_context(
     """
     context = StepContext(workspace, params, announce=announce)
     context.check()
-    threads = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}
+    threads = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS") or "1"}
     with workspace.lock(purpose), environment(threads), context.resources():
         yield context
 

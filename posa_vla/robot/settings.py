@@ -121,9 +121,16 @@ def _read_file(path: Path) -> dict[str, Any]:
         raise BadInput(
             f"{path}: expected a mapping of settings, got {type(values).__name__}: `posa robot init` writes one"
         )
+    values = _said(values)
     require_no_secret(values, str(path))
     parse(RobotSettings, values, str(path))
     return _replaced(values, lambda key, value: _opened_as(path.parent, key, value))
+
+
+def _said(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings without those that are there and empty: whoever writes `reports:` says nothing of reports."""
+    known = RobotSettings.model_fields
+    return {name: value for name, value in values.items() if name not in known or value not in (None, "")}
 
 
 def read_settings(config: Path | None, flags: Mapping[str, Any]) -> Given:
@@ -137,8 +144,8 @@ def read_settings(config: Path | None, flags: Mapping[str, Any]) -> Given:
     Raises:
         BadInput: The file does not fit, a flag does not, or what a robot cannot do without is in neither.
     """
-    path = find_file(config, flags.get("home"))
-    given = dict(flags)
+    given = _said(flags)
+    path = find_file(config, given.get("home"))
     require_no_secret(given, "flags")
     if path is None:
         missing = [f"--{name}" for name in ("home", "channel", "target") if name not in given]
@@ -237,6 +244,7 @@ def new_settings(out: Path | None, flags: Mapping[str, Any]) -> tuple[Path, Robo
     Raises:
         BadInput: The file exists already, or a value does not fit.
     """
+    flags = _said(flags)
     path = out or Path(flags.get("home", ".")) / FILE
     if path.exists():
         raise BadInput(f"{path} exists already and is not changed: edit it, or choose another file by --out")

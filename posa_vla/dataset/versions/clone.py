@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -19,6 +20,7 @@ from posa_vla.errors import BadInput, PosaError
 from posa_vla.files import new_folder, read_text, scratch_folder, write_text
 from posa_vla.objects.directory import DirectoryObjects
 from posa_vla.objects.open import open_objects
+from posa_vla.processes import dies_with_parent, end_tree
 from posa_vla.workspace import Workspace
 from posa_vla.workspace_template import template_file
 from posa_vla.yaml_file import read_yaml
@@ -78,6 +80,7 @@ class Clone:
                 stderr=subprocess.STDOUT,
                 encoding="utf-8",
                 errors="replace",
+                preexec_fn=dies_with_parent(signal.SIGTERM),
             )
         except FileNotFoundError:
             raise BadInput(
@@ -86,10 +89,14 @@ class Clone:
         lines = []
         assert process.stdout is not None  # for the type checker: it is a pipe
         with process:
-            for line in process.stdout:
-                lines.append(line)
-                if show and line.startswith(("validate:", "prepare:")):
-                    say(line.rstrip())
+            try:
+                for line in process.stdout:
+                    lines.append(line)
+                    if show and line.startswith(("validate:", "prepare:")):
+                        say(line.rstrip())
+            except BaseException:
+                end_tree(process.pid)
+                raise
         return process.returncode, "".join(lines)
 
     def git(self, *arguments: str, folder: Path | None = None) -> str:
