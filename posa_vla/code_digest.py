@@ -31,6 +31,7 @@ PLUMBING = {
     "posa_vla.processes": "starts and ends processes",
     "posa_vla.ray_cluster": "starts the cluster",
     "posa_vla.ray_jobs": "starts and follows jobs",
+    "posa_vla.run_page": "says what a page shows",
     "posa_vla.schema": "refuses what does not parse",
     "posa_vla.settings": "says where things lie",
     "posa_vla.tracking": "records what came out",

@@ -19,6 +19,7 @@ from posa_vla.params import Params, TargetParams
 from posa_vla.pipeline.announcements import Announce, silent
 from posa_vla.processes import environment
 from posa_vla.release.code_state import code_state
+from posa_vla.run_page import Source
 from posa_vla.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -118,7 +119,7 @@ class StepContext:
             workspace, target = self.workspace, self.params.target
             key, code = self.run_key(data.version), code_state(workspace.settings)
             preset = preset_of(self.params)
-            started_by = tracking.Source(
+            started_by = Source(
                 run_name=run_name(preset, data.name, time.strftime("%Y-%m-%d %H:%M", time.gmtime())),
                 name="posa ablate" if self.experiment else "posa retrain",
                 on_server=bool(workspace.settings.prefect_api_url),
