@@ -114,6 +114,8 @@ def _restore_experiment(client: mlflow.MlflowClient, experiment: Experiment) -> 
         say(f"MLflow's experiment {experiment.name!r} had been deleted: it is restored")
 
 
+# What MLflow answers about a run that was deleted; a server that is away is not asked again.
+_OF_A_STATE = {"INVALID_PARAMETER_VALUE", "INVALID_STATE", "RESOURCE_DOES_NOT_EXIST"}
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 
@@ -126,8 +128,8 @@ def _kept(method: Callable[Concatenate[TrackedRun, _P], _R]) -> Callable[Concate
         try:
             try:
                 return method(self, *args, **kwargs)
-            except MlflowException:
-                if not _restore(self.client, self.run_id):
+            except MlflowException as error:
+                if error.error_code not in _OF_A_STATE or not _restore(self.client, self.run_id):
                     raise
                 return method(self, *args, **kwargs)
         except (MlflowException, SQLAlchemyError) as error:

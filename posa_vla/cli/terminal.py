@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 from types import FrameType
+from typing import Any
 
 # Besides SIGTERM: a terminal that is closed, Ctrl-\, and what batch systems send before they kill.
 _ENDING = (signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGXCPU, signal.SIGALRM)
@@ -85,7 +86,7 @@ def _speak_utf_8() -> None:
 class _Lossy(io.FileIO):
     """A stream whose reader may be gone, or its disk full: what is said there must not stop the work."""
 
-    def write(self, data: bytes | memoryview) -> int:  # type: ignore[override]
+    def write(self, data: Any, /) -> int:
         try:
             return super().write(data)
         except OSError:

@@ -218,7 +218,7 @@ def _ray(server: Server, clocks: Clocks) -> str:
 
 def _secrets() -> Finding:
     """Whether the secrets that are set are worth the name; their values are never shown."""
-    given = [name for name in _SECRETS if os.environ.get(name)]
+    given = [name for name in _SECRETS if name in os.environ]
     faults = []
     for name in given:
         # Prefect's is a user's name and password in one.
