@@ -122,9 +122,8 @@ def test_a_lock_is_waited_for_longer_than_sqlite_does_by_itself(uri: str) -> Non
     assert connect(uri).get_run(run.run_id).data.params == {"steps": "3"}
 
 
-def test_a_lock_that_does_not_end_is_one_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lock_that_does_not_end_is_one_message(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(artifact_places, "_WAIT", 0.2)
-    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
     with open_run(uri, "locked", "k", SOURCE) as run:
         with (
             held(uri, UNTIL_THE_END),
