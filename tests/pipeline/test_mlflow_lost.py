@@ -157,8 +157,7 @@ def _lose_database(workspace: Workspace, client: Any) -> Workspace:
 
 LOSSES = [
     _delete_version,
-    _purge_run,
-    *(pytest.param(f, marks=pytest.mark.long) for f in (_delete_model, _lose_database)),
+    *(pytest.param(lose, marks=pytest.mark.long) for lose in (_purge_run, _delete_model, _lose_database)),
 ]
 
 
