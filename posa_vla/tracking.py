@@ -124,14 +124,14 @@ def _kept(method: Callable[Concatenate[TrackedRun, _P], _R]) -> Callable[Concate
     """A method that a run takes as often as it is told, and that is done again on a run which had been deleted."""
 
     @functools.wraps(method)
-    def call(self: TrackedRun, *args: _P.args, **kwargs: _P.kwargs) -> _R:
+    def call(run: TrackedRun, /, *args: _P.args, **kwargs: _P.kwargs) -> _R:
         try:
             try:
-                return method(self, *args, **kwargs)
+                return method(run, *args, **kwargs)
             except MlflowException as error:
-                if error.error_code not in _OF_A_STATE or not _restore(self.client, self.run_id):
+                if error.error_code not in _OF_A_STATE or not _restore(run.client, run.run_id):
                     raise
-                return method(self, *args, **kwargs)
+                return method(run, *args, **kwargs)
         except (MlflowException, SQLAlchemyError) as error:
             raise _in_words(error) from error
 

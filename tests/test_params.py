@@ -116,7 +116,7 @@ def test_every_target_that_is_taken_can_be_chosen(tmp_path: Path, name: str) -> 
 @pytest.mark.parametrize("name", ["sim-pick", "Bench_2.left", "7dof", "x" * 100])
 def test_mlflow_and_the_channel_take_every_name_of_a_target(name: str) -> None:
     _validate_model_name(name)
-    _validate_experiment_name(f"{name}-ablation")
+    _validate_experiment_name(f"{name}-ablation")  # type: ignore[no-untyped-call]  # MLflow has no types
     path = bundle_path(name, "0" * 64, "policy.safetensors")
     assert safe_join(ROOT, path) == ROOT / path
     assert quote(path) == path

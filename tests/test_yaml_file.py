@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -105,7 +106,7 @@ def test_a_merged_mapping_may_be_overridden() -> None:
     assert parse_yaml("base: &base {a: 1, b: 1}\nown: {<<: *base, a: 2}", "a file")["own"] == {"a": 2, "b": 1}
 
 
-READERS = {
+READERS: dict[str, Callable[[Path], Any]] = {
     "embodiment": lambda path: load_embodiment(str(path)),
     "calibration": lambda path: load_calibration(path, []),
     "robot": lambda path: read_settings(path, {}),

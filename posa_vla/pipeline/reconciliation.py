@@ -72,7 +72,9 @@ def _aliases(workspace: Workspace, params: Params) -> Iterator[Finding]:
     for target in params.targets:
         with promotions(workspace, "a reconciliation"):
             entry = promotion_log(workspace, target).champion()
-            wanted = entry and version_to_show(workspace.mlflow_uri, target, entry.model_version, entry.bundle)
+            wanted = None
+            if entry is not None:
+                wanted = version_to_show(workspace.mlflow_uri, target, entry.model_version, entry.bundle)
             found = champion_version(workspace.mlflow_uri, target)
             what = f"alias champion of {target}"
             if found == wanted:

@@ -76,10 +76,13 @@ def test_what_was_deleted_is_restored(uri: str, what: str, capsys: pytest.Captur
     with open_run(uri, experiment, "k", SOURCE) as run:
         run.log_params({"steps": 3})
     client = connect(uri)
-    delete = {
-        "run": lambda: client.delete_run(run.run_id),
-        "experiment": lambda: client.delete_experiment(client.get_run(run.run_id).info.experiment_id),
-    }[what]
+
+    def delete() -> None:
+        if what == "run":
+            client.delete_run(run.run_id)
+        else:
+            client.delete_experiment(client.get_run(run.run_id).info.experiment_id)
+
     delete()
     with open_run(uri, experiment, "k", SOURCE) as again:
         assert again.run_id == run.run_id
