@@ -62,8 +62,8 @@ def _v21(folder: Path, count: int, frames: int, size: int) -> None:
     image = {"dtype": "image", "shape": [size, size, 3], "names": None}
     features = {"observation.state": vector, "action": vector, "observation.images.head": image}
     info = {"codebase_version": "v2.1", "fps": 30, "total_episodes": count, "chunks_size": 1000, "features": features}
-    (folder / "meta/info.json").write_text(json.dumps(info))
-    with (folder / "meta/episodes.jsonl").open("w") as listed:
+    (folder / "meta/info.json").write_text(json.dumps(info), encoding="utf-8")
+    with (folder / "meta/episodes.jsonl").open("w", encoding="utf-8") as listed:
         for number, episode in enumerate(_episodes(count, frames, size)):
             row = {"episode_index": number, "tasks": [episode.instruction], "length": frames}
             listed.write(json.dumps(row) + "\n")
@@ -117,7 +117,7 @@ def _timed(step: str, folder: Path) -> tuple[float, float]:
     root = str(Path(__file__).parents[1])
     environment = {**os.environ, "PYTHONPATH": root, "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-c", program]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, env=environment, check=True)
+    done = subprocess.run(command, stdout=subprocess.PIPE, encoding="utf-8", env=environment, check=True)
     return time.perf_counter() - start, int(done.stdout.split()[-1]) * 1024 / 1e9  # Linux counts in KiB
 
 

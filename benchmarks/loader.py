@@ -40,7 +40,7 @@ import lerobot
 from lerobot.datasets.lerobot_dataset import LeRobotDataset
 torch.set_num_threads(1)
 root, chunk, seconds = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])
-fps = json.load(open(root + "/meta/info.json"))["fps"]
+fps = json.load(open(root + "/meta/info.json", encoding="utf-8"))["fps"]
 data = LeRobotDataset("local/benchmark", root=root, delta_timestamps={"action": [i / fps for i in range(chunk)]})
 draw, count = random.Random(0), 0
 data[0]
@@ -164,7 +164,7 @@ def _video(folder: Path, codec: str, seconds: float) -> float:
 
 def _lerobot(python: str, folder: Path, seconds: float) -> dict[str, Any]:
     command = [python, "-c", _LEROBOT, str(folder / "png"), str(CHUNK), str(seconds)]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = subprocess.run(command, capture_output=True, encoding="utf-8")
     if done.returncode:
         raise SystemExit(f"{python} could not read the dataset with lerobot:\n{done.stderr[-2000:]}")
     answer: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])

@@ -236,7 +236,7 @@ def _machine(device: str) -> dict[str, Any]:
 
 def _cpuinfo() -> list[str]:
     path = Path("/proc/cpuinfo")
-    return path.read_text().splitlines() if path.exists() else []
+    return path.read_text(encoding="utf-8").splitlines() if path.exists() else []
 
 
 def measure(quick: bool, device: str) -> dict[str, Any]:

@@ -49,7 +49,7 @@ def _worker(rank: int, folder: str, arrangement: dict[str, Any], steps: int) -> 
     for _ in range(steps):
         trainer.advance()
     if rank == 0:
-        (Path(folder) / "seconds").write_text(str(time.perf_counter() - start))
+        (Path(folder) / "seconds").write_text(str(time.perf_counter() - start), encoding="utf-8")
     distributed.destroy_process_group()
 
 
@@ -75,7 +75,7 @@ def measure(quick: bool) -> dict[str, Any]:
         for _ in range(rounds):
             for label, arrangement in ARRANGEMENTS.items():
                 torch.multiprocessing.spawn(_worker, (name, arrangement, steps), nprocs=arrangement["workers"])
-                rates[label].append(steps / float((folder / "seconds").read_text()))
+                rates[label].append(steps / float((folder / "seconds").read_text(encoding="utf-8")))
                 (folder / "rendezvous").unlink(missing_ok=True)
     medians = {label: statistics.median(values) for label, values in rates.items()}
     first = medians[next(iter(ARRANGEMENTS))]

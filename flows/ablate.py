@@ -40,7 +40,7 @@ def ablate(
         name_run(params, f"plan {plan.name}", "full" if full else "quick")
         result = run_ablation(Workspace.open(), params, plan, full=full)
     about = f"Plan {plan.name}: success and steps of each variant on the same unseen scenes"
-    create_markdown_artifact(Path(result.table).read_text(), key="ablation", description=about)
+    create_markdown_artifact(Path(result.table).read_text(encoding="utf-8"), key="ablation", description=about)
     picture = base64.b64encode(Path(result.plot).read_bytes()).decode()
     create_image_artifact(f"data:image/png;base64,{picture}", key="ablation-plot", description="Success and steps")
     return result.model_dump(mode="json")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Literal
 
@@ -60,5 +61,5 @@ def resolve(preset: str | None, target: str | None, changes: Changes, params_fil
     Raises:
         BadInput: A file is missing, a key or target is unknown, a value does not fit.
     """
-    chosen = [] if target is None else [f"target={target}"]
+    chosen = [] if not target else [f"target={json.dumps(target)}"]
     return load_params(Path(params_file), preset, [*chosen, *changes.as_settings()])

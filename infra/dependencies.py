@@ -9,7 +9,7 @@ import sys
 import tomllib
 from pathlib import Path
 
-project = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_text())["project"]
+project = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 extras = [argument for argument in sys.argv[1:] if argument != "--extras-alone"]
 base = [] if "--extras-alone" in sys.argv else [project["dependencies"]]
 groups = [*base, *(project["optional-dependencies"][extra] for extra in extras)]

@@ -46,7 +46,7 @@ def prefect_services() -> None:
 
 def worker() -> None:
     """Prefect's worker has polled its pool not long ago."""
-    _get(f"http://127.0.0.1:{os.environ.get('PREFECT_WORKER_WEBSERVER_PORT', '8080')}/health")
+    _get(f"http://127.0.0.1:{os.environ.get('PREFECT_WORKER_WEBSERVER_PORT') or '8080'}/health")
 
 
 def ray_head() -> None:
@@ -58,7 +58,7 @@ def ray_head() -> None:
 def ray_worker() -> None:
     """The head counts this node among the living."""
     mine = socket.gethostbyname(socket.gethostname())
-    head = os.environ.get("POSA_RAY_ADDRESS", "http://ray-head:8265")
+    head = os.environ.get("POSA_RAY_ADDRESS") or "http://ray-head:8265"
     answer = _get(f"{head}/api/v0/nodes", {"Authorization": f"Bearer {os.environ['RAY_AUTH_TOKEN']}"})
     nodes = json.loads(answer)["data"]["result"]["result"]
     if not any(node["node_ip"] == mine and node["state"] == "ALIVE" for node in nodes):

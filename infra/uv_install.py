@@ -81,7 +81,7 @@ def to_uv(settings: dict[str, str]) -> tuple[dict[str, str], list[str], list[str
 def main(arguments: list[str]) -> int:
     """Hands `arguments` to `uv pip install`, and returns its exit code."""
     listing = subprocess.run(
-        [sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True, check=True
+        [sys.executable, "-m", "pip", "config", "list"], capture_output=True, encoding="utf-8", check=True
     )
     variables, flags, unknown = to_uv(read_settings(listing.stdout))
     if unknown:

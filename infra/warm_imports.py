@@ -25,7 +25,7 @@ def imported() -> set[str]:
     """Modules of other packages that an import statement of the sources or the tests names."""
     names: set[str] = set(PROCESSES)
     for path in (path for folder in ("posa_vla", "flows", "tests") for path in (ROOT / folder).rglob("*.py")):
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Import):
                 names.update(alias.name for alias in node.names)
             elif isinstance(node, ast.ImportFrom) and node.module and not node.level:

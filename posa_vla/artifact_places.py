@@ -30,6 +30,28 @@ def database_file(uri: str) -> Path | None:
     return Path(uri.removeprefix(_SQLITE).partition("?")[0]).absolute() if uri.startswith(_SQLITE) else None
 
 
+def waiting(uri: str) -> str:
+    """The address at which MLflow waits for another process that writes to the database, or copies it."""
+    return f"{uri}?timeout={_WAIT}" if uri.startswith(_SQLITE) and "?" not in uri else uri
+
+
+def lists_version(database: Path, model: str, version: str) -> bool:
+    """Whether a database has a version of a model; asked without MLflow, whose import takes a second.
+
+    Raises:
+        BadInput: The file is no MLflow database, or damaged.
+    """
+    if not database.is_file():
+        return False
+    asked = "SELECT 1 FROM model_versions WHERE name = ? AND version = ? AND current_stage != 'Deleted_Internal'"
+    try:
+        with closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True, timeout=_WAIT)) as connection:
+            there = "model_versions" in _tables(connection)
+            return there and connection.execute(asked, (model, version)).fetchone() is not None
+    except sqlite3.DatabaseError as error:
+        raise _unfit(database, error) from None
+
+
 def artifact_place(database: Path, experiment: str) -> str:
     """Where a new experiment of a database keeps its artifacts."""
     return (database.parent / ARTIFACTS / experiment).as_uri()

@@ -35,6 +35,7 @@ PLUMBING = {
     "posa_vla.processes": "starts and ends processes",
     "posa_vla.ray_cluster": "starts the cluster",
     "posa_vla.ray_jobs": "starts and follows jobs",
+    "posa_vla.run_page": "says what a page shows",
     "posa_vla.schema": "refuses what does not parse",
     "posa_vla.settings": "says where things lie",
     "posa_vla.shell": "keeps out what the shell holds",
@@ -43,6 +44,7 @@ PLUMBING = {
     "posa_vla.weak_keys": "refuses keys",
     "posa_vla.workspace": "says where things lie",
     "posa_vla.workspace_template": "says where templates lie; DVC compares its stages itself",
+    "posa_vla.yaml_file": "reads what people write; the values stand in the keys themselves",
 }
 
 

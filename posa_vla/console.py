@@ -8,7 +8,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Protocol, TextIO
 
 from rich.console import Console
@@ -125,14 +125,15 @@ def reserved_stdout() -> Iterator[None]:
     global _reserved, _printed
     _printed = False
     sys.stdout.flush()
-    _reserved = os.fdopen(os.dup(1), "w")
+    _reserved = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     try:
         yield
     finally:
         sys.stdout.flush()
         os.dup2(_reserved.fileno(), 1)
-        _reserved.close()
+        with suppress(OSError):  # a full disk was said when the document was written
+            _reserved.close()
         _reserved = None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import fcntl
 import hashlib
 import json
@@ -83,6 +84,30 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n")
 
 
+def read_text(path: Path) -> str:
+    """The text of a file that a person may have written: UTF-8, with or without a byte order mark, whatever the locale.
+
+    Raises:
+        BadInput: The file is missing, or is no UTF-8; the message says line and column.
+    """
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise BadInput(f"{path} does not exist") from None
+    except OSError as error:
+        raise BadInput(f"{path} cannot be read: {error.strerror}") from None
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise BadInput(f"{path}, line 1, column 1: the file is UTF-16, expected UTF-8: save it as UTF-8")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        before = data[: error.start].decode("utf-8-sig")
+        line, column = before.count("\n") + 1, len(before) - before.rfind("\n")
+        raise BadInput(
+            f"{path}, line {line}, column {column}: byte 0x{data[error.start]:02x} is no UTF-8: save the file as UTF-8"
+        ) from None
+
+
 def read_json(path: Path, *, limit: int = LARGEST, as_python_writes: bool = False) -> Any:
     """Reads a JSON file; see `decode_json`.
 
@@ -140,7 +165,7 @@ def scratch_folder(parent: Path) -> Iterator[Path]:
     """
     parent.mkdir(parents=True, exist_ok=True)
     for stale in parent.glob("*.lock"):
-        with stale.open("a") as held:
+        with stale.open("ab") as held:
             try:
                 fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from posa_vla.schema import Closed
 from posa_vla.validation_params import ValidateParams
@@ -232,6 +232,23 @@ class TargetParams(Closed):
         return value
 
 
+def _is_target_name(name: str) -> str:
+    """A name that MLflow, TUF, S3 and folders take, and that stands for nothing else beside targets."""
+    if not re.fullmatch("[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name):
+        raise ValueError(
+            "no name of a target, which names a model of MLflow, folders, and paths on the channel: expected letters "
+            "a to z, digits, '.', '_' and '-', first a letter or digit, at most 100"
+        )
+    if name.casefold() in _NOT_TARGETS:
+        raise ValueError(f"no name of a target: {_NOT_TARGETS[name.casefold()]} is named so")
+    return name
+
+
+# In small letters, as file systems that do not tell capitals apart see them.
+_NOT_TARGETS = {"decisions": "the folder of decisions beside the targets'", "default": "MLflow's own experiment"}
+TargetName = Annotated[str, AfterValidator(_is_target_name)]
+
+
 class RobotParams(Closed):
     """What the simulated robot does with a new release."""
 
@@ -260,7 +277,7 @@ class Params(Closed):
     schema_version: Literal[1] = 1
     # The target that a retraining is for.
     target: str
-    targets: dict[str, TargetParams]
+    targets: dict[TargetName, TargetParams]
     collect: CollectParams = CollectParams()
     validation: ValidateParams = ValidateParams()
     prepare: PrepareParams = PrepareParams()
@@ -270,6 +287,19 @@ class Params(Closed):
     robot: RobotParams = RobotParams()
     # In no key and no record of a run: what is kept for how long changes nothing that a run computes.
     retention: RetentionParams = Field(default=RetentionParams(), exclude=True)
+
+    @field_validator("targets")
+    @classmethod
+    def _told_apart(cls, value: dict[str, TargetParams]) -> dict[str, TargetParams]:
+        seen: dict[str, str] = {}
+        for name in value:
+            other = seen.setdefault(name.casefold(), name)
+            if other != name:
+                raise ValueError(f"{other!r} and {name!r} are one folder where capitals are not told apart")
+        for name in value:
+            if name.endswith("-ablation") and name.removesuffix("-ablation") in value:
+                raise ValueError(f"{name!r} is the experiment of MLflow with the ablations of another target of these")
+        return value
 
     @property
     def chosen(self) -> TargetParams:

@@ -8,11 +8,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from posa_vla.errors import BadInput, did_you_mean
 from posa_vla.params import Params
-from posa_vla.schema import parse, read_yaml
+from posa_vla.schema import parse
+from posa_vla.yaml_file import parse_yaml, read_yaml, yaml_text
 
 
 def shipped_presets() -> dict[str, Path]:
@@ -38,10 +37,7 @@ def assignment(text: str, flag: str = "--set", example: str = "train.steps=100")
     path, equals, value = text.partition("=")
     if not equals or not path:
         raise BadInput(f"{flag} {text!r}: expected KEY=VALUE, for example {example}")
-    try:
-        nested: Any = yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        raise BadInput(f"{flag} {text!r}: the value is not YAML: {error}") from None
+    nested: Any = parse_yaml(value, f"{flag} {text!r}: the value")
     for key in reversed(path.split(".")):
         nested = {key: nested}
     assert isinstance(nested, dict)  # for the type checker: the path has at least one key
@@ -91,7 +87,7 @@ def write_params(path: Path, params: Params) -> None:
     """Writes resolved parameters, every key spelled out, as YAML."""
     from posa_vla.files import write_text
 
-    write_text(path, yaml.safe_dump(params.model_dump(mode="json"), sort_keys=False))
+    write_text(path, yaml_text(params.model_dump(mode="json")))
 
 
 def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:

@@ -194,7 +194,7 @@ def _running(folder: Path, token: str, settings: Settings, cpus: int) -> Iterato
         deadline = time.monotonic() + _START_SECONDS
         while not _healthy(url):
             if child.poll() is not None or time.monotonic() > deadline:
-                told = log_path.read_text(errors="replace").splitlines()[-5:]
+                told = log_path.read_text(encoding="utf-8", errors="replace").splitlines()[-5:]
                 raise PosaError("Ray does not start on this machine:\n" + "\n".join(told))
             time.sleep(0.2)
         yield url, child

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 import pydantic
-import yaml
 
 from posa_vla.errors import BadInput, LaterVersion, did_you_mean
 from posa_vla.json_reader import LARGEST, decode_json
@@ -73,8 +71,13 @@ def parse(schema: type[Model], value: Any, where: str) -> Model:
                 known = _known_keys(schema, problem["loc"])
                 hint = f"; {did_you_mean(str(problem['loc'][-1]), known)}" if known else ""
                 lines.append(f"{where}: unknown key {place}{hint}")
+            elif problem["type"] == "missing":
+                lines.append(f"{where}: {place}: {problem['msg']}")
             else:
-                lines.append(f"{where}: {place}: {problem['msg']}, got {problem['input']!r}"[:400])
+                got = problem["input"]
+                quotes = problem["type"] == "string_type" and isinstance(got, bool | int | float)
+                hint = ": write it in quotes" if quotes else ""
+                lines.append(f"{where}: {place}: {problem['msg']}, got {got!r}"[:400] + hint)
         raise BadInput("\n".join(lines)) from None
 
 
@@ -85,19 +88,3 @@ def parse_json(schema: type[Model], data: bytes, where: str, *, limit: int = LAR
         BadInput: The text is no JSON, or does not fit the schema.
     """
     return parse(schema, decode_json(data, where, limit=limit), where)
-
-
-def read_yaml(path: Path) -> Any:
-    """Reads a YAML file with the safe loader.
-
-    Raises:
-        BadInput: The file is missing or is not YAML.
-    """
-    try:
-        return yaml.safe_load(path.read_text())
-    except FileNotFoundError:
-        raise BadInput(f"{path} does not exist") from None
-    except OSError as error:
-        raise BadInput(f"{path} cannot be read: {error.strerror}") from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # a date with a 13th month, for one
-        raise BadInput(f"{path} is not YAML: {error}") from None

@@ -5,8 +5,12 @@ from __future__ import annotations
 import os
 import tempfile
 from pathlib import Path
+from typing import Any
 
+from pydantic import ModelWrapValidatorHandler, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from posa_vla.errors import BadInput
 
 
 class Settings(BaseSettings):
@@ -28,7 +32,8 @@ class Settings(BaseSettings):
         code_dirty: Whether the image was built from changed files.
     """
 
-    model_config = SettingsConfigDict(env_prefix="POSA_", extra="ignore", frozen=True)
+    # A variable that is there and empty is not set: `POSA_HOME=` is no wish to write into the working directory.
+    model_config = SettingsConfigDict(env_prefix="POSA_", env_ignore_empty=True, extra="ignore", frozen=True)
 
     home: Path = Path(".posa")
     mlflow_tracking_uri: str = ""
@@ -41,6 +46,15 @@ class Settings(BaseSettings):
     channel: str = ""
     code_commit: str = ""
     code_dirty: bool = False
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _in_words(cls, value: Any, handler: ModelWrapValidatorHandler[Settings]) -> Settings:
+        try:
+            return handler(value)
+        except ValidationError as error:
+            faults = [f"POSA_{str(e['loc'][0]).upper()}={e['input']}: {e['msg']}" for e in error.errors()]
+            raise BadInput("\n".join(f"{fault}; correct it, or unset it" for fault in faults)) from None
 
 
 def cache_folder(settings: Settings) -> Path:

@@ -2,36 +2,38 @@
 
 from __future__ import annotations
 
-import getpass
+import functools
 import io
 import json
 import logging
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import mlflow
-from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param
+from mlflow.entities import (
+    Dataset,
+    DatasetInput,
+    Experiment,
+    InputTag,
+    LifecycleStage,
+    Metric,
+    Param,
+    ViewType,
+)
 from mlflow.exceptions import MlflowException
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
-from mlflow.utils.mlflow_tags import (
-    MLFLOW_GIT_COMMIT,
-    MLFLOW_GIT_DIRTY,
-    MLFLOW_SOURCE_NAME,
-    MLFLOW_SOURCE_TYPE,
-    MLFLOW_USER,
-)
 from PIL import Image
 from sqlalchemy.exc import SQLAlchemyError
 
-from posa_vla.artifact_places import artifact_place, database_file, follow_move
+from posa_vla.artifact_places import artifact_place, database_file, follow_move, waiting
 from posa_vla.console import say
 from posa_vla.errors import PosaError
 from posa_vla.params_file import flat
+from posa_vla.run_page import Source, page_address
 
 RUN_KEY = "posa.run_key"
 # All parameters of a run, among its artifacts.
@@ -43,66 +45,6 @@ _SAMPLING = 10
 # What MLflow's pages take an experiment for: since 3.5 they ask the address, or what the browser showed last (pages for
 # language models at first), and no longer the tag; older ones ask the tag.
 _KIND = ("mlflow.experimentKind", "custom_model_development")
-_TRAINING_PAGES = "workflowType=machine_learning"
-
-
-@dataclass(frozen=True)
-class Source:
-    """Where a new run comes from, as MLflow's page shows it.
-
-    Attributes:
-        run_name: In words.
-        name: Command or flow that started it.
-        on_server: Whether a server's worker ran it, and not a person on this machine.
-        commit: Of the code; None where it is not known.
-        dirty: Whether that code had been changed.
-        about: Tags in words, which the page shows before all others.
-    """
-
-    run_name: str
-    name: str
-    on_server: bool = False
-    commit: str | None = None
-    dirty: bool | None = None
-    about: Mapping[str, str] = field(default_factory=dict)
-
-    def tags(self) -> dict[str, str]:
-        """What is said in words, and MLflow's own tags."""
-        tags = {
-            **self.about,
-            MLFLOW_USER: _user(),
-            MLFLOW_SOURCE_NAME: self.name,
-            MLFLOW_SOURCE_TYPE: "JOB" if self.on_server else "LOCAL",
-        }
-        if self.commit is not None:
-            tags[MLFLOW_GIT_COMMIT] = self.commit
-        if self.dirty is not None:
-            tags[MLFLOW_GIT_DIRTY] = str(self.dirty).lower()
-        return tags
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (ImportError, KeyError, OSError):  # a container's user need not have a name
-        return "unknown"
-
-
-def page_address(experiment: str, run: str = "", artifact: str = "", server: str = "") -> str:
-    """Address of an experiment, a run, or one of its artifacts, on MLflow's pages for model training.
-
-    Args:
-        experiment: Its id.
-        run: Id of a run of it.
-        artifact: Path of a file or folder among the run's artifacts.
-        server: Address of the server; without it the address holds within its pages.
-    """
-    place = f"#/experiments/{experiment}/runs"
-    if run:
-        place += f"/{run}"
-    if artifact:
-        place += f"/artifacts/{artifact}"
-    return f"{server.rstrip('/')}/{place}?{_TRAINING_PAGES}" if server else f"{place}?{_TRAINING_PAGES}"
 
 
 def newest_page(uri: str, server: str) -> str:
@@ -134,19 +76,72 @@ def connect(uri: str) -> mlflow.MlflowClient:
         database.parent.mkdir(parents=True, exist_ok=True)
         if follow_move(database):
             say(f"MLflow's database names its artifacts in {database.parent} from now on: it was moved there")
-    mlflow.set_tracking_uri(uri)
-    mlflow.set_registry_uri(uri)
+    address = waiting(uri)
+    mlflow.set_tracking_uri(address)
+    mlflow.set_registry_uri(address)
     try:
-        client = mlflow.MlflowClient(tracking_uri=uri, registry_uri=uri)
+        client = mlflow.MlflowClient(tracking_uri=address, registry_uri=address)
         client.search_experiments(max_results=1)
     except (MlflowException, SQLAlchemyError) as error:
         raise PosaError(f"MLflow at {uri} does not answer (setting POSA_MLFLOW_TRACKING_URI): {error}") from error
     return client
 
 
+def _in_words(error: Exception) -> PosaError:
+    again = "run the same command again, it continues"
+    if "database is locked" in str(error):
+        return PosaError(
+            f"MLflow's database is held by another program, a backup perhaps, for a minute by now: {again}"
+        )
+    return PosaError(f"MLflow refused: {error}; {again}")
+
+
+def _restore(client: mlflow.MlflowClient, run_id: str) -> bool:
+    """Takes back a run that somebody deleted, alone or with its experiment; false where it was not deleted."""
+    info = client.get_run(run_id).info
+    if info.lifecycle_stage != LifecycleStage.DELETED:
+        return False
+    _restore_experiment(client, client.get_experiment(info.experiment_id))
+    if client.get_run(run_id).info.lifecycle_stage == LifecycleStage.DELETED:
+        client.restore_run(run_id)
+    say(f"MLflow's run {run_id} had been deleted: it is restored")
+    return True
+
+
+def _restore_experiment(client: mlflow.MlflowClient, experiment: Experiment) -> None:
+    if experiment.lifecycle_stage == LifecycleStage.DELETED:
+        client.restore_experiment(experiment.experiment_id)
+        say(f"MLflow's experiment {experiment.name!r} had been deleted: it is restored")
+
+
+# What MLflow answers about a run that was deleted; a server that is away is not asked again.
+_OF_A_STATE = {"INVALID_PARAMETER_VALUE", "INVALID_STATE", "RESOURCE_DOES_NOT_EXIST"}
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+
+
+def _kept(method: Callable[Concatenate[TrackedRun, _P], _R]) -> Callable[Concatenate[TrackedRun, _P], _R]:
+    """A method that a run takes as often as it is told, and that is done again on a run which had been deleted."""
+
+    @functools.wraps(method)
+    def call(run: TrackedRun, /, *args: _P.args, **kwargs: _P.kwargs) -> _R:
+        try:
+            try:
+                return method(run, *args, **kwargs)
+            except MlflowException as error:
+                if error.error_code not in _OF_A_STATE or not _restore(run.client, run.run_id):
+                    raise
+                return method(run, *args, **kwargs)
+        except (MlflowException, SQLAlchemyError) as error:
+            raise _in_words(error) from error
+
+    return call
+
+
 def _experiment(client: mlflow.MlflowClient, uri: str, name: str) -> str:
     found = client.get_experiment_by_name(name)
     if found is not None:
+        _restore_experiment(client, found)
         if found.tags.get(_KIND[0]) != _KIND[1]:
             client.set_experiment_tag(found.experiment_id, *_KIND)
         return str(found.experiment_id)
@@ -163,6 +158,7 @@ class TrackedRun:
         self.run_id = run_id
         self._steps: dict[str, set[int]] = {}
 
+    @_kept
     def log_params(self, params: Mapping[str, Any]) -> None:
         """Logs nested parameters under dotted names."""
         known = self.client.get_run(self.run_id).data.params
@@ -170,11 +166,13 @@ class TrackedRun:
         for start in range(0, len(new), 100):
             self.client.log_batch(self.run_id, params=new[start : start + 100])
 
+    @_kept
     def log_figures(self, figures: Mapping[str, float]) -> None:
         """Logs results; those of a later call are the ones that are shown."""
         stamp = int(time.time() * 1000)
         self.client.log_batch(self.run_id, metrics=[Metric(name, value, stamp, 0) for name, value in figures.items()])
 
+    @_kept
     def log_metrics(self, step: int, metrics: Mapping[str, float]) -> None:
         """Logs metrics of a step; one that a resumed training repeats stays as it was."""
         stamp = int(time.time() * 1000)
@@ -190,6 +188,7 @@ class TrackedRun:
         self._steps[name].add(step)
         return True
 
+    @_kept
     def log_data(self, name: str, version: str, source: Mapping[str, Any], profile: Mapping[str, Any]) -> None:
         """Logs a data version as the run's training data.
 
@@ -208,12 +207,14 @@ class TrackedRun:
         tags = [InputTag("mlflow.data.context", "training")]
         self.client.log_inputs(self.run_id, [DatasetInput(dataset, tags)])
 
+    @_kept
     def log_table(self, name: str, columns: Mapping[str, list[Any]]) -> None:
         """Logs a table, JSON below `tables/`, which the run's evaluation view shows."""
         path = f"tables/{name}.json"
         if all(item.path != path for item in self.client.list_artifacts(self.run_id, "tables")):
             self.client.log_table(self.run_id, dict(columns), path)
 
+    @_kept
     def log_bytes(self, data: bytes, name: str) -> None:
         """Logs a file, a video or a picture, under its path among the run's artifacts."""
         folder, _, file = name.rpartition("/")
@@ -222,27 +223,38 @@ class TrackedRun:
             path.write_bytes(data)
             self.client.log_artifact(self.run_id, str(path), folder or None)
 
+    @_kept
     def log_once(self, data: bytes, name: str) -> None:
         """`log_bytes` of a file below a folder, which never changes: one that is there already stays."""
         if all(item.path != name for item in self.client.list_artifacts(self.run_id, name.rpartition("/")[0])):
             self.log_bytes(data, name)
 
+    @_kept
     def log_text(self, text: str, name: str) -> None:
         """Logs a text file; shown as it is in the run's artifacts."""
         self.client.log_text(self.run_id, text, name)
 
+    @_kept
     def log_picture(self, png: bytes, name: str) -> None:
         """Logs a picture that the page with the run's metrics shows among them; the newest of a name is shown."""
         self.client.log_image(self.run_id, Image.open(io.BytesIO(png)), key=name, step=0)
 
+    @_kept
     def page(self, artifact: str = "") -> str:
         """Address of the run, or of one of its artifacts, within MLflow's pages."""
         return page_address(str(self.client.get_run(self.run_id).info.experiment_id), self.run_id, artifact)
 
+    @_kept
     def describe(self, markdown: str) -> None:
         """Sets the text on the run's first page."""
         self.client.set_tag(self.run_id, "mlflow.note.content", markdown)
 
+    @_kept
+    def end(self, status: str) -> None:
+        """Ends the run: `FINISHED`, `FAILED` or `KILLED`."""
+        self.client.set_terminated(self.run_id, status)
+
+    @_kept
     def set_tags(self, tags: Mapping[str, str]) -> None:
         """Sets tags."""
         for name, value in tags.items():
@@ -265,16 +277,12 @@ def open_run(uri: str, experiment: str, run_key: str, source: Source) -> Iterato
         PosaError: MLflow does not answer.
     """
     client = connect(uri)
-    experiment_id = _experiment(client, uri, experiment)
-    found = client.search_runs([experiment_id], f"tags.`{RUN_KEY}` = '{run_key}'", max_results=1)
-    if found:
-        run_id = str(found[0].info.run_id)
-        client.update_run(run_id, status="RUNNING")
-    else:
-        tags = {**source.tags(), RUN_KEY: run_key}
-        run_id = str(client.create_run(experiment_id, tags=tags, run_name=source.run_name).info.run_id)
+    try:
+        run_id = _found_or_made(client, uri, experiment, run_key, source)
+    except (MlflowException, SQLAlchemyError) as error:
+        raise _in_words(error) from error
     monitor: Any = SystemMetricsMonitor  # MLflow ships it without types
-    monitor = monitor(run_id, sampling_interval=_SAMPLING, resume_logging=True, tracking_uri=uri)
+    monitor = monitor(run_id, sampling_interval=_SAMPLING, resume_logging=True, tracking_uri=waiting(uri))
     monitor.start()
     status = "KILLED"
     try:
@@ -285,4 +293,31 @@ def open_run(uri: str, experiment: str, run_key: str, source: Source) -> Iterato
         raise
     finally:
         monitor.finish()
-        client.set_terminated(run_id, status)
+        try:
+            TrackedRun(client, run_id).end(status)
+        except PosaError as error:  # what was done is done, and does not fail by its page
+            say(f"warning: MLflow's run {run_id} was not ended: {error}")
+
+
+def _found_or_made(client: mlflow.MlflowClient, uri: str, experiment: str, run_key: str, source: Source) -> str:
+    """Id of the run of a key, running from now on; one that was deleted and is still there is restored."""
+    experiment_id = _experiment(client, uri, experiment)
+    for view in (ViewType.ACTIVE_ONLY, ViewType.DELETED_ONLY):
+        found = client.search_runs([experiment_id], f"tags.`{RUN_KEY}` = '{run_key}'", view, max_results=1)
+        if found:
+            run_id = str(found[0].info.run_id)
+            _restore(client, run_id)
+            client.update_run(run_id, status="RUNNING")
+            return run_id
+    tags = {**source.tags(), RUN_KEY: run_key}
+    return str(client.create_run(experiment_id, tags=tags, run_name=source.run_name).info.run_id)
+
+
+def run_address(uri: str, run_id: str, artifact: str = "", server: str = "") -> str | None:
+    """Address of a run's page, or of one of its artifacts; None, with a warning, where MLflow does not have it."""
+    try:
+        experiment = connect(uri).get_run(run_id).info.experiment_id
+    except (MlflowException, PosaError) as error:
+        say(f"warning: no page of MLflow's run {run_id}: {error}")
+        return None
+    return page_address(str(experiment), run_id, artifact, server=server)

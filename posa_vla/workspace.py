@@ -180,7 +180,7 @@ class Workspace:
         if _held.get(path) == threading.get_ident():
             yield
             return
-        with path.open("a+") as file:
+        with path.open("a+", encoding="utf-8") as file:
             while not _locked(file):
                 if time.monotonic() < deadline:
                     time.sleep(0.1)
@@ -209,7 +209,7 @@ class Workspace:
         path = self.home / "lock"
         if _held.get(path) == threading.get_ident() or not path.exists():
             return None
-        with path.open() as file:
+        with path.open(encoding="utf-8") as file:
             return None if _taken(file, fcntl.LOCK_SH) else _written(file)
 
     def held(self) -> bool:

@@ -29,7 +29,8 @@ from posa_vla.promotion.entries import Promotion, Rollback, Verdict
 from posa_vla.promotion.gate import Decision
 from posa_vla.release.record import ReleaseRecord
 from posa_vla.robot.settings import RobotSettings
-from posa_vla.schema import Closed, parse, read_yaml
+from posa_vla.schema import Closed, parse
+from posa_vla.yaml_file import read_yaml
 
 GOLDEN = Path(__file__).with_name("golden")
 # Records that never leave a process.

@@ -15,8 +15,9 @@ from posa_vla.errors import BadInput
 from posa_vla.promotion.champion import champion_bundle, settle
 from posa_vla.promotion.registry import CHAMPION
 from posa_vla.release.publisher import Publisher
+from posa_vla.run_page import Source
 from posa_vla.settings import Settings
-from posa_vla.tracking import Source, connect, open_run
+from posa_vla.tracking import connect, open_run
 from posa_vla.workspace import Workspace
 
 TARGET = "sim-pick"

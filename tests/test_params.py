@@ -1,15 +1,22 @@
 from __future__ import annotations
 
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 import yaml
+from mlflow.utils.validation import _validate_experiment_name, _validate_model_name
 
+from flows.form import NO_CHANGES, resolve
 from posa_vla.errors import BadInput
+from posa_vla.files import safe_join
 from posa_vla.params_file import load_params
+from posa_vla.release.channel import bundle_path
 from posa_vla.validation_params import RuleParams, ValidateParams
+from posa_vla.yaml_file import yaml_text
 
-SHIPPED = Path(__file__).parents[1] / "params.yaml"
+ROOT = Path(__file__).parents[1]
+SHIPPED = ROOT / "params.yaml"
 
 
 def test_the_shipped_file_spells_out_every_rule_of_the_validation_as_it_is_by_default():
@@ -69,3 +76,47 @@ def test_widths_that_no_network_has_are_named(setting, message):
 def test_a_rule_that_does_not_fit_is_named(setting, message):
     with pytest.raises(BadInput, match=message):
         load_params(SHIPPED, settings=[setting])
+
+
+def _with_targets(path: Path, *names: str) -> Path:
+    target = {"embodiment": "sim_arm6", "task": "pick", "approvals": 0}
+    path.write_text(yaml_text({"target": names[0], "targets": dict.fromkeys(names, target)}), encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["pick/sim", "pick:sim", "pick sim", "pick's", "..", ".hidden", "-sim", "", "würfel", "a\nb", "a%2fb", "x" * 101],
+)
+def test_a_target_s_name_that_a_store_would_refuse_is_refused_when_parameters_are_read(
+    tmp_path: Path, name: str
+) -> None:
+    with pytest.raises(BadInput, match=r"(?s)params\.yaml: targets\..*no name of a target.*expected letters"):
+        load_params(_with_targets(tmp_path / "params.yaml", name))
+
+
+@pytest.mark.parametrize("name", ["decisions", "Decisions", "Default"])
+def test_a_target_s_name_is_not_one_of_ours(tmp_path: Path, name: str) -> None:
+    with pytest.raises(BadInput, match=r"no name of a target: .* is named so"):
+        load_params(_with_targets(tmp_path / "params.yaml", name))
+
+
+@pytest.mark.parametrize("names", [("pick", "Pick"), ("pick", "pick-ablation")])
+def test_two_targets_have_no_place_in_common(tmp_path: Path, names: tuple[str, str]) -> None:
+    with pytest.raises(BadInput, match=r"targets: .*'pick"):
+        load_params(_with_targets(tmp_path / "params.yaml", *names))
+
+
+@pytest.mark.parametrize("name", ["sim-pick", "Bench_2.left", "7dof", "2024", "off", "1e3", "x" * 100])
+def test_every_target_that_is_taken_can_be_chosen(tmp_path: Path, name: str) -> None:
+    path = _with_targets(tmp_path / "params.yaml", "other", name)
+    assert resolve(None, name, NO_CHANGES, str(path)).target == name
+
+
+@pytest.mark.parametrize("name", ["sim-pick", "Bench_2.left", "7dof", "x" * 100])
+def test_mlflow_and_the_channel_take_every_name_of_a_target(name: str) -> None:
+    _validate_model_name(name)
+    _validate_experiment_name(f"{name}-ablation")  # type: ignore[no-untyped-call]  # MLflow has no types
+    path = bundle_path(name, "0" * 64, "policy.safetensors")
+    assert safe_join(ROOT, path) == ROOT / path
+    assert quote(path) == path

@@ -10,7 +10,8 @@ import pytest
 
 from posa_vla.errors import PosaError
 from posa_vla.params_file import flat
-from posa_vla.tracking import RUN_KEY, Source, connect, newest_page, open_run
+from posa_vla.run_page import Source
+from posa_vla.tracking import RUN_KEY, connect, newest_page, open_run
 
 ROOT = Path(__file__).parents[1]
 SOURCE = Source("preset tiny on data-v1", "posa retrain", commit="c" * 40, dirty=False)
@@ -91,7 +92,7 @@ def test_how_a_run_ended_is_on_record(uri: str, error: type[BaseException], stat
 @pytest.mark.fault
 def test_a_killed_run_is_found_and_finished_by_the_next(uri: str) -> None:
     program = (
-        "import os, signal, sys\nfrom posa_vla.tracking import Source, open_run\n"
+        "import os, signal, sys\nfrom posa_vla.run_page import Source\nfrom posa_vla.tracking import open_run\n"
         "with open_run(sys.argv[1], 'target', 'killed', Source('a run', 'a test')) as run:\n"
         "    run.log_metrics(1, {'loss': 2.0})\n    os.kill(os.getpid(), signal.SIGKILL)\n"
     )

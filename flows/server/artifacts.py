@@ -71,11 +71,10 @@ def show_data(workspace: Workspace, data: DataVersion) -> None:
 
 
 def run_page(workspace: Workspace, run_id: str, artifact: str = "") -> str | None:
-    """Address of the page of a run, or of one of its artifacts; None without an MLflow server."""
+    """Address of the page of a run, or of one of its artifacts; None without an MLflow server, or where it has none."""
     uri = workspace.settings.mlflow_tracking_uri
     if not uri.startswith("http"):
         return None
     from posa_vla import tracking
 
-    experiment = tracking.connect(uri).get_run(run_id).info.experiment_id
-    return tracking.page_address(str(experiment), run_id, artifact, server=workspace.settings.mlflow_page or uri)
+    return tracking.run_address(uri, run_id, artifact, server=workspace.settings.mlflow_page or uri)

@@ -144,7 +144,7 @@ def ensure_prefect(workspace: Workspace) -> dict[str, list[str]]:
     RemoteFileSystem(basepath=f"s3://{_RESULTS}/").save(_RESULTS, overwrite=True)
     before = _switches()
     command = [sys.executable, "-P", "-m", "prefect", "--no-prompt", "deploy", "--all"]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = subprocess.run(command, capture_output=True, encoding="utf-8")
     if done.returncode != 0:
         raise PosaError(f"prefect deploy exited {done.returncode}: {(done.stderr or done.stdout).strip()[-1500:]}")
     with get_client(sync_client=True) as client:

@@ -47,6 +47,6 @@ def ablate(
     if as_json:
         print_json(result.model_dump(mode="json", exclude={"figures"}))
         return
-    say(Path(result.table).read_text())
+    say(Path(result.table).read_text(encoding="utf-8"))
     rows = [("table", result.table), ("plot", result.plot), ("results", result.results)]
     print_table("posa ablate", [*rows, ("seconds", str(result.seconds))])

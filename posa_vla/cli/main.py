@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import typer
 
 from posa_vla import console
+from posa_vla.cli import terminal
 from posa_vla.errors import BadInput, PosaError, to_install
 
 INTERRUPTED = 130
@@ -126,7 +127,9 @@ def called(arguments: list[str]) -> str | None:
 
 def main(arguments: list[str] | None = None) -> None:
     """Runs `posa` and exits with the code that errors.py gives to what happened."""
-    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments is None:
+        terminal.prepare()
+        arguments = sys.argv[1:]
     as_json = "--json" in arguments and "--help" not in arguments
     console.log_to_stderr()
     with console.reserved_stdout() if as_json else nullcontext():
@@ -141,6 +144,10 @@ def _ended(arguments: list[str], as_json: bool) -> int:
         return code
     except PosaError as error:
         message, code = str(error), error.exit_code
+    except KeyboardInterrupt:  # while the command was being imported
+        message, code = f"{terminal.ending_words()} before it began", terminal.exit_code() or INTERRUPTED
+    except UnicodeEncodeError as error:
+        message, code = f"{error.object!a} is no text: rename the file or folder that is named so", 2
     except OSError as error:
         remedy = "look at the path and its permissions, and run the same command again"
         what = f"the operating system refused ({type(error).__name__})"
@@ -165,7 +172,8 @@ def _run(name: str | None, arguments: list[str]) -> int:
             application(name)(arguments, prog_name="posa")
     except SystemExit as stop:
         if stop.code == INTERRUPTED:
-            console.say("interrupted: the same command continues where this one stopped")
+            console.say(f"{terminal.ending_words()}: the same command continues where this one stopped")
+            return terminal.exit_code() or INTERRUPTED
         return stop.code if isinstance(stop.code, int) else 0 if stop.code is None else 1
     except ModuleNotFoundError as error:
         command, package = COMMANDS.get(name or ""), (error.name or "").split(".")[0]

@@ -64,7 +64,7 @@ def init(
     from posa_vla.robot.settings import Given, new_settings, seen_from, write_file
     from posa_vla.robot.station.service import spelled_out
 
-    missing = [f"--{name}" for name in ("target", "channel") if name not in flags]
+    missing = [f"--{name}" for name in ("target", "channel") if not flags.get(name)]
     if missing:
         raise BadInput(f"{' and '.join(missing)} missing: a robot takes the releases of a target from a channel")
     path, settings = new_settings(out, flags)

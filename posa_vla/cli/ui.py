@@ -57,6 +57,7 @@ def _answers(url: str) -> bool:
 @contextlib.contextmanager
 def _child(page: _Page, log: IO[bytes], workspace: Workspace) -> Iterator[subprocess.Popen[bytes]]:
     """A server in a process group and a folder of its own, ended with everything that it started."""
+    from posa_vla.processes import dies_with_parent
     from posa_vla.shell import environment
 
     child = subprocess.Popen(
@@ -66,6 +67,7 @@ def _child(page: _Page, log: IO[bytes], workspace: Workspace) -> Iterator[subpro
         stderr=subprocess.STDOUT,
         env={**environment(workspace.settings), **page.variables},
         start_new_session=True,
+        preexec_fn=dies_with_parent(signal.SIGTERM),
     )
     try:
         yield child
@@ -163,8 +165,6 @@ def ui(
     urls |= {page.name: page.url for page in pages}
     logs = workspace.home / "logs"
     logs.mkdir(parents=True, exist_ok=True)
-    # A termination from outside ends the children just as Ctrl-C does.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     with contextlib.ExitStack() as stack:
         children = []
         for page in pages:

@@ -27,12 +27,12 @@ def worker(
 
     if not Settings().prefect_api_url:
         raise BadInput("a worker needs a Prefect server: set POSA_PREFECT_API_URL, for example to http://HOST:4200/api")
-    os.environ.setdefault("POSA_APP", os.getcwd())
+    os.environ["POSA_APP"] = os.environ.get("POSA_APP") or os.getcwd()
     command = [sys.executable, "-P", "-m", "prefect", "worker", "start", "--pool", pool, "--type", "process"]
     command += ["--limit", str(limit), "--install-policy", "never"]
     if health_port is not None:
         require_free_port(health_port, "--health-port")
-        os.environ.setdefault("PREFECT_WORKER_WEBSERVER_HOST", "127.0.0.1")
+        os.environ["PREFECT_WORKER_WEBSERVER_HOST"] = os.environ.get("PREFECT_WORKER_WEBSERVER_HOST") or "127.0.0.1"
         os.environ["PREFECT_WORKER_WEBSERVER_PORT"] = str(health_port)
         command.append("--with-healthcheck")
     os.execv(sys.executable, [*command, *(["--name", name] if name else [])])

@@ -13,7 +13,8 @@ from posa_vla.episodes.episode import CameraTrack
 from posa_vla.episodes.media.images import Images
 from posa_vla.errors import BadInput, did_you_mean
 from posa_vla.geometry import compose
-from posa_vla.schema import Closed, parse, read_yaml
+from posa_vla.schema import Closed, parse
+from posa_vla.yaml_file import read_yaml
 
 # Images may be a scaled version of what was calibrated; further apart than this they were cut as well.
 _ASPECT = 0.01

@@ -13,7 +13,8 @@ from pydantic import Field, model_validator
 
 from posa_vla.errors import BadInput, did_you_mean
 from posa_vla.files import sha256_json
-from posa_vla.schema import Closed, parse, read_yaml
+from posa_vla.schema import Closed, parse
+from posa_vla.yaml_file import read_yaml
 
 # Unit or frame of what nobody has declared.
 UNSTATED = "unstated"

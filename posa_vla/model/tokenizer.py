@@ -91,7 +91,7 @@ def read_tokenizer(folder: Path) -> WordPieces:
     """
     path = folder / TOKENIZER_FILE
     try:
-        tokenizer = tokenizers.Tokenizer.from_str(path.read_text())
+        tokenizer = tokenizers.Tokenizer.from_str(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise BadInput(f"{path} does not exist, and the policy's text encoder needs it") from None
     except Exception as error:  # the library raises nothing narrower

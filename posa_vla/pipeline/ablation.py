@@ -33,6 +33,7 @@ from posa_vla.pipeline.steps.evaluate import EVALUATION_CODE, run_policy
 from posa_vla.pipeline.steps.train import train
 from posa_vla.pipeline.steps.version import version
 from posa_vla.release.code_state import code_state
+from posa_vla.run_page import Source
 from posa_vla.schema import Closed
 from posa_vla.workspace import Workspace
 
@@ -224,12 +225,12 @@ def _log(ablation: Ablation, report: AblationReport, full: bool) -> str:
     experiment = f"{ablation.params.target}-ablation"
     settings, name = ablation.workspace.settings, f"{ablation.plan.name}, {'full' if full else 'quick'} run"
     code = code_state(settings)
-    source = tracking.Source(name, "posa ablate", bool(settings.prefect_api_url), code.commit, code.dirty)
+    source = Source(name, "posa ablate", bool(settings.prefect_api_url), code.commit, code.dirty)
     with tracking.open_run(ablation.workspace.mlflow_uri, experiment, key, source) as run:
         run.log_params({"plan": ablation.plan.model_dump(mode="json")})
         for path in (Path(report.table), Path(report.plot), Path(report.results)):
             run.log_bytes(path.read_bytes(), f"ablation/{path.name}")
-        run.describe(Path(report.table).read_text())
+        run.describe(Path(report.table).read_text(encoding="utf-8"))
         run.log_figures(report.figures)
         return run.run_id
 

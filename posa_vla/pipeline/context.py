@@ -20,6 +20,7 @@ from posa_vla.processes import environment
 from posa_vla.promotion.robots_trust import require_approvable
 from posa_vla.ray_cluster import require_cluster
 from posa_vla.release.code_state import code_state, require_code_state
+from posa_vla.run_page import Source
 from posa_vla.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -120,7 +121,7 @@ class StepContext:
             workspace, target = self.workspace, self.params.target
             key, code = self.run_key(data.version), code_state(workspace.settings)
             preset = preset_of(self.params)
-            started_by = tracking.Source(
+            started_by = Source(
                 run_name=run_name(preset, data.name, time.strftime("%Y-%m-%d %H:%M", time.gmtime())),
                 name="posa ablate" if self.experiment else "posa retrain",
                 on_server=bool(workspace.settings.prefect_api_url),
@@ -189,7 +190,7 @@ def open_context(
     """
     context = StepContext(workspace, params, announce=announce)
     context.check(jobs=jobs)
-    threads = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}
+    threads = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS") or "1"}
     with workspace.lock(purpose), environment(threads), context.resources():
         yield context
 

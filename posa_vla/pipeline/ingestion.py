@@ -7,8 +7,6 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import yaml
-
 from posa_vla.console import say
 from posa_vla.dataset.exchange.ingest import Ingested, ingest
 from posa_vla.dataset.exchange.recordings import Recordings
@@ -42,6 +40,7 @@ from posa_vla.schema import Closed
 from posa_vla.sim.gl import require_gl
 from posa_vla.validation_params import ValidateParams
 from posa_vla.workspace import Workspace
+from posa_vla.yaml_file import yaml_text
 
 
 @dataclass(frozen=True)
@@ -243,7 +242,7 @@ def _announce(
 
 
 def _declare(embodiment: Embodiment, path: Path) -> None:
-    text = yaml.safe_dump(embodiment.model_dump(mode="json", exclude_none=True), sort_keys=False)
+    text = yaml_text(embodiment.model_dump(mode="json", exclude_none=True))
     write_text(
         path,
         "# What the dataset shows of its robot. Complete it: units, limits (low, high), action_frame, kinematics,\n"

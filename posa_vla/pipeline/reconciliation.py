@@ -79,12 +79,14 @@ def _releases(workspace: Workspace, params: Params) -> Iterator[Finding]:
 
 
 def _aliases(workspace: Workspace, params: Params) -> Iterator[Finding]:
-    from posa_vla.promotion.registry import champion_version, set_champion
+    from posa_vla.promotion.registry import champion_version, set_champion, version_to_show
 
     for target in params.targets:
         with promotions(workspace, "a reconciliation"):
             entry = promotion_log(workspace, target).champion()
-            wanted = None if entry is None else entry.model_version
+            wanted = None
+            if entry is not None:
+                wanted = version_to_show(workspace.mlflow_uri, target, entry.model_version, entry.bundle)
             found = champion_version(workspace.mlflow_uri, target)
             what = f"alias champion of {target}"
             if found == wanted:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from posa_vla.code_root import CODE_ROOT
 from posa_vla.console import say
 from posa_vla.errors import BadInput, PosaError
 from posa_vla.files import scratch_folder, write_bytes
+from posa_vla.processes import dies_with_parent
 from posa_vla.release.bundle_store import bundle_at_hand
 from posa_vla.release.code_state import code_state
 from posa_vla.schema import Closed
@@ -149,7 +151,9 @@ def _run_training(workspace: Workspace, code: Path, data: Path, params: Path, ou
     # The tree's own package comes first, whatever this environment has installed; a cluster elsewhere, and what earlier
     # trainings left in its storage, stay out.
     here = {"PYTHONPATH": str(code), "POSA_STORAGE": "", "POSA_RAY_ADDRESS": ""}
-    if subprocess.run(command, cwd=code, env=environment(workspace.settings) | here).returncode:
+    variables = environment(workspace.settings) | here
+    ended = subprocess.run(command, cwd=code, env=variables, preexec_fn=dies_with_parent(signal.SIGTERM))
+    if ended.returncode:
         raise PosaError(f"the training failed; `posa train --data {data} --params {params} --out {out}` shows why")
 
 

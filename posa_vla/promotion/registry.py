@@ -58,6 +58,41 @@ def _example(bundle: Bundle) -> tuple[pd.DataFrame, ModelSignature]:
     return example, ModelSignature(inputs, outputs, ParamSchema([ParamSpec("seed", DataType.long, 0)]))
 
 
+def is_registered(uri: str, model: str, version: str) -> bool:
+    """Whether a version of a model is on record: not deleted on MLflow's page, nor lost with its database.
+
+    Raises:
+        PosaError: MLflow does not answer.
+    """
+    try:
+        connect(uri).get_model_version(model, version)
+    except MlflowException as error:
+        if error.error_code in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}:
+            return False
+        raise PosaError(f"MLflow cannot tell version {version} of model {model!r}: {error}") from error
+    return True
+
+
+def version_to_show(uri: str, model: str, version: str, digest: str) -> str:
+    """A version, or the one that its bundle was registered as again after somebody had deleted it.
+
+    Args:
+        uri: Registry.
+        model: Registered model.
+        version: As the promotion log names it.
+        digest: Of its bundle.
+
+    Raises:
+        PosaError: MLflow does not answer.
+    """
+    if is_registered(uri, model, version):
+        return version
+    try:
+        return find_version(connect(uri), model, digest) or version
+    except MlflowException as error:
+        raise PosaError(f"MLflow could not list the versions of model {model!r}: {error}") from error
+
+
 def find_version(client: mlflow.MlflowClient, model: str, digest: str) -> str | None:
     """The model version of a bundle's digest, or None."""
     found = client.search_model_versions(f"name = '{model}' AND tags.`{BUNDLE}` = '{digest}'", max_results=1)
@@ -113,24 +148,32 @@ def registered_version(uri: str, model: str, version: str) -> RegisteredVersion:
     client = connect(uri)
     try:
         found = client.get_model_version(model, version)
-        folder = PARAMS_ARTIFACT.rpartition("/")[0]
-        params, run = None, str(found.run_id)
-        if any(item.path == PARAMS_ARTIFACT for item in client.list_artifacts(run, folder)):
-            with tempfile.TemporaryDirectory() as scratch:
-                params = Path(client.download_artifacts(run, PARAMS_ARTIFACT, scratch)).read_bytes()
     except MlflowException as error:
         if error.error_code in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}:
             raise BadInput(f"model {model!r} has no version {version!r} in {uri}") from None
         raise PosaError(f"MLflow cannot tell version {version} of model {model!r}: {error}") from error
-    tags = found.tags
+    tags, run = found.tags, str(found.run_id)
     return RegisteredVersion(
         bundle=tags.get(BUNDLE, ""),
         data_version=tags.get(DATA_VERSION, ""),
         commit=tags.get("posa.commit", "unknown"),
         dirty=tags.get("posa.dirty") == "true",
-        params=params,
+        params=_params_of(client, run),
         run_id=run,
     )
+
+
+def _params_of(client: mlflow.MlflowClient, run: str) -> bytes | None:
+    """A run's parameters as JSON; None where it has none, or is gone for good."""
+    try:
+        if all(item.path != PARAMS_ARTIFACT for item in client.list_artifacts(run, PARAMS_ARTIFACT.rpartition("/")[0])):
+            return None
+        with tempfile.TemporaryDirectory() as scratch:
+            return Path(client.download_artifacts(run, PARAMS_ARTIFACT, scratch)).read_bytes()
+    except MlflowException as error:
+        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+            return None
+        raise PosaError(f"MLflow cannot tell the parameters of run {run}: {error}") from error
 
 
 def _require_model(client: mlflow.MlflowClient, model: str) -> None:

@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from pydantic import Field, JsonValue
 from pydantic.fields import FieldInfo
 
 from posa_vla.errors import BadInput
 from posa_vla.files import write_text
 from posa_vla.robot.agent.terms import RunSettings
-from posa_vla.schema import parse, read_yaml
+from posa_vla.schema import parse
+from posa_vla.yaml_file import parse_yaml, read_yaml, yaml_text
 
 FILE = "robot.yaml"
 # Settings that name a file or a folder: a relative one is relative to the folder of the file that says it.
@@ -121,9 +121,16 @@ def _read_file(path: Path) -> dict[str, Any]:
         raise BadInput(
             f"{path}: expected a mapping of settings, got {type(values).__name__}: `posa robot init` writes one"
         )
+    values = _said(values)
     require_no_secret(values, str(path))
     parse(RobotSettings, values, str(path))
     return _replaced(values, lambda key, value: _opened_as(path.parent, key, value))
+
+
+def _said(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings without those that are there and empty: whoever writes `reports:` says nothing of reports."""
+    known = RobotSettings.model_fields
+    return {name: value for name, value in values.items() if name not in known or value not in (None, "")}
 
 
 def read_settings(config: Path | None, flags: Mapping[str, Any]) -> Given:
@@ -137,8 +144,8 @@ def read_settings(config: Path | None, flags: Mapping[str, Any]) -> Given:
     Raises:
         BadInput: The file does not fit, a flag does not, or what a robot cannot do without is in neither.
     """
-    path = find_file(config, flags.get("home"))
-    given = dict(flags)
+    given = _said(flags)
+    path = find_file(config, given.get("home"))
     require_no_secret(given, "flags")
     if path is None:
         missing = [f"--{name}" for name in ("home", "channel", "target") if name not in given]
@@ -218,8 +225,8 @@ def file_text(settings: RobotSettings, note: str = "") -> str:
 
 def _entry(value: dict[str, Any]) -> str:
     """A key and its value as YAML: letters as people write them, unless the reader would take one for a line's end."""
-    text = str(yaml.safe_dump(value, sort_keys=False, allow_unicode=True))
-    return text if yaml.safe_load(text) == value else str(yaml.safe_dump(value, sort_keys=False))
+    text = yaml_text(value, unicode=True)
+    return text if parse_yaml(text, FILE) == value else yaml_text(value)
 
 
 def write_file(path: Path, settings: RobotSettings, note: str = "") -> None:
@@ -237,6 +244,7 @@ def new_settings(out: Path | None, flags: Mapping[str, Any]) -> tuple[Path, Robo
     Raises:
         BadInput: The file exists already, or a value does not fit.
     """
+    flags = _said(flags)
     path = out or Path(flags.get("home", ".")) / FILE
     if path.exists():
         raise BadInput(f"{path} exists already and is not changed: edit it, or choose another file by --out")

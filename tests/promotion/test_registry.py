@@ -17,7 +17,8 @@ from posa_vla.model.posa_policy import load_policy
 from posa_vla.policy.policy import Observation
 from posa_vla.promotion.registry import CHAMPION, register, set_champion
 from posa_vla.release.bundle import Bundle
-from posa_vla.tracking import Source, connect, open_run
+from posa_vla.run_page import Source
+from posa_vla.tracking import connect, open_run
 
 SOURCE = Source("a run", "a test")
 

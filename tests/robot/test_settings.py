@@ -167,7 +167,7 @@ def test_a_home_under_the_user_s_folder(tmp_path: Path, monkeypatch: pytest.Monk
     [
         ({"speedlimit": 0.5}, r"robot.yaml: unknown key speedlimit; did you mean 'speed_limit'"),
         ({"speed_limit": 1.5}, r"robot.yaml: speed_limit: .*less than or equal to 1, got 1.5"),
-        ({"home": None}, r"robot.yaml: home: .*valid string, got None"),
+        ({"home": None}, r"robot.yaml: home: Field required$"),
         ({"schema_version": 2}, r"robot.yaml was written by a later posa-vla"),
         ({"options": {"since": "2026-01-01"}, "interval": "soon"}, r"robot.yaml: interval"),
         ({"aws_secret_access_key": "hunter2"}, r"robot.yaml: unknown key aws_secret_access_key"),
@@ -206,3 +206,12 @@ def test_a_new_file_lies_in_its_home_or_has_its_home_beside_it(tmp_path: Path) -
     with pytest.raises(BadInput, match="exists already and is not changed"):
         new_settings(path, flags)
     assert path.read_text() == "mine"
+
+
+def test_a_setting_that_is_there_and_empty_is_not_said(tmp_path: Path) -> None:
+    path = written(tmp_path / "robot.yaml", reports="", socket="", name="", driver=None, embodiment="")
+    given = read_settings(path, {"interval": None, "reports": ""})
+    assert given.settings == read_settings(written(tmp_path / "other.yaml"), {}).settings
+    assert given.settings.reports is None
+    with pytest.raises(BadInput, match="--target missing"):
+        read_settings(None, {"home": str(tmp_path / "none"), "channel": "c", "target": ""})

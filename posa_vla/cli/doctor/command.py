@@ -62,7 +62,7 @@ def _gl(workspace: Workspace) -> Finding:
 def _git(workspace: Workspace) -> Finding:
     if shutil.which("git") is None:
         return Finding("git", "unsound", "not installed: sudo apt-get install git")
-    version = subprocess.run(["git", "--version"], capture_output=True, text=True, check=True).stdout.strip()
+    version = subprocess.run(["git", "--version"], capture_output=True, encoding="utf-8", check=True).stdout.strip()
     return Finding("git", "sound", version)
 
 

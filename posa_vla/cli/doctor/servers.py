@@ -193,7 +193,12 @@ def _ray_token() -> str:
     if token := os.environ.get("RAY_AUTH_TOKEN", ""):
         return token
     with suppress(OSError):
-        return Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or "~/.ray/auth_token").expanduser().read_text().strip()
+        return (
+            Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or "~/.ray/auth_token")
+            .expanduser()
+            .read_text(encoding="utf-8")
+            .strip()
+        )
     return ""
 
 

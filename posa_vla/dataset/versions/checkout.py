@@ -7,8 +7,6 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from posa_vla.console import progress
 from posa_vla.dataset.shards.prepare import prepare
 from posa_vla.dataset.validation.report import read_report
@@ -23,6 +21,7 @@ from posa_vla.files import read_json, sha256_file, sync_folder, sync_tree, tree_
 from posa_vla.params import Params
 from posa_vla.schema import parse
 from posa_vla.workspace import Workspace
+from posa_vla.yaml_file import read_yaml
 
 _STEPS = 4
 
@@ -123,7 +122,7 @@ def _restore_prepared(workspace: Workspace, clone: Clone, version: Version, code
     data = clone.folder / "data"
     shutil.rmtree(data / "prepared", ignore_errors=True)
     if code is None:
-        params = parse(Params, yaml.safe_load((clone.folder / "params.yaml").read_text()), "params.yaml of the version")
+        params = parse(Params, read_yaml(clone.folder / "params.yaml"), "params.yaml of the version")
         embodiment = parse(Embodiment, read_json(clone.folder / "embodiment.json"), "embodiment.json of the version")
         prepare(data / "episodes", read_report(data / "report.json"), embodiment, params.prepare, data / "prepared")
     else:

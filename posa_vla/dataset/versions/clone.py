@@ -4,25 +4,26 @@ from __future__ import annotations
 
 import os
 import shlex
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-import yaml
-
 from posa_vla.console import say
-from posa_vla.dataset.versions.dvc_objects import OBJECTS, complete, is_sound, listed, object_path
+from posa_vla.dataset.versions.dvc_objects import OBJECTS, complete, episodes_object, is_sound, listed, object_path
 from posa_vla.dataset.versions.history_tools import require_tools
 from posa_vla.dataset.versions.remote_owners import leave_mark
 from posa_vla.errors import BadInput, PosaError
-from posa_vla.files import new_folder, scratch_folder, write_text
+from posa_vla.files import new_folder, read_text, scratch_folder, write_text
 from posa_vla.objects.directory import DirectoryObjects
 from posa_vla.objects.open import open_objects
+from posa_vla.processes import dies_with_parent, end_tree
 from posa_vla.shell import environment
 from posa_vla.workspace import Workspace
 from posa_vla.workspace_template import template_file
+from posa_vla.yaml_file import read_yaml
 
 # Human names of versions: tags of the workspace repository.
 NAME = "data-v"
@@ -75,8 +76,9 @@ class Clone:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
-                text=True,
+                encoding="utf-8",
                 errors="replace",
+                preexec_fn=dies_with_parent(signal.SIGTERM),
             )
         except FileNotFoundError:
             raise BadInput(
@@ -85,10 +87,14 @@ class Clone:
         lines = []
         assert process.stdout is not None  # for the type checker: it is a pipe
         with process:
-            for line in process.stdout:
-                lines.append(line)
-                if show and line.startswith(("validate:", "prepare:")):
-                    say(line.rstrip())
+            try:
+                for line in process.stdout:
+                    lines.append(line)
+                    if show and line.startswith(("validate:", "prepare:")):
+                        say(line.rstrip())
+            except BaseException:
+                end_tree(process.pid)
+                raise
         return process.returncode, "".join(lines)
 
     def git(self, *arguments: str, folder: Path | None = None) -> str:
@@ -147,7 +153,7 @@ class Clone:
         Raises:
             PosaError: There is no such stage.
         """
-        stages = yaml.safe_load((self.folder / "dvc.yaml").read_text())["stages"]
+        stages = read_yaml(self.folder / "dvc.yaml")["stages"]
         if stage not in stages:
             raise PosaError(
                 f"dvc.yaml of this version has no stage {stage!r}, only {', '.join(stages)}: check out the code that "
@@ -181,7 +187,7 @@ class Clone:
         # DVC ignores what it caches; this it does not.
         write_text(self.folder / ".gitignore", "/data/prepared\n/.posa\n")
         if not commit:
-            write_text(self.folder / "dvc.yaml", template_file("dvc.yaml").read_text())
+            write_text(self.folder / "dvc.yaml", read_text(template_file("dvc.yaml")))
 
     def versions(self) -> dict[str, str]:
         """Version -> commit of all versions in the workspace repository."""
@@ -317,7 +323,7 @@ class Clone:
 
     def _episodes(self) -> str:
         """Name of the object that lists the episodes of the commit that is checked out."""
-        return str(yaml.safe_load((self.folder / "data/episodes.dvc").read_text())["outs"][0]["md5"])
+        return episodes_object(read_text(self.folder / "data/episodes.dvc"))
 
     def _cached(self, name: str) -> Path:
         return self._workspace.dvc_cache / object_path(name)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any, Generic, TypeVar
 
-import yaml
 from pydantic import Field
 
 from posa_vla.dataset.shards.manifest import SplitCount
@@ -14,6 +13,7 @@ from posa_vla.dataset.versions.record import EpisodeEntry
 from posa_vla.json_reader import decode_json
 from posa_vla.schema import Closed
 from posa_vla.workspace import Workspace
+from posa_vla.yaml_file import parse_yaml
 
 Value = TypeVar("Value")
 
@@ -89,7 +89,7 @@ def diff_versions(workspace: Workspace, first: str, second: str) -> VersionsDiff
         versions = all_versions(clone)
         a, b = find_version(versions, first), find_version(versions, second)
         statistics = [_json_at(clone, v.commit, "data/statistics.json") for v in (a, b)]
-        params = [yaml.safe_load(clone.git("show", f"{v.commit}:params.yaml")) for v in (a, b)]
+        params = [_params_at(clone, v.commit) for v in (a, b)]
     before, after = a.record.episodes, b.record.episodes
     both = before.keys() & after.keys()
     return VersionsDiff(
@@ -110,6 +110,10 @@ def diff_versions(workspace: Workspace, first: str, second: str) -> VersionsDiff
 def _json_at(clone: Clone, commit: str, path: str) -> dict[str, Any]:
     value = decode_json(clone.git("show", f"{commit}:{path}").encode(), f"{path} of commit {commit[:12]}")
     return value if isinstance(value, dict) else {}
+
+
+def _params_at(clone: Clone, commit: str) -> Any:
+    return parse_yaml(clone.git("show", f"{commit}:params.yaml"), f"params.yaml of {commit[:12]}")
 
 
 def _episode(digest: str, version: Version) -> Episode:

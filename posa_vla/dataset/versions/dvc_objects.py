@@ -13,11 +13,17 @@ from posa_vla.errors import PosaError
 from posa_vla.json_reader import decode_json
 from posa_vla.objects.contract import Objects
 from posa_vla.objects.directory import DirectoryObjects
+from posa_vla.yaml_file import parse_yaml
 
 # Below this everything lies, in cache and remote.
 OBJECTS = "files/md5/"
 # What the name of a folder's listing ends with.
 LISTING = ".dir"
+
+
+def episodes_object(text: str) -> str:
+    """Name of the object that lists the episodes, by the text of `data/episodes.dvc`."""
+    return str(parse_yaml(text, "data/episodes.dvc")["outs"][0]["md5"])
 
 
 def object_path(name: str) -> str:

@@ -6,14 +6,13 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-import yaml
-
 from posa_vla.dataset.versions.clone import Clone
 from posa_vla.dataset.versions.dvc_objects import LISTING, listed, object_path
-from posa_vla.errors import PosaError
+from posa_vla.errors import BadInput, PosaError
 from posa_vla.objects.directory import DirectoryObjects
 from posa_vla.objects.open import open_objects
 from posa_vla.workspace import Workspace
+from posa_vla.yaml_file import parse_yaml
 
 # Any MD5, however it is quoted: one too many costs room, one too few costs data.
 _NAMES = re.compile(r"(?<![0-9a-f])[0-9a-f]{32}(?![0-9a-f])(?:\.dir)?")
@@ -39,11 +38,11 @@ class _DvcFile:
         if not self.path.endswith(".dvc"):
             return set()
         try:
-            value = yaml.safe_load(self.text)
+            value = parse_yaml(self.text, self.path)
             imported = any("repo" in dependency for dependency in value.get("deps", []))
             outputs = [out for out in value["outs"] if not imported and _is_pushed(out)]
             return {str(out["md5"]) for out in outputs if str(out.get("md5", "")).endswith(LISTING)}
-        except (yaml.YAMLError, AttributeError, KeyError, TypeError):
+        except (BadInput, AttributeError, KeyError, TypeError):
             return {name for name in self.names() if name.endswith(LISTING)}
 
 

@@ -11,7 +11,7 @@ import uuid
 from typing import Literal
 
 from posa_vla.dataset.versions.dvc_objects import OBJECTS
-from posa_vla.files import canonical_json, write_text
+from posa_vla.files import canonical_json, read_text, write_text
 from posa_vla.objects.contract import Objects
 from posa_vla.objects.open import open_objects
 from posa_vla.schema import Closed
@@ -39,7 +39,7 @@ def _mark(workspace: Workspace) -> str:
     if not place.is_file():
         write_text(place, uuid.uuid4().hex + "\n")
     # The inode tells a copy or a restored backup, which have the id too, from the original.
-    return f"{_MARKS}{place.read_text().strip()}-{workspace.repository.stat().st_ino}"
+    return f"{_MARKS}{read_text(place).strip()}-{workspace.repository.stat().st_ino}"
 
 
 def leave_mark(workspace: Workspace) -> None:

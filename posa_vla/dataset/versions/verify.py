@@ -6,11 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from posa_vla.console import progress
 from posa_vla.dataset.versions.clone import open_clone
-from posa_vla.dataset.versions.dvc_objects import LISTING, content_md5, listed, object_path
+from posa_vla.dataset.versions.dvc_objects import LISTING, content_md5, episodes_object, listed, object_path
 from posa_vla.dataset.versions.history import Version, all_versions, current_version, find_version
 from posa_vla.episodes.store.episode_store import EpisodeStore
 from posa_vla.errors import PosaError
@@ -61,7 +59,7 @@ def verify(workspace: Workspace, name: str = "", *, repair: bool = False) -> dic
             Problem(where="history", file=str(workspace.repository), problem=line, remedy="restore it from its backup")
             for line in clone.fsck()
         ]
-        tree = str(yaml.safe_load(clone.git("show", f"{version.commit}:data/episodes.dvc"))["outs"][0]["md5"])
+        tree = episodes_object(clone.git("show", f"{version.commit}:data/episodes.dvc"))
     remote = open_objects(workspace.dvc_remote)
     objects, broken = _listed(remote, workspace.dvc_cache, tree)
     problems += broken

@@ -12,8 +12,9 @@ from pydantic import Field, model_validator
 from posa_vla.files import sha256_json
 from posa_vla.params import Params
 from posa_vla.params_file import overlaid
-from posa_vla.schema import Closed, parse, read_yaml
+from posa_vla.schema import Closed, parse
 from posa_vla.seeds import scene_seeds
+from posa_vla.yaml_file import read_yaml
 
 # What the tuning's scenes are drawn for, where a condition's are drawn for the condition.
 TUNING = "tuning"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from posa_vla.params import Params
 from posa_vla.params_file import flat, overlaid, shipped_presets
-from posa_vla.schema import read_yaml
+from posa_vla.yaml_file import read_yaml
 
 # Parts of the parameters that a preset decides; a target and its gate are no part of it.
 _PARTS = ("collect", "prepare", "model", "train", "evaluate")

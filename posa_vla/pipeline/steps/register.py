@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from posa_vla.artifact_places import database_file, lists_version
+from posa_vla.console import say
+from posa_vla.errors import PosaError
 from posa_vla.evidence.record import evidence_path, read_evidence
 from posa_vla.pipeline.context import StepContext
 from posa_vla.pipeline.records import Decided, Registered, Trained
@@ -70,10 +73,29 @@ def register(context: StepContext, decided: Decided) -> Registered:
         inputs,
         Registered,
         work,
-        sound=lambda registered: (workspace.home / registered.report).is_file(),
+        sound=lambda registered: (workspace.home / registered.report).is_file() and _is_on_record(context, registered),
         before={"decided": decided},
     )
     return context.keep(result)
+
+
+def _is_on_record(context: StepContext, registered: Registered) -> bool:
+    """Whether MLflow still has the version; a server that is away is no reason to register again."""
+    uri, target = context.workspace.mlflow_uri, context.params.target
+    database = database_file(uri)
+    try:
+        if database is not None:
+            there = lists_version(database, target, registered.model_version)
+        else:
+            from posa_vla.promotion.registry import is_registered
+
+            there = is_registered(uri, target, registered.model_version)
+    except PosaError as error:
+        say(f"warning: {error}")
+        return True
+    if not there:
+        say(f"version {registered.model_version} of model {target!r} is gone from MLflow: it is registered again")
+    return there
 
 
 def _log_evidence(context: StepContext, decided: Decided) -> None:
@@ -85,8 +107,8 @@ def _log_evidence(context: StepContext, decided: Decided) -> None:
             run.log_table(
                 f"evidence-{name}-{digest[:12]}", {column: [row[column] for row in rows] for column in rows[0]}
             )
-            run.log_text(evidence_path(workspace, digest).read_text(), f"records/evidence-{name}.json")
-    run.log_text(decision_path(workspace, decided.decision).read_text(), "records/decision.json")
+            run.log_text(evidence_path(workspace, digest).read_text(encoding="utf-8"), f"records/evidence-{name}.json")
+    run.log_text(decision_path(workspace, decided.decision).read_text(encoding="utf-8"), "records/decision.json")
     # The one figure that runs are compared by; interval and champion are in the picture beside it, and in the records.
     rate = evaluated.summary.success_rate
     run.log_figures({} if rate is None else {"evaluation/success_rate": rate})

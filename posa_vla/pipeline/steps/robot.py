@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ from posa_vla.json_reader import LARGEST_RECORD, decode_json
 from posa_vla.params import Params
 from posa_vla.pipeline.context import StepContext
 from posa_vla.pipeline.records import Released, RobotReport, RobotRun
+from posa_vla.processes import dies_with_parent
 from posa_vla.robot.agent.slots import Slots
 from posa_vla.robot.settings import FILE, RobotSettings, write_file
 from posa_vla.schema import parse
@@ -73,7 +75,7 @@ def _posa(workspace: Workspace, arguments: list[str]) -> bytes:
     """
     command = [sys.executable, "-P", "-m", "posa_vla.cli.start", *arguments, "--json"]
     variables = {**environment(workspace.settings), "POSA_HOME": str(workspace.home)}
-    done = subprocess.run(command, stdout=subprocess.PIPE, env=variables)
+    done = subprocess.run(command, stdout=subprocess.PIPE, env=variables, preexec_fn=dies_with_parent(signal.SIGTERM))
     if done.returncode != 0:
         raise PosaError(f"`posa {' '.join(arguments[:2])}` exited {done.returncode}: its message is above")
     return done.stdout

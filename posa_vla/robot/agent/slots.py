@@ -304,7 +304,7 @@ class Slots:
             Busy: Another agent holds it.
         """
         self._home.mkdir(parents=True, exist_ok=True)
-        with (self._home / "lock").open("a") as file:
+        with (self._home / "lock").open("ab") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
