@@ -36,7 +36,7 @@ def ask_git(*arguments: str, folder: Path = CODE_ROOT) -> str:
             env=variables | {"LC_ALL": "C.UTF-8", "GIT_TERMINAL_PROMPT": "0"},
             stdin=subprocess.DEVNULL,
             capture_output=True,
-            text=True,
+            encoding="utf-8",
             errors="replace",
         )
     except FileNotFoundError:

@@ -21,7 +21,7 @@ def processors(cgroups: Path = _CGROUPS) -> int:
 
 def memory(cgroups: Path = _CGROUPS, meminfo: Path = _MEMINFO) -> int:
     """Bytes of memory that this process may still take, by the kernel's own estimate and a container's limit."""
-    lines = dict(line.split(":", 1) for line in meminfo.read_text().splitlines() if ":" in line)
+    lines = dict(line.split(":", 1) for line in meminfo.read_text(encoding="utf-8").splitlines() if ":" in line)
     free = [int(lines["MemAvailable"].split()[0]) * 1024]
     free += [left for folder in _own_cgroups(cgroups) if (left := _memory_left(folder)) is not None]
     return min(free)
@@ -62,7 +62,7 @@ def _own_cgroups(root: Path) -> Iterator[Path]:
     """Folders of this process's control groups and of those above them, of version 2 and of version 1."""
     # In a container the kernel shows its own group as the root; outside, /proc says which one it is.
     try:
-        named = [line.split(":", 2) for line in Path("/proc/self/cgroup").read_text().splitlines()]
+        named = [line.split(":", 2) for line in Path("/proc/self/cgroup").read_text(encoding="utf-8").splitlines()]
     except OSError:
         named = []
     tops = [(root / kinds, path) for _, kinds, path in named]
@@ -77,7 +77,7 @@ def _own_cgroups(root: Path) -> Iterator[Path]:
 
 def _number(path: Path) -> int | None:
     try:
-        return int(path.read_text().split()[0])
+        return int(path.read_text(encoding="utf-8").split()[0])
     except (OSError, ValueError, IndexError):  # not there, or "max"
         return None
 
@@ -85,7 +85,7 @@ def _number(path: Path) -> int | None:
 def _quota(folder: Path) -> float | None:
     """Processors that a group's quota pays for; None without one."""
     try:
-        quota, period = (folder / "cpu.max").read_text().split()
+        quota, period = (folder / "cpu.max").read_text(encoding="utf-8").split()
     except (OSError, ValueError):
         old, length = _number(folder / "cpu.cfs_quota_us"), _number(folder / "cpu.cfs_period_us")
         return old / length if old and length and old > 0 else None
@@ -98,7 +98,7 @@ def _memory_left(folder: Path) -> int | None:
         most, taken = _number(folder / limit), _number(folder / used)
         if most is not None and taken is not None:
             try:
-                told = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+                told = dict(line.split() for line in (folder / "memory.stat").read_text(encoding="utf-8").splitlines())
             except (OSError, ValueError):
                 told = {}
             return max(0, most - taken + int(told.get("inactive_file", 0)))

@@ -83,12 +83,12 @@ def _private_folder() -> Iterator[Path]:
         why = f"is too long for Ray's sockets (at most {_LONGEST} bytes)" if _is_too_long(wanted) else "cannot be used"
         say(f"note: TMPDIR, which is {wanted}, {why}: Ray's session is in {place}")
     for old in place.glob(f"{_PREFIX}*"):
-        with suppress(OSError), (old / _LOCK).open() as lock:
+        with suppress(OSError), (old / _LOCK).open(encoding="utf-8") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             shutil.rmtree(old, ignore_errors=True)
     folder = place / f"{_PREFIX}{os.getpid()}-{secrets.token_hex(2)}"
     folder.mkdir(mode=0o700)
-    with (folder / _LOCK).open("w") as lock:
+    with (folder / _LOCK).open("w", encoding="utf-8") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         try:
             yield folder

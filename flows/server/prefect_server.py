@@ -89,7 +89,7 @@ def refuse_settings_of_folder() -> None:
     if theirs and files:  # what a profile below PREFECT_HOME sets was put there for this workspace
         raise BadInput(
             f"{' or '.join(files)} in {Path.cwd()} sets {', '.join(theirs)} for Prefect, which would decide how this "
-            "run is carried out: take it out there, or start posa in a folder of its own (`posa init DIR`)"
+            "run is carried out: take it out there, or start the command in a folder of its own (`posa init DIR`)"
         )
 
 

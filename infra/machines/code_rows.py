@@ -29,7 +29,7 @@ def git(folder: Path, *arguments: str) -> str:
     who = ("-c", "user.name=row", "-c", "user.email=row@example.org")
     variables = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     command = ["git", "-C", str(folder), *who, *arguments]
-    return subprocess.run(command, env=variables, check=True, capture_output=True, text=True).stdout.strip()
+    return subprocess.run(command, env=variables, check=True, capture_output=True, encoding="utf-8").stdout.strip()
 
 
 def repository(folder: Path) -> str:
@@ -73,7 +73,7 @@ def no_commit(place: Place) -> None:
 
 @row("a worktree mounted without its repository", slow=True)
 def worktree_alone(place: Place) -> None:
-    (copy_of_code(place) / ".git").write_text("gitdir: /nowhere/.git/worktrees/code\n")
+    (copy_of_code(place) / ".git").write_text("gitdir: /nowhere/.git/worktrees/code\n", encoding="utf-8")
     place.posa(*_NO_ROOM).refused("git cannot tell", "POSA_CODE_COMMIT")
 
 

@@ -117,7 +117,7 @@ class Place:
             script = f"import sys\nsys.path.insert(0, {str(self.code)!r})\n{script}"
         launcher = self.folder.parent / "bin" / "posa"
         launcher.parent.mkdir(exist_ok=True)
-        launcher.write_text(script)
+        launcher.write_text(script, encoding="utf-8")
         return [sys.executable, str(launcher), *arguments]
 
     def posa(self, *arguments: str, shell: Mapping[str, str] | None = None, seconds: float = 300) -> Done:
@@ -143,7 +143,7 @@ class Place:
                 env={**self.variables, **(shell or {})},
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
-                text=True,
+                encoding="utf-8",
                 errors="replace",
                 timeout=seconds,
             )

@@ -20,7 +20,7 @@ def control_group(kind: str, limits: dict[str, dict[str, str]]) -> Iterator[Path
     try:
         folder.mkdir()
         for name, value in limits[version].items():
-            (folder / name).write_text(value)
+            (folder / name).write_text(value, encoding="utf-8")
     except OSError as error:
         raise Absent(f"no control group can be made here: {error}") from None
     try:

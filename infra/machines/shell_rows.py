@@ -113,7 +113,7 @@ def other_servers(place: Place) -> None:
         "GLOO_SOCKET_IFNAME": "ib0",
         "NCCL_SOCKET_IFNAME": "ib0",
     }
-    (place.folder / ".env").write_text(f"PREFECT_API_URL={dead}/api\nPREFECT_AUTH=of a stack\n")
+    (place.folder / ".env").write_text(f"PREFECT_API_URL={dead}/api\nPREFECT_AUTH=of a stack\n", encoding="utf-8")
     place.retrain(theirs)
     assert not database.exists(), "their database was written to"
     ours = sqlite3.connect(place.folder / ".posa" / "prefect" / "prefect.db")
@@ -122,7 +122,9 @@ def other_servers(place: Place) -> None:
 
 @row("prefect.toml or .env of another project in the folder", slow=True)
 def settings_in_the_folder(place: Place) -> None:
-    (place.folder / "prefect.toml").write_text("[results]\ndefault_storage_block = 's3-bucket/theirs'\n")
+    (place.folder / "prefect.toml").write_text(
+        "[results]\ndefault_storage_block = 's3-bucket/theirs'\n", encoding="utf-8"
+    )
     done = place.posa("retrain", "--preset", "tiny", seconds=120)
     done.refused("prefect.toml", "PREFECT_RESULTS_DEFAULT_STORAGE_BLOCK", "posa init", within=60.0)
     assert not (place.folder / ".posa" / "episodes").exists()
@@ -132,7 +134,7 @@ def their_modules(folder: Path) -> Path:
     """A folder of another project's code, whose modules have names that ours and Python's own have."""
     (folder / "flows").mkdir(parents=True)
     for name in ("flows/__init__.py", "types.py", "secrets.py", "sitecustomize.py"):
-        (folder / name).write_text(f"raise RuntimeError('{name} of another project was imported')\n")
+        (folder / name).write_text(f"raise RuntimeError('{name} of another project was imported')\n", encoding="utf-8")
     return folder
 
 

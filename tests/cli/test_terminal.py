@@ -133,7 +133,8 @@ def test_every_signal_that_ends_a_command_lets_go_what_it_holds(tmp_path: Path, 
     command = _start(tmp_path)
     grandchild = int((tmp_path / "grandchild").read_text())
     command.send_signal(number)
-    command.send_signal(number)  # a shell and its terminal both send one
+    if number != signal.SIGINT:  # a person who asks twice means it
+        command.send_signal(number)  # a shell and its terminal both send one
     _, said = command.communicate(timeout=30)
     assert command.returncode == 128 + number
     assert (tmp_path / "let-go").exists()
