@@ -113,7 +113,7 @@ def await_processors(workers: int, threads: int, patience: float = _PATIENCE) ->
     Raises:
         PosaError: It has fewer, and has brought up none.
     """
-    wanted = ray.util.placement_group([{"CPU": threads}] * workers)  # type: ignore[no-untyped-call]  # as above
+    wanted = ray.util.placement_group([{"CPU": threads}] * workers)
     deadline = time.monotonic() + patience
     try:
         while (there := ray.cluster_resources().get("CPU", 0)) < workers * threads:  # type: ignore[no-untyped-call]
@@ -124,7 +124,7 @@ def await_processors(workers: int, threads: int, patience: float = _PATIENCE) ->
                 )
             time.sleep(1.0)
     finally:
-        ray.util.remove_placement_group(wanted)  # type: ignore[no-untyped-call]
+        ray.util.remove_placement_group(wanted)
 
 
 def train(job: TrainingJob) -> None:
