@@ -113,6 +113,8 @@ def await_processors(workers: int, threads: int, patience: float = _PATIENCE) ->
     Raises:
         PosaError: It has fewer, and has brought up none.
     """
+    if ray.cluster_resources().get("CPU", 0) >= workers * threads:  # type: ignore[no-untyped-call]  # Ray ships it untyped
+        return
     wanted = ray.util.placement_group([{"CPU": threads}] * workers)
     deadline = time.monotonic() + patience
     try:

@@ -101,6 +101,12 @@ def test_a_path_that_is_no_text_is_shown_in_escapes(tmp_path: Path) -> None:
     assert "W\\udcfcrfel.yaml" in done.stderr
 
 
+def _answer_signals() -> None:
+    """These tests may themselves have been started by `nohup`, or by a shell as a background job."""
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
+        signal.signal(number, signal.SIG_DFL)
+
+
 def _start(folder: Path, *before: str) -> subprocess.Popen[str]:
     (folder / "waiting.py").write_text(WAITING, encoding="utf-8")
     command = subprocess.Popen(
@@ -111,6 +117,7 @@ def _start(folder: Path, *before: str) -> subprocess.Popen[str]:
         stderr=subprocess.PIPE,
         stdin=subprocess.DEVNULL,
         encoding="utf-8",
+        preexec_fn=_answer_signals,
     )
     deadline = time.monotonic() + 30
     while not (folder / "started").exists():

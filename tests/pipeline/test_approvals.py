@@ -154,7 +154,8 @@ def test_a_robot_that_exists_cannot_be_released_to_without_approvals(tmp_path: P
     arm, workspace = str(real_arm(tmp_path)), make_workspace(tmp_path)
     with pytest.raises(BadInput, match="at least one approval"), open_context(workspace, arm_params(arm), "test"):
         pass
-    target = {"embodiment": arm, "task": "pick", "approvals": 2, "approvers": {"ada": "0" * 64}}
+    ada = public_hex(CryptoSigner.generate_ed25519())
+    target = {"embodiment": arm, "task": "pick", "approvals": 2, "approvers": {"ada": ada}}
     params = arm_params(arm, targets={"t": target})
     with pytest.raises(BadInput, match="names 1 approvers"), open_context(workspace, params, "test"):
         pass

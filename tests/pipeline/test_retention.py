@@ -127,7 +127,7 @@ def test_a_damaged_record_of_a_finished_step_is_named_and_nothing_is_removed(tmp
     bundle = add_run(workspace, tmp_path, 1)
     (path,) = (workspace.home / "ledger" / "bundle").glob("*.json")
     path.write_bytes(path.read_bytes()[:40])
-    with pytest.raises(BadInput, match=f"{path} is damaged .*delete it"):
+    with pytest.raises(BadInput, match=f"{path} is not JSON .*delete it"):
         clean_up(workspace, RETENTION, dry_run=False)
     assert whole(workspace, 1, bundle)
 
