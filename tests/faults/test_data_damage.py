@@ -68,12 +68,12 @@ PLACES: dict[str, Callable[[Workspace], Path]] = {
         pytest.param("remote", cut, marks=pytest.mark.long),
         pytest.param("remote", Path.unlink, marks=pytest.mark.long),
         ("cache", flip),
-        ("video", cut),
+        pytest.param("video", cut, marks=pytest.mark.long),
         pytest.param("video", Path.unlink, marks=pytest.mark.long),
         pytest.param("table", flip, marks=pytest.mark.long),
         ("shard", flip),
         pytest.param("shard", cut, marks=pytest.mark.long),
-        ("shard", Path.unlink),
+        pytest.param("shard", Path.unlink, marks=pytest.mark.long),
     ],
 )
 def test_damage_is_found_named_and_mended_by_its_remedy(workspace, place, damage):

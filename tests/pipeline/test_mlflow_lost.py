@@ -125,6 +125,7 @@ def test_a_lock_is_waited_for_longer_than_sqlite_does_by_itself(uri: str) -> Non
     assert connect(uri).get_run(run.run_id).data.params == {"steps": "3"}
 
 
+@pytest.mark.long
 def test_a_lock_that_does_not_end_is_one_message(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(artifact_places, "_WAIT", 0.2)
     with open_run(uri, "locked", "k", SOURCE) as run:

@@ -61,6 +61,7 @@ def test_more_processors_than_the_cluster_has_are_not_waited_for_for_ever(ray_he
     await_processors(2, 1, patience=0)
 
 
+@pytest.mark.long
 def test_training_survives_a_worker_that_is_killed(
     ray_here: None, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
