@@ -81,9 +81,10 @@ def _alias(workspace: Workspace, target: str, champion: Release) -> str | None:
             requests.get(f"{uri.rstrip('/')}/health", timeout=(CONNECT, READ))
         except (requests.RequestException, ValueError):
             return None
-    from posa_vla.promotion.registry import champion_version, has_version
+    from posa_vla.promotion.registry import champion_version, is_registered, version_to_show
 
+    wanted = version_to_show(uri, target, champion.model_version, champion.bundle)
     shown = champion_version(uri, target)
-    if shown == champion.model_version or not (shown or has_version(uri, target, champion.model_version)):
+    if shown == wanted or not (shown or is_registered(uri, target, wanted)):
         return None
     return f"version {shown}" if shown else "nothing"
