@@ -180,6 +180,18 @@ def test_rollback_as_a_release_says_it_whose_bundle_is_damaged(
     assert shows(workspace) == [3, 3]
 
 
+@pytest.mark.fault
+def test_a_damaged_log_hides_no_other_targets_command(workspace: Workspace) -> None:
+    (workspace.promotions / "another").mkdir()
+    (workspace.promotions / "another" / "log.jsonl").write_bytes(b"{}\n")
+    set_champion(workspace.mlflow_uri, TARGET, "1")
+    finding = look_at_releases(workspace)
+    assert "another: promotion log" in finding.detail
+    done = typed(next(commands(finding.detail)))
+    assert isinstance(done.exception, PosaError), "that of the other is still there"
+    assert champion_version(workspace.mlflow_uri, TARGET) == "3"
+
+
 def test_chmod_as_an_open_key_folder_and_an_open_key_print_it(workspace: Workspace) -> None:
     for path in (workspace.keys, workspace.keys / "publisher.pem"):
         path.chmod(0o755)
