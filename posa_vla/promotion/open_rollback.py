@@ -6,7 +6,7 @@ import shlex
 from pathlib import Path
 from typing import Literal
 
-from posa_vla.errors import Refused
+from posa_vla.errors import BadInput, LaterVersion, Refused
 from posa_vla.files import read_json, sync_folder, write_json
 from posa_vla.promotion.champion import promotion_log, to_run
 from posa_vla.promotion.kept_records import records_folder
@@ -68,7 +68,13 @@ def open_rollback(workspace: Workspace, target: str) -> OpenRollback | None:
     path = _file(workspace, target)
     if not path.exists():
         return None
-    opened = parse(OpenRollback, read_json(path), str(path))
+    try:
+        opened = parse(OpenRollback, read_json(path), str(path))
+    except LaterVersion:
+        raise
+    except BadInput as error:
+        again = f"`rm {shlex.quote(str(path))}`, then say which release shall run: `{to_run(target)}`"
+        raise BadInput(f"{error}. What the open rollback was for is lost: {again}") from None
     log = promotion_log(workspace, target)
     digest, champion = _digest(workspace, opened), log.champion()
     followed = champion is not None and champion.record != digest

@@ -180,6 +180,15 @@ def test_rollback_as_a_release_says_it_whose_bundle_is_damaged(
     assert shows(workspace) == [3, 3]
 
 
+def test_rm_as_a_damaged_decision_prints_it(workspace: Workspace) -> None:
+    (workspace.promotions / TARGET / "rollback.json").write_bytes(b"{")
+    refused = str(typed(["rollback", "--reason", "drops cubes"]).exception)
+    subprocess.run(shlex.split(re.findall(r"`(rm .*?)`", refused)[0]), check=True)
+    done = typed(next(commands(refused)), N="1", TEXT="drops cubes")
+    assert done.exit_code == 0, done.output
+    assert shows(workspace) == [1, 1]
+
+
 @pytest.mark.fault
 def test_a_damaged_log_hides_no_other_targets_command(workspace: Workspace) -> None:
     (workspace.promotions / "another").mkdir()
