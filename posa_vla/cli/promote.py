@@ -31,6 +31,7 @@ def promote(
     """
     from flows.server.events import announce
     from posa_vla.console import print_json, print_table
+    from posa_vla.errors import PosaError
     from posa_vla.pipeline.promotion import run_promotion
     from posa_vla.pipeline.reconciliation import continue_releases
     from posa_vla.pipeline.steps.release import refresh_channel
@@ -38,14 +39,16 @@ def promote(
 
     params, workspace = read_params(params_file, preset, settings), Workspace.open()
     if refresh:
-        found = continue_releases(workspace, params)
-        signed = refresh_channel(workspace)
+        signed = refresh_channel(workspace)  # first: robots must not lose a channel because something else is away
+        found = continue_releases(workspace)
         if as_json:
             continued = {finding.what: finding.done for finding in found if finding.done}
             print_json({"signed": signed, "channel": workspace.channel, "continued": continued})
         else:
-            rows = [(finding.what, finding.done or finding.found) for finding in found]
+            rows = [(finding.what, finding.done or finding.found) for finding in found if finding.sound]
             print_table("posa promote --refresh", [*rows, ("signed anew", "yes" if signed else "not needed yet")])
+        if faults := [finding.found for finding in found if not finding.sound]:
+            raise PosaError("\n".join(faults))
         return
     result = run_promotion(workspace, params, announce)
     if as_json:

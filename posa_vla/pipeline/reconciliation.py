@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
-from posa_vla.errors import PosaError
+from posa_vla.errors import BadInput, PosaError
 from posa_vla.params import Params
 from posa_vla.pipeline.steps.release import refresh_channel
-from posa_vla.promotion.champion import behind, promotion_log, promotions, settle
+from posa_vla.promotion.champion import behind, promotion_log, promotions, released_targets, settle
 from posa_vla.promotion.open_rollback import close_rollback, is_logged, open_rollback
 from posa_vla.schema import Closed
 from posa_vla.workspace import Workspace
@@ -45,50 +45,58 @@ def reconcile_workspace(
             are not looked at.
     """
     looks: list[tuple[str, Callable[[], Iterator[Finding]]]] = [
-        ("releases", lambda: _releases(workspace, params)),
-        ("aliases", lambda: _aliases(workspace, params)),
+        ("releases", lambda: _releases(workspace, params.targets)),
+        ("aliases", lambda: _aliases(workspace, params.targets)),
         ("release channel", lambda: _channel(workspace)),
         ("Ray jobs", lambda: _jobs(workspace)),
         ("flow runs", lambda: _flow_runs(workspace, close_silent_runs)),
     ]
-    findings = []
-    for what, look in looks:
-        try:
-            findings += list(look())
-        except PosaError as error:
-            findings.append(Finding(what=what, found=str(error), sound=False))
-    return findings
+    return [finding for what, look in looks for finding in _as_far_as_it_goes(what, look())]
 
 
-def continue_releases(workspace: Workspace, params: Params) -> list[Finding]:
+def continue_releases(workspace: Workspace) -> list[Finding]:
     """Brings channel and alias of every target that has released to what its promotion log says.
 
-    Raises:
-        PosaError: See `settle`; or the registry is away.
+    What cannot be brought there is a finding, and hinders no other target.
     """
-    released = {name: t for name, t in params.targets.items() if promotion_log(workspace, name).champion() is not None}
-    here = params.model_copy(update={"targets": released})
-    return [*_releases(workspace, here), *_aliases(workspace, here)]
+    targets = released_targets(workspace)
+    return [*_releases(workspace, targets), *_as_far_as_it_goes("aliases", _aliases(workspace, targets))]
 
 
-def _releases(workspace: Workspace, params: Params) -> Iterator[Finding]:
-    for target in params.targets:
-        done = "published what the log names" if settle(workspace, target) else ""
-        found = "the channel was behind the log" if done else "log, record and channel agree"
-        yield Finding(what=f"release of {target}", found=found, done=done)
+def _as_far_as_it_goes(what: str, look: Iterator[Finding]) -> Iterator[Finding]:
+    try:
+        yield from look
+    except PosaError as error:
+        yield Finding(what=what, found=str(error), sound=False)
 
 
-def _aliases(workspace: Workspace, params: Params) -> Iterator[Finding]:
+def _releases(workspace: Workspace, targets: Iterable[str]) -> Iterator[Finding]:
+    for target in targets:
+        what = f"release of {target}"
+        yield from _as_far_as_it_goes(what, _release(workspace, target, what))
+
+
+def _release(workspace: Workspace, target: str, what: str) -> Iterator[Finding]:
+    done = "published what the log names" if settle(workspace, target) else ""
+    found = "the channel was behind the log" if done else "log, record and channel agree"
+    yield Finding(what=what, found=found, done=done)
+
+
+def _aliases(workspace: Workspace, targets: Iterable[str]) -> Iterator[Finding]:
     from posa_vla.promotion.registry import champion_version, set_champion, version_to_show
 
-    for target in params.targets:
+    for target in targets:
+        what = f"alias champion of {target}"
         with promotions(workspace, "a reconciliation"):
-            entry = promotion_log(workspace, target).champion()
+            try:
+                entry = promotion_log(workspace, target).champion()
+            except BadInput as error:  # of this target alone; a registry that is away is away for all
+                yield Finding(what=what, found=str(error), sound=False)
+                continue
             wanted = None
             if entry is not None:
                 wanted = version_to_show(workspace.mlflow_uri, target, entry.model_version, entry.bundle)
             found = champion_version(workspace.mlflow_uri, target)
-            what = f"alias champion of {target}"
             if found == wanted:
                 _close_finished(workspace, target)
                 yield Finding(what=what, found=f"version {found}" if found else "none yet")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from posa_vla.console import say
@@ -13,7 +14,7 @@ from posa_vla.errors import BadInput, PosaError, Refused
 from posa_vla.files import write_bytes
 from posa_vla.params import Params
 from posa_vla.pipeline.announcements import Announce, ApprovalNeeded, silent
-from posa_vla.promotion.champion import open_publisher, promotion_log, promotions, unpublished, withdrawn
+from posa_vla.promotion.champion import open_publisher, promotion_log, promotions, to_run, unpublished, withdrawn
 from posa_vla.promotion.drafting import draft_rollback, target_trust
 from posa_vla.promotion.entries import Promotion, Release, Rollback
 from posa_vla.promotion.kept_records import records_folder
@@ -80,7 +81,7 @@ def roll_back(
         Refused: There is no release left to go back to, or something that the rollback needs is damaged or lost.
         PosaError: The registry is away; the robots have the release, and the same call sets the alias.
     """
-    from posa_vla.promotion.registry import set_champion
+    from posa_vla.promotion.registry import show_champion
     from posa_vla.promotion.releasing import release
     from posa_vla.release.record import approvals, record_digest, verify
 
@@ -128,7 +129,7 @@ def roll_back(
             model_version=record.model_version,
             reasons=[decided.reason],
         )
-        set_alias = partial(set_champion, workspace.mlflow_uri, target)
+        set_alias = partial(show_champion, workspace.mlflow_uri, target, record.bundle_digest)
         release(promotion_log(workspace, target), publisher, envelope, prepared.bundle, entry, set_alias)
         close_rollback(workspace, target)
         return output.model_copy(update={"release": record.release})
@@ -174,10 +175,7 @@ def _chosen(workspace: Workspace, target: str, champion: Release) -> int:
     why = "it is the first one"
     if earlier:
         numbers = ", ".join(str(entry.release) for entry in sorted(earlier, key=lambda entry: entry.release))
-        why = (
-            f"every earlier one ({numbers}) was rolled back from; `posa rollback --to N --reason TEXT` runs one again "
-            "on purpose"
-        )
+        why = f"every earlier one ({numbers}) was rolled back from; `{to_run(target)}` runs one again on purpose"
     raise Refused(
         f"target {target!r} runs release {champion.release}, and has no release left to go back to: {why}. Nothing was "
         f"changed. {TO_HOLD}"
@@ -191,24 +189,38 @@ def _looked_at(
     from posa_vla.release.bundle_store import sound_bundle
     from posa_vla.release.record import sign_record, verify
 
-    path, wanted = decided.record_file(workspace), _promoted(workspace, decided.target).get(decided.to)
+    wanted = _promoted(workspace, decided.target).get(decided.to)
     if wanted is None:
         raise BadInput(f"{decided.in_words()}: the promotion log of target {decided.target!r} has no such release")
-    if path.exists():
-        envelope = path.read_bytes()
-    else:
-        earlier = verify(_envelope(workspace, decided.target, wanted), trust, require_approvals=False)
-        drafted = draft_rollback(workspace, params, earlier, publisher)
-        envelope = sign_record(drafted, publisher.record_signer)
-    verify(envelope, trust, require_approvals=False)
     try:
+        envelope = _begun(decided.record_file(workspace), trust)
+        if envelope is None:
+            earlier = verify(_envelope(workspace, decided.target, wanted), trust, require_approvals=False)
+            drafted = draft_rollback(workspace, params, earlier, publisher)
+            envelope = sign_record(drafted, publisher.record_signer)
+        verify(envelope, trust, require_approvals=False)
         bundle = sound_bundle(workspace, decided.target, wanted.bundle, publisher)
     except PosaError as error:
         raise Refused(
             f"release {decided.to} cannot run again: {error}. Nothing was changed; "
-            f"`posa rollback --to N --reason TEXT` goes to another release. {TO_HOLD}"
+            f"`{to_run(decided.target)}` goes to another release. {TO_HOLD}"
         ) from None
     return _Prepared(decided, envelope, bundle, trust)
+
+
+def _begun(path: Path, trust: Trust) -> bytes | None:
+    """The rollback's own record where an earlier call has signed it."""
+    from posa_vla.release.record import verify
+
+    if not path.exists():
+        return None
+    envelope = path.read_bytes()
+    try:
+        verify(envelope, trust, require_approvals=False)
+    except Refused as error:
+        again = f"`rm {shlex.quote(str(path))}`, and the same command signs it anew"
+        raise Refused(f"{path} was damaged ({error}): {again}") from None
+    return envelope
 
 
 def _envelope(workspace: Workspace, target: str, entry: Promotion) -> bytes:

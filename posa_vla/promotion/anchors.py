@@ -44,8 +44,8 @@ def require_anchored(
 
     def changed(what: str) -> BadInput:
         return BadInput(
-            f"the promotion log {log.path} was changed: {what}; restore it, and the records beside it, from a backup: "
-            "nothing is promoted or rolled back on it"
+            f"the promotion log {log.path} was changed: {what}; restore it, and the records beside it, from a backup "
+            "(without one: docs/security.md, lost keys); nothing is promoted or rolled back on it"
         )
 
     if len(logged) != len(log.releases()):

@@ -25,7 +25,13 @@ def has_released(workspace: Workspace) -> bool:
     """Whether robots may have been handed a trust, or a log names a release: keys that are missing then were lost."""
     if any(workspace.promotions.glob("*/trust/root.json")):
         return True
-    return any(_names_a_release(PromotionLog(path)) for path in workspace.promotions.glob("*/log.jsonl"))
+    return bool(released_targets(workspace))
+
+
+def released_targets(workspace: Workspace) -> list[str]:
+    """Targets whose log names a release, or is damaged and may have named one, whatever `params.yaml` says by now."""
+    paths = sorted(workspace.promotions.glob("*/log.jsonl"))
+    return [path.parent.name for path in paths if _names_a_release(PromotionLog(path))]
 
 
 def _names_a_release(log: PromotionLog) -> bool:
@@ -61,6 +67,11 @@ def champion_bundle(workspace: Workspace, target: str) -> str | None:
     """Bundle digest of the target's champion, or None before the first promotion."""
     entry = promotion_log(workspace, target).champion()
     return None if entry is None else entry.bundle
+
+
+def to_run(target: str, release: int | None = None) -> str:
+    """The command that runs an earlier release of a target again, whichever target `params.yaml` names."""
+    return f"posa rollback --to {'N' if release is None else release} --reason TEXT --set target={target}"
 
 
 def next_sequence(records: list[ReleaseRecord]) -> int:
@@ -128,7 +139,8 @@ def unpublished(workspace: Workspace, target: str, publisher: Publisher) -> tupl
     if shown is not None and all(entry.record != shown for entry in log.releases()):
         raise BadInput(
             f"the channel {workspace.channel} holds a release of target {target!r} that its promotion log does not "
-            f"know: restore {workspace.promotions / target} from a backup; nothing is promoted on top of it"
+            f"know: restore {workspace.promotions / target} from a backup (without one: docs/security.md, lost keys); "
+            "nothing is promoted on top of it"
         )
     require_anchored_log(workspace, target, publisher)
     if champion is None:
@@ -174,7 +186,7 @@ def settle(workspace: Workspace, target: str) -> bool:
         except PosaError as error:
             raise PosaError(
                 f"release {champion.release} of target {target!r} is in the promotion log and not on the channel: "
-                f"{error}; or run another release: `posa rollback --to N --reason TEXT`"
+                f"{error}; or run another release: `{to_run(target)}`"
             ) from None
         publisher.publish(target, wanted, bundle)
         return True

@@ -6,9 +6,9 @@ import shlex
 from pathlib import Path
 from typing import Literal
 
-from posa_vla.errors import Refused
+from posa_vla.errors import BadInput, LaterVersion, Refused
 from posa_vla.files import read_json, sync_folder, write_json
-from posa_vla.promotion.champion import promotion_log
+from posa_vla.promotion.champion import promotion_log, to_run
 from posa_vla.promotion.kept_records import records_folder
 from posa_vla.schema import Closed, parse
 from posa_vla.workspace import Workspace
@@ -45,7 +45,7 @@ class OpenRollback(Closed):
         """What to do where another release than the one that it leads away from runs by now."""
         return (
             f"{self.in_words()} was not finished, and release {running} runs by now: say which release shall run, "
-            f"`posa rollback --to N --reason TEXT` ({running} gives the open rollback up)"
+            f"`{to_run(self.target)}` ({running} gives the open rollback up)"
         )
 
     def command(self) -> str:
@@ -68,7 +68,13 @@ def open_rollback(workspace: Workspace, target: str) -> OpenRollback | None:
     path = _file(workspace, target)
     if not path.exists():
         return None
-    opened = parse(OpenRollback, read_json(path), str(path))
+    try:
+        opened = parse(OpenRollback, read_json(path), str(path))
+    except LaterVersion:
+        raise
+    except BadInput as error:
+        again = f"`rm {shlex.quote(str(path))}`, then say which release shall run: `{to_run(target)}`"
+        raise BadInput(f"{error}. What the open rollback was for is lost: {again}") from None
     log = promotion_log(workspace, target)
     digest, champion = _digest(workspace, opened), log.champion()
     followed = champion is not None and champion.record != digest

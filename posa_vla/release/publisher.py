@@ -13,8 +13,9 @@ from tuf.api.exceptions import RepositoryError
 from tuf.api.metadata import Metadata, MetaFile, Root, Snapshot, TargetFile, Targets, Timestamp
 from tuf.api.serialization.json import JSONSerializer
 
-from posa_vla.errors import PosaError, Refused
+from posa_vla.errors import BadInput, PosaError, Refused
 from posa_vla.files import new_folder, sha256_bytes, write_bytes
+from posa_vla.json_reader import decode_json
 from posa_vla.objects.contract import Objects
 from posa_vla.objects.directory import DirectoryObjects
 from posa_vla.objects.open import open_objects
@@ -152,9 +153,10 @@ class Publisher:
         if data is None:
             return None
         try:
+            decode_json(data, name)
             metadata: Metadata[Any] = Metadata.from_bytes(data)
             self._root.signed.verify_delegate(role, metadata.signed_bytes, metadata.signatures)
-        except (RepositoryError, ValueError) as error:
+        except (BadInput, RepositoryError, ValueError) as error:
             raise Refused(
                 f"release channel {objects.location}: {name} does not verify with this workspace's keys "
                 f"({error}): nothing is published on top of it; restore the channel"

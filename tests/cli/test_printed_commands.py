@@ -141,6 +141,24 @@ def test_rollback_as_it_says_that_no_release_is_left(workspace: Workspace) -> No
     assert shows(workspace) == [1, 1]
 
 
+def test_rm_as_a_rollback_prints_it_whose_record_was_damaged_while_it_waited(
+    three_releases: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    person = create_key(tmp_path / "person.pem")
+    params, place = asking(tmp_path, person), unreleased(three_releases, tmp_path)
+    for number in (1, 2):
+        release_one(place, params, number, (person,))
+    here(place, params, monkeypatch)
+    again = ["rollback", "--reason", "drops cubes", "--json"]
+    assert typed(again).exit_code == 0
+    (record,) = place.promotions.rglob("rollbacks/*.dsse.json")
+    record.write_bytes(record.read_bytes()[:-40])
+    refused = str(typed(again).exception)
+    assert "Nothing was changed" in refused
+    subprocess.run(shlex.split(re.findall(r"`(rm .*?)`", refused)[0]), check=True)
+    assert "posa approve" in yaml.safe_load(typed(again).stdout)["pending"]
+
+
 @pytest.mark.fault
 def test_rollback_as_a_release_says_it_whose_bundle_is_damaged(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch
@@ -152,12 +170,35 @@ def test_rollback_as_a_release_says_it_whose_bundle_is_damaged(
     (bundle / "config.json").write_text("{}")
     for path in (Path(workspace.channel) / "targets" / TARGET / "bundles" / bundle.name).glob("*config.json"):
         path.write_text("{}")
+    other = {"target": "other", "targets": {"other": PARAMS.chosen.model_dump(mode="json")}}
+    here(workspace, overlaid(PARAMS, other, "test"), monkeypatch)  # printed commands say whose release it is
     refused = typed(["promote", "--refresh"])
     assert isinstance(refused.exception, PosaError)
     (command,) = commands(str(refused.exception))
     done = typed(command, N="3", TEXT="the other is damaged")
     assert done.exit_code == 0, done.output
     assert shows(workspace) == [3, 3]
+
+
+def test_rm_as_a_damaged_decision_prints_it(workspace: Workspace) -> None:
+    (workspace.promotions / TARGET / "rollback.json").write_bytes(b"{")
+    refused = str(typed(["rollback", "--reason", "drops cubes"]).exception)
+    subprocess.run(shlex.split(re.findall(r"`(rm .*?)`", refused)[0]), check=True)
+    done = typed(next(commands(refused)), N="1", TEXT="drops cubes")
+    assert done.exit_code == 0, done.output
+    assert shows(workspace) == [1, 1]
+
+
+@pytest.mark.fault
+def test_a_damaged_log_hides_no_other_targets_command(workspace: Workspace) -> None:
+    (workspace.promotions / "another").mkdir()
+    (workspace.promotions / "another" / "log.jsonl").write_bytes(b"{}\n")
+    set_champion(workspace.mlflow_uri, TARGET, "1")
+    finding = look_at_releases(workspace)
+    assert "another: promotion log" in finding.detail
+    done = typed(next(commands(finding.detail)))
+    assert isinstance(done.exception, PosaError), "that of the other is still there"
+    assert champion_version(workspace.mlflow_uri, TARGET) == "3"
 
 
 def test_chmod_as_an_open_key_folder_and_an_open_key_print_it(workspace: Workspace) -> None:
@@ -181,6 +222,11 @@ def test_refresh_as_a_robot_prints_it_whose_channel_expired(
         ChannelClient(workspace.channel, tmp_path / "tuf", root).latest(TARGET)
     shown = open_publisher(workspace).current(TARGET)
     (command,) = commands(str(refused.value))
+    with monkeypatch.context() as patch:
+        patch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+        patch.setenv("POSA_MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+        assert isinstance(typed(command).exception, PosaError), "the registry is away, and that is said"
+    assert ChannelClient(workspace.channel, tmp_path / "tuf", root).latest(TARGET) == shown, "robots have it"
     done = typed(command)
     assert done.exit_code == 0, done.output
     assert ChannelClient(workspace.channel, tmp_path / "tuf", root).latest(TARGET) == shown

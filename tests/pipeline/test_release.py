@@ -29,7 +29,7 @@ from posa_vla.promotion.registry import CHAMPION, champion_version, set_champion
 from posa_vla.release.channel import ChannelClient
 from posa_vla.release.keys import public_hex
 from posa_vla.release.publisher import Publisher
-from posa_vla.release.record import ReleaseRecord, read_record
+from posa_vla.release.record import ReleaseRecord, approve_record, read_record
 from posa_vla.release.trust import read_trust
 from posa_vla.robot.agent.agent import Agent
 from posa_vla.robot.agent.provision import provision, tuf_state
@@ -233,7 +233,7 @@ def test_reconcile_goes_on_where_something_cannot_be_looked_at(tmp_path: Path) -
     set_champion(workspace.mlflow_uri, "t", "1")
     flip(Path(workspace.channel) / "metadata" / "1.root.json")
     findings = reconcile_workspace(workspace, params)
-    assert {finding.what for finding in findings if not finding.sound} == {"releases", "release channel"}
+    assert {finding.what for finding in findings if not finding.sound} == {"release of t", "release channel"}
     assert champion_version(workspace.mlflow_uri, "t") == "2"
 
 
@@ -306,6 +306,21 @@ def test_a_release_that_waited_while_the_champion_went_and_came_back_is_still_ta
     assert released is not None
     record = shown_record(workspace)
     assert (record.bundle_digest, record.sequence) == (third.bundle.digest, 6)
+
+
+def test_a_bundle_that_was_damaged_while_its_release_waited_is_found_before_the_log_names_it(tmp_path: Path) -> None:
+    params, workspace, approver = arm_params(), make_workspace(tmp_path), CryptoSigner.generate_ed25519()
+    asks = overlaid(params, {"targets": {"t": {"approvals": 1, "approvers": {"a": public_hex(approver)}}}}, "test")
+    with open_context(workspace, asks, "test") as context:
+        waiting = candidate(context, params, tmp_path / "policy")
+        waiting.promote()
+        (record,) = workspace.promotions.rglob("*.dsse.json")
+        record.write_bytes(approve_record(record.read_bytes(), approver))
+        flip(workspace.bundles / waiting.bundle.digest / "model.safetensors")
+        before = promotion_log(workspace, "t").entries()
+        with pytest.raises(PosaError, match=r"restore .* from a backup"):
+            waiting.promote()
+    assert promotion_log(workspace, "t").entries() == before
 
 
 @pytest.mark.long

@@ -13,6 +13,7 @@ from releases import flip
 from securesystemslib.signer import CryptoSigner
 from untrained import arm_params
 
+from posa_vla.cli.doctor.releases import look_at_releases
 from posa_vla.errors import BadInput, PosaError, Refused
 from posa_vla.files import write_bytes
 from posa_vla.params_file import overlaid
@@ -143,6 +144,15 @@ def test_a_version_that_was_deleted_by_hand_hinders_no_rollback(
     assert roll_back(workspace, PARAMS, None, "so does this one").release == 1
 
 
+def test_a_version_that_was_registered_again_is_what_the_alias_shows(workspace: Workspace) -> None:
+    client, bundle = connect(workspace.mlflow_uri), promotion_log(workspace, TARGET).releases()[1].bundle
+    client.delete_model_version(TARGET, "2")
+    again = str(client.create_model_version(TARGET, "again", tags={registry.BUNDLE: bundle}).version)
+    roll_back(workspace, PARAMS, None, "drops cubes")
+    assert champion_version(workspace.mlflow_uri, TARGET) == again
+    assert look_at_releases(workspace).status == "sound"
+
+
 def test_without_a_number_no_withdrawn_release_comes_back_and_where_none_is_left_robots_hold(
     workspace: Workspace,
 ) -> None:
@@ -231,7 +241,7 @@ def test_a_promotion_that_was_cut_off_and_an_open_rollback_are_finished_from_the
         patch.setattr(Publisher, "publish", die)
         killed(lambda: roll_back(workspace, PARAMS, None, "drops cubes"))
     assert shows(workspace) == [2, 3]
-    assert [finding.done for finding in continue_releases(workspace, PARAMS)] == [
+    assert [finding.done for finding in continue_releases(workspace)] == [
         "published what the log names",
         "set to version 2, as the log has it",
     ]
@@ -240,7 +250,7 @@ def test_a_promotion_that_was_cut_off_and_an_open_rollback_are_finished_from_the
     killed(lambda: release_one(workspace, PARAMS, 4))
     monkeypatch.undo()
     assert shows(workspace) == [4, 2]
-    continue_releases(workspace, PARAMS)
+    continue_releases(workspace)
     assert shows(workspace) == [4, 4]
     assert champion_version(workspace.mlflow_uri, TARGET) == "4"
 

@@ -21,28 +21,27 @@ def look_at_releases(workspace: Workspace) -> Finding:
     """Holds every target's log, records, channel and alias against each other; changes no release.
 
     Raises:
-        PosaError: The publisher's keys are lost or open to others, or a log or record is damaged.
+        PosaError: The publisher's keys are lost or open to others.
     """
-    from posa_vla.promotion.champion import open_publisher, promotion_log
+    from posa_vla.errors import PosaError
+    from posa_vla.promotion.champion import open_publisher, promotion_log, released_targets
 
-    champions = {
-        path.parent.name: champion
-        for path in sorted(workspace.promotions.glob("*/log.jsonl"))
-        if (champion := promotion_log(workspace, path.parent.name).champion()) is not None
-    }
-    if not champions:
+    targets, running, faults = released_targets(workspace), list[str](), list[str]()
+    if not targets:
         return Finding("releases", "absent", "nothing released yet")
     with workspace.lock("a look at the releases", "promotions.lock", wait=5):
         publisher = open_publisher(workspace)
-        faults = [
-            f"{target}: {fault}"
-            for target, champion in champions.items()
-            for fault in _faults(workspace, target, champion, publisher)
-        ]
+        for target in targets:
+            try:
+                champion = promotion_log(workspace, target).champion()
+                assert champion is not None  # its log names a release
+                running.append(f"{target} runs release {champion.release}")
+                faults += [f"{target}: {fault}" for fault in _faults(workspace, target, champion, publisher)]
+            except PosaError as error:  # hides no other target's
+                faults.append(f"{target}: {error}")
     if faults:
         return Finding("releases", "unsound", "; ".join(faults))
-    words = ", ".join(f"{target} runs release {champion.release}" for target, champion in champions.items())
-    return Finding("releases", "sound", f"{words}; log, records, channel and alias agree")
+    return Finding("releases", "sound", f"{', '.join(running)}; log, records, channel and alias agree")
 
 
 def _faults(workspace: Workspace, target: str, champion: Release, publisher: Publisher) -> Iterator[str]:
@@ -81,9 +80,10 @@ def _alias(workspace: Workspace, target: str, champion: Release) -> str | None:
             requests.get(f"{uri.rstrip('/')}/health", timeout=(CONNECT, READ))
         except (requests.RequestException, ValueError):
             return None
-    from posa_vla.promotion.registry import champion_version, has_version
+    from posa_vla.promotion.registry import champion_version, is_registered, version_to_show
 
+    wanted = version_to_show(uri, target, champion.model_version, champion.bundle)
     shown = champion_version(uri, target)
-    if shown == champion.model_version or not (shown or has_version(uri, target, champion.model_version)):
+    if shown == wanted or not (shown or is_registered(uri, target, wanted)):
         return None
     return f"version {shown}" if shown else "nothing"

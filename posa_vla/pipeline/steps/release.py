@@ -18,6 +18,7 @@ from posa_vla.promotion.champion import (
     promotion_log,
     promotions,
     require_anchored_log,
+    to_run,
     withdrawn,
 )
 from posa_vla.promotion.drafting import Judged, draft_release, overtaken, target_trust
@@ -74,10 +75,10 @@ def release(context: StepContext, registered: Registered) -> Released:
 
 
 def _publish(context: StepContext, registered: Registered) -> Released:
-    from posa_vla.promotion.registry import set_champion
+    from posa_vla.promotion.registry import show_champion
     from posa_vla.promotion.releasing import release as make_champion
     from posa_vla.release.approval import alone_with
-    from posa_vla.release.bundle import Bundle
+    from posa_vla.release.bundle_store import sound_bundle
     from posa_vla.release.record import approvals, record_digest, sign_record, verify
 
     workspace, params, target = context.workspace, context.params, context.params.target
@@ -91,10 +92,7 @@ def _publish(context: StepContext, registered: Registered) -> Released:
         return Released(
             registered=registered,
             release=None,
-            pending=(
-                f"this candidate was rolled back from ({reason}); "
-                f"to have it again: posa rollback --to {number} --reason TEXT"
-            ),
+            pending=(f"this candidate was rolled back from ({reason}); to have it again: {to_run(target, number)}"),
             record=None,
             record_version=None,
             trust=None,
@@ -136,8 +134,8 @@ def _publish(context: StepContext, registered: Registered) -> Released:
             model_version=registered.model_version,
             reasons=decided.reasons,
         )
-        sealed = Bundle(bundle, workspace.bundles / bundle)
-        set_alias = partial(set_champion, workspace.mlflow_uri, target)
+        sealed = sound_bundle(workspace, target, bundle, publisher)  # before the log says that it is released
+        set_alias = partial(show_champion, workspace.mlflow_uri, target, bundle)
         make_champion(promotion_log(workspace, target), publisher, envelope, sealed, entry, set_alias)
         out = record.release
     return Released(

@@ -102,9 +102,11 @@ def check_health(
     }
     # A robot may run from a checkout that is not installed; the working folder is nobody's code.
     path = os.pathsep.join([str(CODE_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
-    command = [sys.executable, "-P", "-m", "posa_vla.robot.agent.trial"]
+    command = [sys.executable, "-P", "-m", "posa_vla.robot.agent.trial", str(os.getpid())]
     variables = {**os.environ, "PYTHONPATH": path}
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=variables) as process:
+    pipe = subprocess.PIPE
+    # In a session of its own: a Ctrl-C is for the agent, which ends the trial.
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, env=variables, start_new_session=True) as process:
         try:
             answer, _ = process.communicate(canonical_json(request), timeout=deadline)
         except subprocess.TimeoutExpired:
@@ -142,6 +144,8 @@ def _bound(memory: int) -> None:
 def main() -> None:
     """Tries the policy that standard input names, and says on standard output how that ended."""
     dies_with_parent(signal.SIGKILL)()
+    if os.getppid() != int(sys.argv[1]):  # the agent was killed before the kernel was asked
+        return
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     with os.fdopen(os.dup(1), "wb") as answer:
         os.dup2(2, 1)  # what a library prints is no answer

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -54,3 +57,12 @@ def test_a_policy_that_never_answers_is_ended_when_its_time_is_over(
     complaint = check_health(bundle.folder, bundle.digest, "0" * 64, {}, None, 2.0, 2_000_000_000)
     assert complaint == "it did not report healthy within 2 s"
     assert capfd.readouterr().err == "", "nobody is left who would say something"
+
+
+def test_a_trial_whose_agent_was_killed_while_it_began_ends_by_itself() -> None:
+    request = {"folder": str(GOLDEN), "digest": "0" * 64, "embodiment_digest": "0" * 64, "sizes": {}}
+    text = json.dumps({**request, "execution": None, "memory": None}).encode()
+    for parent, answers in ((os.getpid(), True), (1 << 30, False)):
+        command = [sys.executable, "-m", "posa_vla.robot.agent.trial", str(parent)]
+        done = subprocess.run(command, input=text, capture_output=True, check=True, timeout=60)
+        assert bool(done.stdout) == answers
