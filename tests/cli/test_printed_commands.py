@@ -141,6 +141,7 @@ def test_rollback_as_it_says_that_no_release_is_left(workspace: Workspace) -> No
     assert shows(workspace) == [1, 1]
 
 
+@pytest.mark.long
 def test_rm_as_a_rollback_prints_it_whose_record_was_damaged_while_it_waited(
     three_releases: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
