@@ -52,7 +52,7 @@ class Placed:
     Attributes:
         first: Number of the first one in the file.
         frames: How many there are.
-        notes: Kind of a remark, which is said once a dataset -> what was found.
+        notes: Kind of a remark, which is said once for the dataset -> what was found; no kind: of this episode alone.
     """
 
     first: int
@@ -189,7 +189,7 @@ class _File:
                     f"{self._path}: by the metadata the episode begins at {claim.start:.4f} s, {offset:.2f} frames "
                     "beside the picture that was taken as its first"
                 )
-                places[claim.episode] = Placed(placed.first, placed.frames, {**placed.notes, note: note})
+                places[claim.episode] = Placed(placed.first, placed.frames, {**placed.notes, "": note})
         return places
 
     def _drift(self, numbers: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

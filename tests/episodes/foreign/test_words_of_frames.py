@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from lerobot_datasets import FPS, LENGTHS, TASKS, add_column, edit_info, make_v21, make_v30, reader_of, write_table
-from taking_in import take_in
+from taking_in import change_table, take_in, with_column
 
 from posa_vla.dataset.exchange.export import export
 from posa_vla.dataset.validation.validate import validate
@@ -120,6 +120,26 @@ def of_several_tasks(folder: Path, change: Callable[[int], int] = lambda frame: 
 @pytest.mark.parametrize("make", [make_v21, make_v30])
 def test_tasks_that_change_within_an_episode_are_kept_frame_by_frame(tmp_path, store, make):
     take_in(store, of_several_tasks(make(tmp_path / "dataset", video=False)))
+    assert [prompts for _, prompts in asked(store)] == [[(0, TASKS[0]), (9, TASKS[1])]] * 3
+
+
+def test_a_list_that_contradicts_words_of_frames_is_said(tmp_path, store):
+    folder = of_several_tasks(make_v21(tmp_path / "dataset", video=False))
+    path = folder / "meta/episodes.jsonl"
+    path.write_text(path.read_text().replace(TASKS[0], "stale").replace(TASKS[1], "stale"))
+    done = take_in(store, folder)
+    assert [prompts for _, prompts in asked(store)] == [[(0, TASKS[0]), (9, TASKS[1])]] * 3
+    said = f"the list of episodes says 'stale', its frames name {TASKS[0]!r}: the frames' words were taken"
+    assert [remark.value for remark in done.remarks] == [said] * 3
+
+
+def test_tasks_that_change_are_kept_in_whatever_type_their_numbers_are(tmp_path, store):
+    folder = of_several_tasks(make_v21(tmp_path / "dataset", video=False))
+    for number in range(len(LENGTHS)):
+        change_table(
+            folder, number, lambda t: with_column(t, "task_index", t["task_index"].combine_chunks().dictionary_encode())
+        )
+    take_in(store, folder)
     assert [prompts for _, prompts in asked(store)] == [[(0, TASKS[0]), (9, TASKS[1])]] * 3
 
 
