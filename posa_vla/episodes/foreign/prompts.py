@@ -3,8 +3,8 @@
 The finest words count: the subtask that a frame names, else the task that it names by number, else the episode's words.
 LeRobot has had three places for subtasks: `subtask_index` with `meta/subtasks.parquet` (0.4 and 0.5), the rows of style
 `subtask` in `language_persistent` (from 0.6 on), and before both, plain text in a column. Text in a column
-`language_instruction` counts where it changes within an episode or nothing else says a word; else it says once more,
-often in other words, what the task says.
+`language_instruction`, `instruction` or `task` counts where it changes within an episode or nothing else says a word;
+else it says once more, often in other words, what the task says.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from posa_vla.errors import BadInput
 SUBTASKS = ("meta/subtasks.parquet", "meta/subtasks.jsonl")
 _SUBTASK = "subtask"
 _TIMED = "language_persistent"
-_INSTRUCTIONS = ("language_instruction", "natural_language_instruction")
+_INSTRUCTIONS = ("language_instruction", "natural_language_instruction", "instruction", "task")
 # Columns of which what is not used is said here, and not as a feature that cannot be kept.
 WORD_COLUMNS = (_SUBTASK, _TIMED, *_INSTRUCTIONS)
 # A subtask begins with the frame that is this close to its time (s); LeRobot's own tolerance.

@@ -174,11 +174,12 @@ def test_text_beside_the_task_counts_where_it_says_more(tmp_path, store, text, p
     assert all(value.startswith(start) for value, start in zip(values[1:], said, strict=True))
 
 
-def test_text_is_the_instruction_where_nothing_else_says_a_word(tmp_path, store):
+@pytest.mark.parametrize("name", ["language_instruction", "instruction", "task"])
+def test_text_is_the_instruction_where_nothing_else_says_a_word(tmp_path, store, name):
     folder = make_v21(tmp_path / "dataset", video=False)
     (folder / "meta/episodes.jsonl").unlink()
     (folder / "meta/tasks.jsonl").unlink()
-    add_column(folder, "language_instruction", "wipe the table", "string")
+    add_column(folder, name, "wipe the table", "string")
     take_in(store, folder)
     assert asked(store) == [("wipe the table", [])] * 3
     assert "instruction" not in validate(store.root).rules
