@@ -242,6 +242,8 @@ def _width(source: SourceDataset, feature: str) -> int:
     Raises:
         BadInput: Nothing shows it.
     """
+    if source.features[feature]["dtype"] in {"image", "video", "string"}:
+        return 1  # no number: `fit.require_fit` says so
     shape, seen = source.features[feature]["shape"], Counter[int]()
     for width in itertools.islice(_widths(source, feature), _LOOKED_AT):
         seen[width] += 1

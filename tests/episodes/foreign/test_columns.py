@@ -16,6 +16,7 @@ from posa_vla.dataset.validation.validate import validate
 from posa_vla.episodes.foreign.bad_episode import BadEpisode
 from posa_vla.episodes.foreign.columns import kept, numbers_of_frames, vector, whole_numbers
 from posa_vla.episodes.store.episode_store import EpisodeStore
+from posa_vla.errors import BadInput
 from posa_vla.files import read_json
 
 NAN = float("nan")
@@ -176,6 +177,15 @@ def test_how_many_channels_there_are_the_tables_say(tmp_path, shape):
     features = read_json(folder / "meta/info.json")["features"]
     edit_info(folder, features=features | {name: features[name] | {"shape": shape} for name in PARTS})
     assert taken_exactly(folder) == []
+
+
+@pytest.mark.parametrize("feature", ["note", CAMERA])
+def test_text_and_pictures_are_no_state(tmp_path, feature):
+    folder = make_v21(tmp_path / "dataset", video=False)
+    add_column(folder, "note", "well done")
+    add_column(folder, "flag", True)
+    with pytest.raises(BadInput, match=f"{feature} is (string|image), expected numbers for state: .* action, flag, ob"):
+        reader_of(folder, f"{feature}=state")
 
 
 @pytest.mark.parametrize("video", [True, False])
