@@ -22,6 +22,10 @@ class _Unfit(ValueError):
     """A column that cannot be read as asked; the message is the rest of a sentence about it."""
 
 
+# What reading a column that holds something else can raise.
+_NO_NUMBERS = (_Unfit, pa.ArrowException, ValueError, TypeError, OverflowError)
+
+
 def _is_list(kind: pa.DataType) -> bool:
     if pa.types.is_list(kind) or pa.types.is_fixed_size_list(kind) or pa.types.is_large_list(kind):
         return True
@@ -39,6 +43,14 @@ def _plain(column: pa.Array | pa.ChunkedArray) -> pa.Array:
             column = column.dictionary_decode()
         else:
             return column
+
+
+def flat(column: pa.Array | pa.ChunkedArray) -> pa.Array:
+    """The values of a column, those of lists without their lists: where each row has one, as many as rows."""
+    column = _plain(column)
+    while _is_list(column.type):
+        column = _plain(column.flatten())
+    return column
 
 
 def _is_number(kind: pa.DataType) -> bool:
@@ -96,10 +108,26 @@ def vector(table: pa.Table, name: str, dtype: Any) -> NDArray[Any]:
 
 def whole_numbers(column: pa.Array | pa.ChunkedArray) -> NDArray[np.int64] | None:
     """(T,) of a column with one whole number a row, in whatever type; None where it is none."""
+    if not len(column):
+        return np.empty(0, np.int64)
     try:
-        values = _values(column)
-    except (_Unfit, pa.ArrowException, ValueError, TypeError, OverflowError):
+        return _whole(_values(column))
+    except _NO_NUMBERS:
         return None
+
+
+def numbers_of_frames(table: pa.Table, name: str) -> NDArray[np.int64] | None:
+    """(T,) of a column that gives frames a whole number, -1 where a row is empty; None where it is none such."""
+    try:
+        values = _values_or_nan(table[name]) if name in table.column_names else None
+    except _NO_NUMBERS:
+        return None
+    if values is None:
+        return None
+    return _whole(np.where(np.isfinite(values), values, -1) if values.dtype.kind == "f" else values)
+
+
+def _whole(values: NDArray[Any]) -> NDArray[np.int64] | None:
     if values.shape[1] != 1 or values.dtype.kind == "b":
         return None
     if values.dtype.kind == "f":
@@ -109,6 +137,13 @@ def whole_numbers(column: pa.Array | pa.ChunkedArray) -> NDArray[np.int64] | Non
             return None
     whole: NDArray[np.int64] = values[:, 0].astype(np.int64)
     return whole
+
+
+def _values_or_nan(column: pa.Array | pa.ChunkedArray) -> NDArray[Any]:
+    """As `_values`, with NaN in empty rows."""
+    column = _plain(column)
+    empty = column.null_count or (_is_list(column.type) and _plain(column.flatten()).null_count)
+    return _values(_filled(column) if empty else column)
 
 
 def _filled(column: pa.Array) -> pa.Array:
@@ -149,9 +184,7 @@ def kept(table: pa.Table, name: str, dtype: str) -> NDArray[Any]:
         BadEpisode: It cannot be kept.
     """
     try:
-        column = _plain(table[name])
-        empty = column.null_count or (_is_list(column.type) and _plain(column.flatten()).null_count)
-        values = _values(_filled(column) if empty else column)
+        values = _values_or_nan(table[name])
     except _Unfit as error:
         raise BadEpisode("table", f"column {name} {error}") from None
     except (pa.ArrowException, ValueError, TypeError, OverflowError):
@@ -185,10 +218,7 @@ def success(table: pa.Table) -> bool | None:
     name = next((name for name in _SUCCESS if name in table.column_names), None)
     if name is None:
         return True
-    column = _plain(table[name])
-    while _is_list(column.type):
-        column = _plain(column.flatten())
-    values = [value for value in column.to_pylist() if value is not None]
+    values = [value for value in flat(table[name]).to_pylist() if value is not None]
     if not all(isinstance(value, bool | int | float) for value in values):
         raise BadEpisode("table", f"column {name} is {table[name].type}, expected true and false")
     # NaN is how other writers leave a row empty.

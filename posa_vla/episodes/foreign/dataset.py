@@ -99,10 +99,6 @@ class SourceDataset:
         """Features that lie in video files."""
         return [name for name, feature in self.features.items() if feature["dtype"] == "video"]
 
-    def task(self, index: int) -> str:
-        """Instruction of a task's number; empty where the dataset does not say."""
-        return self.tasks.get(index, "")
-
     def episodes(self) -> list[SourceEpisode]:
         """All episodes that the metadata or the files name, by number; what they get wrong is in `remarks` then."""
         if self._episodes is None:

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from posa_vla.episodes.lerobot import layout
-from posa_vla.episodes.outside_files import DAMAGED, damage, files_below
+from posa_vla.episodes.outside_files import DAMAGED, damage, is_hidden, whole
 from posa_vla.errors import BadInput
 from posa_vla.files import safe_join
 
@@ -22,11 +22,11 @@ def _feature(declared: Any) -> dict[str, Any] | None:
     if not isinstance(declared, dict) or not isinstance(declared.get("dtype"), str):
         return None
     shape = declared.get("shape")
-    whole = isinstance(shape, list | tuple) and all(isinstance(n, int) and 0 < n < 10**6 for n in shape)
+    sides = [whole(n) or 0 for n in shape] if isinstance(shape, list) else []
     info = declared.get("info") or declared.get("video_info")
     return {
-        "dtype": declared["dtype"],
-        "shape": list(shape or []) if whole else [],
+        "dtype": declared["dtype"].strip().lower(),
+        "shape": sides if all(0 < n < 10**6 for n in sides) else [],
         "names": declared.get("names"),
         "info": info if isinstance(info, dict) else {},
     }
@@ -37,7 +37,8 @@ def features_of(
 ) -> tuple[dict[str, dict[str, Any]], list[str]]:
     """Features as declared, and columns that info.json leaves out; where it is silent, video folders too.
 
-    A column whose declared type is not known here has the one that the table shows.
+    A column whose declared type is not known here has the one that the table shows. Pictures are where they lie, in the
+    table or in files, whatever is declared.
 
     Pictures that are not declared beside those that are stay out: they would be another camera, of whose use nobody
     has decided.
@@ -48,26 +49,41 @@ def features_of(
         tables: Its data tables, relative to the folder; the first that can be read shows the columns.
 
     Returns:
-        Features without the index columns, and the columns of pictures that are left out.
+        Features without the index columns, and the pictures that are left out.
 
     Raises:
         BadInput: Nothing declares features, and no table can be read.
     """
     declared = info.get("features")
-    features = {str(k): _feature(v) for k, v in declared.items()} if isinstance(declared, dict) else {}
+    said = {str(name): _feature(value) for name, value in declared.items()} if isinstance(declared, dict) else {}
+    features = {name: feature for name, feature in said.items() if feature is not None}
     silent, pictures = not features, []
-    for name, feature in _shown(folder, tables, needed=silent).items():
-        if silent or feature["dtype"] != "image":
+    shown = _shown(folder, tables, needed=silent)
+    for name, feature in shown.items():
+        if silent or name in said or feature["dtype"] != "image":
             known = features.setdefault(name, feature)
-            if known is not None and known["dtype"] not in _KNOWN:
+            if known["dtype"] not in _KNOWN:
                 known["dtype"] = feature["dtype"]
+        else:
+            pictures.append(name)
+    filmed = _filmed(folder)
+    for name in sorted(name for name in filmed if name.startswith(layout.IMAGES)):
+        if silent or (name in said and name not in features):
+            features[name] = {"dtype": "video", "shape": [], "names": None}
         elif name not in features:
             pictures.append(name)
-    for file in files_below(folder, "videos", "*.mp4") if silent else ():
-        for part in file.relative_to(folder).parts:
-            if part.startswith(layout.IMAGES):
-                features[part] = {"dtype": "video", "shape": [], "names": None}
-    return {k: f for k, f in features.items() if f is not None and k not in layout.INDEX_COLUMNS}, pictures
+    for name, feature in features.items():
+        if feature["dtype"] in {"image", "video"} and shown:
+            in_table = shown.get(name, {"dtype": ""})["dtype"] in {"image", "string"}
+            if in_table != (not filmed.isdisjoint({name, name.removeprefix(layout.IMAGES)})):
+                feature["dtype"] = "image" if in_table else "video"
+    return {k: f for k, f in features.items() if k not in layout.INDEX_COLUMNS}, pictures
+
+
+def _filmed(folder: Path) -> set[str]:
+    """Names of all folders, at any depth, that videos lie in."""
+    folders = {path.parent for path in folder.rglob("*.mp4") if not path.name.startswith(".")}
+    return {name for place in folders if not is_hidden(place, folder) for name in place.relative_to(folder).parts}
 
 
 def _shown(folder: Path, tables: Iterable[str], *, needed: bool) -> dict[str, dict[str, Any]]:

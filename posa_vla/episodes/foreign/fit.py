@@ -15,9 +15,10 @@ import pyarrow as pa
 from posa_vla.episodes.calibration import calibrate
 from posa_vla.episodes.embodiment import Channel
 from posa_vla.episodes.foreign.channels import NUMBERED, part_names, said_names
+from posa_vla.episodes.foreign.columns import vector
 from posa_vla.episodes.foreign.dataset import SourceEpisode
 from posa_vla.episodes.foreign.reader import SourceReader
-from posa_vla.episodes.lerobot.layout import NUMBERS
+from posa_vla.episodes.lerobot.layout import NUMBERS, WIDER
 from posa_vla.episodes.outside_files import MALFORMED
 from posa_vla.errors import BadInput
 
@@ -48,7 +49,7 @@ def _require_numbers(reader: SourceReader) -> None:
         for feature in features:
             dtype = reader.source.features[feature]["dtype"]
             if dtype in {"image", "video", "string"}:
-                numeric = [name for name, f in reader.source.features.items() if f["dtype"] in NUMBERS]
+                numeric = [name for name, f in reader.source.features.items() if f["dtype"] in {*NUMBERS, *WIDER}]
                 raise BadInput(
                     f"{feature} is {dtype}, expected numbers for {part}: --map may name as {part} one or several of "
                     f"{', '.join(sorted(numeric)) or 'none, this dataset has no numbers'}"
@@ -80,7 +81,7 @@ def _require_widths(reader: SourceReader) -> None:
     for _, table in _samples(reader):
         for part, features in reader.features.parts.items():
             try:
-                widths = tuple(reader.vector(table, feature, np.float64).shape[1] for feature in features)
+                widths = tuple(vector(table, feature, np.float64).shape[1] for feature in features)
             except BadInput:
                 continue
             seen.setdefault(part, set()).add(widths)
@@ -131,7 +132,7 @@ def _widths(reader: SourceReader, part: str, total: int) -> list[int] | None:
         return [total]
     for _, table in _samples(reader):
         try:
-            widths = [reader.vector(table, feature, np.float64).shape[1] for feature in features]
+            widths = [vector(table, feature, np.float64).shape[1] for feature in features]
         except BadInput:
             continue
         if sum(widths) == total:

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+import pyarrow as pa
+
 from posa_vla.episodes.embodiment import UNSTATED, Embodiment
+from posa_vla.episodes.foreign.bad_episode import BadEpisode
 from posa_vla.episodes.foreign.channels import part_names
+from posa_vla.episodes.foreign.columns import vector
 from posa_vla.episodes.foreign.dataset import SourceDataset
 from posa_vla.episodes.foreign.depth import Depth, depth_features
 from posa_vla.episodes.foreign.prompts import WORD_COLUMNS
@@ -21,6 +28,8 @@ from posa_vla.schema import parse
 _NEEDED = ("state", "action")
 # A number of the state or action may be one of these as well; every other feature is one thing.
 _BESIDES = {"end_effector", "gripper"}
+# Tables that are looked at until one has as many channels as are declared.
+_LOOKED_AT = 5
 
 
 @dataclass(frozen=True)
@@ -228,21 +237,34 @@ def _cameras(
 
 
 def _width(source: SourceDataset, feature: str) -> int:
-    """Channels of a vector feature: as declared, else as the first table that can be read has it."""
-    shape = source.features[feature]["shape"]
+    """Channels of a vector feature, as tables have them; what is declared decides where these differ, or none is read.
+
+    Raises:
+        BadInput: Nothing shows it.
+    """
+    if source.features[feature]["dtype"] in {"image", "video", "string"}:
+        return 1  # no number: `fit.require_fit` says so
+    shape, seen = source.features[feature]["shape"], Counter[int]()
+    for width in itertools.islice(_widths(source, feature), _LOOKED_AT):
+        seen[width] += 1
+        if width and (not shape or math.prod(shape) == width):
+            return width
     if shape:
-        return math.prod(shape)
-    for where in source.episodes():
-        if where.table is None:
-            continue
+        return max(seen, key=lambda width: (width > 0, seen[width]), default=0) or math.prod(shape)
+    raise BadInput(f"{source.folder}: no table shows how many numbers {feature} has: map one that has some (--map)")
+
+
+def _widths(source: SourceDataset, feature: str) -> Iterator[int]:
+    """Numbers of a feature in each table that can be read, by its first row that is not empty; 0 where it has none."""
+    for table in dict.fromkeys(where.table for where in source.episodes() if where.table is not None):
         try:
-            first = read_table(file_inside(source.folder, where.table), [feature])[feature][0].as_py()
+            column = read_table(file_inside(source.folder, table), [feature])[feature]
         except (BadInput, *MALFORMED):
             continue
-        while isinstance(first, list) and first and isinstance(first[0], list):
-            first = [value for row in first for value in row]
-        return len(first) if isinstance(first, list) else 1
-    raise BadInput(f"{source.folder}: no table can be read that shows how many channels {feature} has")
+        try:
+            yield vector(pa.table({feature: column.drop_null()[:1]}), feature, np.float64).shape[1]
+        except BadEpisode:
+            yield 0
 
 
 def id_of(name: str) -> str:

@@ -3,27 +3,28 @@
 The finest words count: the subtask that a frame names, else the task that it names by number, else the episode's words.
 LeRobot has had three places for subtasks: `subtask_index` with `meta/subtasks.parquet` (0.4 and 0.5), the rows of style
 `subtask` in `language_persistent` (from 0.6 on), and before both, plain text in a column. Text in a column
-`language_instruction` counts where it changes within an episode or nothing else says a word; else it says once more,
-often in other words, what the task says.
+`language_instruction`, `instruction` or `task` counts where it changes within an episode or nothing else says a word;
+else it says once more, often in other words, what the task says.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
+from posa_vla.episodes.foreign.columns import flat, numbers_of_frames
+from posa_vla.episodes.foreign.remarks import SaidOnce
 from posa_vla.episodes.outside_files import MALFORMED, file_inside, json_lines, read_table, text_of
 from posa_vla.errors import BadInput
 
 SUBTASKS = ("meta/subtasks.parquet", "meta/subtasks.jsonl")
 _SUBTASK = "subtask"
 _TIMED = "language_persistent"
-_INSTRUCTIONS = ("language_instruction", "natural_language_instruction")
+_INSTRUCTIONS = ("language_instruction", "natural_language_instruction", "instruction", "task")
 # Columns of which what is not used is said here, and not as a feature that cannot be kept.
 WORD_COLUMNS = (_SUBTASK, _TIMED, *_INSTRUCTIONS)
 # A subtask begins with the frame that is this close to its time (s); LeRobot's own tolerance.
@@ -31,24 +32,20 @@ _CLOSE = 1e-4
 
 
 class FrameWords:
-    """Finds the words of frames, and what of a dataset's words is not kept: each thing once.
+    """Finds the words of frames, and what of a dataset's words is not kept."""
 
-    Attributes:
-        unsaid: What was dropped since somebody took this list, in words.
-    """
-
-    def __init__(self, folder: Path, task: Callable[[int], str], *, exported: bool = False) -> None:
+    def __init__(self, folder: Path, tasks: Mapping[int, str], said: SaidOnce, *, exported: bool) -> None:
         """Sets up what all episodes share.
 
         Args:
             folder: The dataset.
-            task: Words of a task by its number; empty where the dataset has none.
+            tasks: Number -> words of the tasks that it lists.
+            said: What was dropped is noted here.
             exported: Whether it was exported from here, with the words of subtasks as tasks.
         """
-        self._folder, self._task, self._exported = folder, task, exported
+        self._folder, self._listed_tasks, self._exported = folder, tasks, exported
+        self._once = said.note
         self._subtasks: dict[int, str] | None = None
-        self._said: set[str] = set()
-        self.unsaid: list[str] = []
 
     def of(self, table: pa.Table, instruction: str) -> tuple[str, tuple[str, ...] | None]:
         """An episode's instruction, and the words of each frame, or None where they are the instruction all along.
@@ -66,11 +63,6 @@ class FrameWords:
         instruction = instruction if instruction.strip() else tasks[0]
         return instruction, None if all(task == instruction for task in tasks) else tuple(tasks)
 
-    def _once(self, kind: str, value: str) -> None:
-        if kind not in self._said:
-            self._said.add(kind)
-            self.unsaid.append(f"{value} (this is said once for the dataset)")
-
     def _first_of(self, *found: list[str] | None) -> list[str] | None:
         return next((words for words in found if words is not None and any(words)), None)
 
@@ -79,14 +71,13 @@ class FrameWords:
 
         What was exported from here has the episode's own words beside those of its frames, even if these never change.
         """
-        numbers = _numbers(table, "task_index")
+        numbers = numbers_of_frames(table, "task_index")
         if numbers is None or ((numbers == numbers[0]).all() and not self._exported):
             return None
-        named = {number: self._task(number) for number in np.unique(numbers).tolist()}
-        return [named[number] or instruction for number in numbers.tolist()]
+        return [self._listed_tasks.get(number, instruction) for number in numbers.tolist()]
 
     def _listed_subtasks(self, table: pa.Table) -> list[str] | None:
-        numbers = _numbers(table, "subtask_index")
+        numbers = numbers_of_frames(table, "subtask_index")
         if numbers is None or (numbers < 0).all():
             return None
         if self._subtasks is None:
@@ -126,7 +117,7 @@ class FrameWords:
                 if row["style"] == "subtask" and isinstance(row["content"], str)
             )
             others = sorted({str(row["style"]) for row in rows} - {"subtask"})
-            times = np.asarray(_flat(table["timestamp"]), np.float64)
+            times = np.asarray(flat(table["timestamp"]), np.float64)
         except MALFORMED:
             self._once("timed", f"{_TIMED} is not as LeRobot writes it: its words are not kept")
             return None
@@ -152,32 +143,12 @@ class FrameWords:
         return None
 
 
-def _flat(column: pa.ChunkedArray) -> Any:
-    """The values of a column, those of lists without their lists."""
-    array = column.combine_chunks()
-    while pa.types.is_nested(array.type) and not pa.types.is_struct(array.type):
-        array = array.flatten()
-    return array
-
-
-def _numbers(table: pa.Table, name: str) -> NDArray[np.int64] | None:
-    """Whole numbers of a column, -1 where there is none; None where it has no such numbers."""
-    if name not in table.column_names:
-        return None
-    array = _flat(table[name])
-    if not (pa.types.is_integer(array.type) or pa.types.is_floating(array.type)) or len(array) != len(table):
-        return None
-    values = np.nan_to_num(array.to_numpy(zero_copy_only=False), nan=-1, posinf=-1, neginf=-1)
-    whole: NDArray[np.int64] = values.astype(np.int64)
-    return whole if (whole == values).all() else None
-
-
 def _texts(table: pa.Table, name: str) -> list[str] | None:
     """Texts of a column, empty where there is none; None where it is no column of texts."""
     if name not in table.column_names:
         return None
     try:
-        cells = _flat(table[name]).to_pylist()
+        cells = flat(table[name]).to_pylist()
     except (pa.ArrowException, *MALFORMED):
         return None
     words = [cell.decode("utf-8", "replace") if isinstance(cell, bytes) else cell for cell in cells]

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +20,7 @@ from posa_vla.episodes.foreign.dataset import SourceDataset, SourceEpisode
 from posa_vla.episodes.foreign.listing import own_number
 from posa_vla.episodes.foreign.mapping import FeatureMap
 from posa_vla.episodes.foreign.prompts import FrameWords
-from posa_vla.episodes.foreign.remarks import length_remarks, source_remarks, unlabelled_remarks
+from posa_vla.episodes.foreign.remarks import SaidOnce, length_remarks, source_remarks, unlabelled_remarks
 from posa_vla.episodes.foreign.rows import Place, read_places
 from posa_vla.episodes.foreign.source_videos import SourceVideos
 from posa_vla.episodes.foreign.times import recorded_times
@@ -77,9 +75,8 @@ class SourceReader:
         # Episodes come in order: one table's places are enough.
         self._places = functools.lru_cache(2)(functools.partial(read_places, source.folder))
         self._videos = SourceVideos(source, self._rows)
-        # Columns of which it is said already that they are left out.
-        self._said: set[str] = set()
-        self._words = FrameWords(source.folder, source.task, exported=posa is not None)
+        self._said = SaidOnce()
+        self._words = FrameWords(source.folder, source.tasks, self._said, exported=posa is not None)
 
     def _place(self, where: SourceEpisode) -> tuple[Path, Place]:
         """Where an episode's rows are: the table, and which of its rows."""
@@ -141,29 +138,18 @@ class SourceReader:
             raise
         except BadInput as error:
             raise BadEpisode("finite" if isinstance(error, NotFinite) else "table", str(error)) from None
-        dropped, self._words.unsaid = self._words.unsaid, []
-        words = word_remarks(where.words, numbers_of_tasks(table), self.source.tasks)
-        videos = self._videos.remarks(where, list(self.features.cameras.values()))
+        by_frame = episode.prompts is not None
+        words = word_remarks(where.words, numbers_of_tasks(table), self.source.tasks, by_frame=by_frame)
+        for kind, value in self._videos.habits(where, self.features.cameras.values()):
+            self._said.note(kind, value)
         return episode, [
             *source_remarks(table, where.number),
             *times.remarks,
             *length_remarks(where, episode),
-            *(words if episode.prompts is None else ()),
-            *(("metadata", None, value) for value in (*dropped, *videos)),
+            *words,
             *(unlabelled_remarks(table) if where.recorded is None else ()),
-            *self._left_out(table, episode),
+            *(("metadata", None, value) for value in self._said.take()),
         ]
-
-    def _left_out(self, table: pa.Table, episode: Episode) -> Iterator[Remark]:
-        """What is not kept of an episode's columns; of one that is left out of many episodes it is said once."""
-        for name in self.features.extra:
-            if name in self._said or name in episode.extra or name not in table.column_names:
-                continue
-            self._said.add(name)
-            try:
-                kept(table, name, self.source.features[name]["dtype"])
-            except BadEpisode as error:
-                yield "metadata", None, f"{error}; it was left out, here and wherever it is so"
 
     def _episode(self, where: SourceEpisode, table: pa.Table, times: NDArray[np.float64] | None) -> Episode:
         parts, recorded = self.features.parts, where.recorded
@@ -215,8 +201,10 @@ class SourceReader:
         extra = {}
         for name in self.features.extra:
             if name in table.column_names:
-                with suppress(BadEpisode):
+                try:
                     extra[name] = kept(table, name, self.source.features[name]["dtype"])
+                except BadEpisode as error:
+                    self._said.note(f"column {name}", f"{error}; it was left out")
         return extra
 
     def _camera(
@@ -240,14 +228,6 @@ class SourceReader:
         """
         columns = [vector(table, name, dtype) for name in self.features.parts[part]]
         return columns[0] if len(columns) == 1 else np.concatenate(columns, axis=1)
-
-    def vector(self, table: pa.Table, name: str, dtype: Any) -> NDArray[Any]:
-        """(T, channels) of a column of numbers or of lists, nested or not, all rows alike.
-
-        Raises:
-            BadEpisode: There is no such column, a row is empty, rows differ in length, or it holds no numbers.
-        """
-        return vector(table, name, dtype)
 
     def images(self, feature: str, where: SourceEpisode, frames: int) -> Images:
         """The pictures of one camera of an episode, counted and not decoded.

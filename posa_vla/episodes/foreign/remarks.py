@@ -12,6 +12,27 @@ from posa_vla.episodes.foreign.columns import success, whole_numbers
 from posa_vla.episodes.foreign.dataset import SourceEpisode
 
 
+class SaidOnce:
+    """What many episodes of a dataset share: it is said of the first one that can be read, and not of each."""
+
+    def __init__(self) -> None:
+        self._kinds: set[str] = set()
+        self._unsaid: list[str] = []
+
+    def note(self, kind: str, value: str) -> None:
+        """Notes what was found; only the first of a kind is said, and all that is of none."""
+        if not kind:
+            self._unsaid.append(value)
+        elif kind not in self._kinds:
+            self._kinds.add(kind)
+            self._unsaid.append(f"{value} (this is said once for the dataset)")
+
+    def take(self) -> list[str]:
+        """What was noted since this was asked last."""
+        unsaid, self._unsaid = self._unsaid, []
+        return unsaid
+
+
 def source_remarks(table: pa.Table, number: int) -> Iterator[tuple[str, int | None, str]]:
     """Rule, frame and value of what an episode's own numbering says, which the store's replaces.
 

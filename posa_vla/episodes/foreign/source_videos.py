@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from posa_vla.episodes.foreign.dataset import SourceDataset, SourceEpisode
 from posa_vla.episodes.foreign.video_places import Claim, Placed, place
@@ -30,7 +30,6 @@ class SourceVideos:
         self._rows = rows
         self._index = functools.lru_cache(_FILES)(self._read_index)
         self._places = functools.lru_cache(_FILES)(self._place)
-        self._said: set[str] = set()
 
     def video(self, feature: str, where: SourceEpisode) -> StoredVideo:
         """The frames of one camera of an episode; nothing is decoded.
@@ -56,15 +55,12 @@ class SourceVideos:
         path = file_inside(self._source.folder, stretch.path)
         return StoredVideo(path, float(times[first]), end, frames, fps, index.size)
 
-    def remarks(self, where: SourceEpisode, features: list[str]) -> Iterator[str]:
-        """What was found of an episode's videos and not said before: of the metadata's habits, once a dataset."""
+    def habits(self, where: SourceEpisode, features: Iterable[str]) -> Iterator[tuple[str, str]]:
+        """Kind and words of what the metadata get wrong of an episode's videos (see `video_places.Placed.notes`)."""
         for feature in features:
             stretch = where.videos.get(feature)
             placed = None if stretch is None else self._places(feature, stretch.path)[where.number]
-            for kind, note in placed.notes.items() if isinstance(placed, Placed) else ():
-                if kind not in self._said:
-                    self._said.add(kind)
-                    yield note
+            yield from placed.notes.items() if isinstance(placed, Placed) else ()
 
     def _read_index(self, path: str) -> VideoIndex:
         return read_video_index(file_inside(self._source.folder, path))

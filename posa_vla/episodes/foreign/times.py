@@ -9,6 +9,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from posa_vla.episodes.episode import NotFinite
+from posa_vla.episodes.foreign.columns import flat
 from posa_vla.errors import BadInput
 
 _COLUMN = "timestamp"
@@ -84,11 +85,8 @@ def _single(since: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def _values(table: pa.Table) -> tuple[NDArray[np.generic] | None, float | None]:
     """One number a frame, and the unit (s) that its type names; no numbers where all rows are empty."""
-    column = table[_COLUMN].combine_chunks()
+    column = flat(table[_COLUMN])
     kind, unit = column.type, None
-    while pa.types.is_nested(kind) and hasattr(kind, "value_type") and not column.null_count:
-        column = column.flatten()
-        kind = column.type
     if column.null_count == len(column):
         return None, None
     if column.null_count:

@@ -52,7 +52,7 @@ class Placed:
     Attributes:
         first: Number of the first one in the file.
         frames: How many there are.
-        notes: Kind of a remark, which is said once a dataset -> what was found.
+        notes: Kind of a remark, which is said once for the dataset -> what was found; no kind: of this episode alone.
     """
 
     first: int
@@ -93,6 +93,8 @@ class _File:
         self._stops = np.array([math.nan if claim.end is None else claim.end for claim in self._claims])
         self._frames = np.array([claim.frames for claim in self._claims])
         self._count = len(video.times)
+        # Their first pictures if each begins where the one before it ends.
+        self._in_order = np.concatenate([[0], np.cumsum(self._frames[:-1])])
         steps = np.diff(video.times)
         self._period = float(np.median(steps)) if len(steps) and np.median(steps) > 0 else 1 / fps
         coarse = max(_EXACT, video.tick, float(np.spacing(np.float32(self._starts.max()))))
@@ -158,7 +160,7 @@ class _File:
         unlike = [np.abs(durations * rate - self._frames[:-1]) for rate in (self._fps, 1 / self._period)]
         if (np.minimum(*unlike) > _DURATION).any():
             return None
-        firsts = np.concatenate([[0], np.cumsum(self._frames[:-1])])
+        firsts = self._in_order
         away = np.abs(self._numbers(self._starts) - firsts).max()
         note = (
             f"starts in the metadata lie up to {away:.2f} frames beside the pictures; the episodes fill the file, so "
@@ -178,7 +180,13 @@ class _File:
         order = unfilled if rows != self._count else "starts do not follow each other as the tables' rows do"
         for number, (claim, offset) in enumerate(zip(self._claims, np.abs(offsets).tolist(), strict=True)):
             placed = places[claim.episode]
-            if offset + doubts[number] > _UNTOLD:
+            if isinstance(placed, Placed) and rows == self._count and placed.first != self._in_order[number]:
+                places[claim.episode] = (
+                    f"{self._path}: by from_timestamp the episode begins with picture {placed.first}, by the tables' "
+                    f"rows, which fill the file, with picture {self._in_order[number]}: its frames cannot be told from "
+                    "a neighbour's; correct from_timestamp, or the tables"
+                )
+            elif offset + doubts[number] > _UNTOLD:
                 places[claim.episode] = (
                     f"{self._path}: by the metadata the episode begins at {claim.start:.4f} s, {offset:.2f} frames "
                     f"beside a picture, and {order}: its frames cannot be told from a neighbour's; correct "
@@ -189,7 +197,7 @@ class _File:
                     f"{self._path}: by the metadata the episode begins at {claim.start:.4f} s, {offset:.2f} frames "
                     "beside the picture that was taken as its first"
                 )
-                places[claim.episode] = Placed(placed.first, placed.frames, {**placed.notes, note: note})
+                places[claim.episode] = Placed(placed.first, placed.frames, {**placed.notes, "": note})
         return places
 
     def _drift(self, numbers: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

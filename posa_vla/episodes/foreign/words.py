@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from posa_vla.episodes.foreign.columns import whole_numbers
+from posa_vla.episodes.foreign.columns import numbers_of_frames
 from posa_vla.episodes.lerobot import layout
 from posa_vla.episodes.outside_files import file_inside, json_lines, read_table, text_of, whole
 
@@ -64,11 +64,11 @@ def _of_table(folder: Path, _: str) -> list[dict[str, Any]]:
 
 def numbers_of_tasks(table: pa.Table) -> list[int]:
     """Numbers of the tasks that an episode's frames name, in the order in which they come first."""
-    numbers = whole_numbers(table["task_index"]) if "task_index" in table.column_names else None
+    numbers = numbers_of_frames(table, "task_index")
     if numbers is None:
         return []
     found, first = np.unique(numbers, return_index=True)
-    return [int(number) for number in found[np.argsort(first)]]
+    return [int(number) for number in found[np.argsort(first)] if number >= 0]
 
 
 def instruction_of(listed: Sequence[str], numbers: list[int], tasks: dict[int, str]) -> str:
@@ -84,9 +84,16 @@ def instruction_of(listed: Sequence[str], numbers: list[int], tasks: dict[int, s
 
 
 def word_remarks(
-    listed: Sequence[str], numbers: list[int], tasks: dict[int, str]
+    listed: Sequence[str], numbers: list[int], tasks: dict[int, str], *, by_frame: bool
 ) -> Iterator[tuple[str, int | None, str]]:
-    """Rule, frame and value where an episode's words contradict each other, or there are several."""
+    """Rule, frame and value where an episode's words contradict each other, or one of several was taken.
+
+    Args:
+        listed: See `instruction_of`.
+        numbers: See `instruction_of`.
+        tasks: See `instruction_of`.
+        by_frame: Whether each frame keeps its own words, so that several are no contradiction.
+    """
     named = list(dict.fromkeys(tasks[number] for number in numbers if number in tasks))
     chosen = instruction_of(listed, numbers, tasks)
     unknown = [number for number in numbers if number not in tasks]
@@ -98,6 +105,6 @@ def word_remarks(
             None,
             f"the list of episodes says {listed[0]!r}, its frames name {chosen!r}: the frames' words were taken",
         )
-    elif len(listed) > 1:
+    elif len(listed) > 1 and not by_frame:
         which = "that its frames name" if named else "that is listed first"
         yield "metadata", None, f"it has {len(listed)} instructions, the one {which} was taken: {chosen!r}"

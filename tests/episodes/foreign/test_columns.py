@@ -9,15 +9,18 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from exact_datasets import require_exact, taken_exactly
-from lerobot_datasets import LENGTHS, add_column, edit_info, make_v21, reader_of
+from lerobot_datasets import CAMERA, LENGTHS, add_column, edit_info, make_v21, reader_of
 from taking_in import change_table
 
 from posa_vla.dataset.validation.validate import validate
 from posa_vla.episodes.foreign.bad_episode import BadEpisode
-from posa_vla.episodes.foreign.columns import kept, vector, whole_numbers
+from posa_vla.episodes.foreign.columns import kept, numbers_of_frames, vector, whole_numbers
 from posa_vla.episodes.store.episode_store import EpisodeStore
+from posa_vla.errors import BadInput
+from posa_vla.files import read_json
 
 NAN = float("nan")
+PARTS = ("observation.state", "action")
 
 
 def of(values: Any, kind: pa.DataType | None = None) -> pa.Table:
@@ -90,10 +93,29 @@ def test_lists_that_are_ragged_inside_are_no_vector():
         (pa.array([True]), None),
         (pa.array([NAN]), None),
         (pa.array([1e300]), None),
+        (pa.array([], pa.string()), []),
     ],
 )
 def test_whole_numbers_are_whole_in_whatever_type(values, numbers):
     found = whole_numbers(values)
+    assert (None if found is None else found.tolist()) == numbers
+
+
+@pytest.mark.parametrize(
+    ("values", "numbers"),
+    [
+        (pa.array([3, None]), [3, -1]),
+        (pa.array([3.0, NAN]), [3, -1]),
+        (pa.array([[3], None]), [3, -1]),
+        (pa.array([3, None]).dictionary_encode(), [3, -1]),
+        (pa.array([Decimal(3), Decimal(4)]), [3, 4]),
+        (pa.array([3.5, None]), None),
+        (pa.array([None, None]), None),
+        (pa.array(["3", None]), None),
+    ],
+)
+def test_frames_without_a_number_have_none(values, numbers):
+    found = numbers_of_frames(pa.table({"task_index": values}), "task_index")
     assert (None if found is None else found.tolist()) == numbers
 
 
@@ -117,8 +139,8 @@ def test_a_column_that_cannot_be_kept_is_left_out_and_said_once(tmp_path):
     remarks = [remark.value for remark in require_exact(reader_of(folder), store).remarks]
     assert remarks == [
         "feature observation.note cannot be kept",
-        "column observation.points is no vector of numbers: rows have between 1 and 3 values; it was left out, here "
-        "and wherever it is so",
+        "column observation.points is no vector of numbers: rows have between 1 and 3 values; it was left out "
+        "(this is said once for the dataset)",
     ]
     assert all(episode.extra == {} for episode in store.episodes())
     assert {"content", "finite"}.isdisjoint(validate(store.root).rules)
@@ -147,6 +169,43 @@ def test_a_declared_type_that_nobody_knows_is_what_the_table_shows(tmp_path):
     store = EpisodeStore(tmp_path / "store")
     assert require_exact(reader_of(folder), store).remarks == []
     assert {episode.extra["observation.force"].dtype.name for episode in store.episodes()} == {"float64"}
+
+
+@pytest.mark.parametrize("shape", [[7], [4.0], ["four"], []])
+def test_how_many_channels_there_are_the_tables_say(tmp_path, shape):
+    folder = make_v21(tmp_path / "dataset", video=False)
+    features = read_json(folder / "meta/info.json")["features"]
+    edit_info(folder, features=features | {name: features[name] | {"shape": shape} for name in PARTS})
+    assert taken_exactly(folder) == []
+
+
+@pytest.mark.parametrize("feature", ["note", CAMERA])
+def test_text_and_pictures_are_no_state(tmp_path, feature):
+    folder = make_v21(tmp_path / "dataset", video=False)
+    add_column(folder, "note", "well done")
+    add_column(folder, "flag", True)
+    with pytest.raises(BadInput, match=f"{feature} is (string|image), expected numbers for state: .* action, flag, ob"):
+        reader_of(folder, f"{feature}=state")
+
+
+@pytest.mark.parametrize("video", [True, False])
+@pytest.mark.parametrize("dtype", ["Video", "image", "video", 3])
+def test_pictures_are_where_they_lie_whatever_is_declared(tmp_path, video, dtype):
+    folder = make_v21(tmp_path / "dataset", video=video)
+    features = read_json(folder / "meta/info.json")["features"]
+    features[CAMERA]["dtype"] = dtype
+    edit_info(folder, features=features)
+    assert reader_of(folder).source.features[CAMERA]["dtype"] == ("video" if video else "image")
+    assert taken_exactly(folder) == []
+
+
+def test_a_camera_that_only_the_folders_know_is_left_out_and_said(tmp_path):
+    folder = make_v21(tmp_path / "dataset", cameras=(CAMERA, "observation.images.wrist"))
+    features = read_json(folder / "meta/info.json")["features"]
+    edit_info(folder, features={name: f for name, f in features.items() if not name.endswith("wrist")})
+    assert taken_exactly(folder) == [
+        "observation.images.wrist holds pictures, and info.json does not declare it: left out"
+    ]
 
 
 def test_features_that_the_metadata_forget_are_what_their_names_say(tmp_path):

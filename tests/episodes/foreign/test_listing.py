@@ -76,6 +76,13 @@ def test_the_table_that_has_an_episode_is_read_whatever_the_metadata_name(tmp_pa
     assert remark.startswith(f"{ROWS} has no rows of episode 2, as the metadata say: data/chunk-000/file-001.parquet")
 
 
+def test_a_table_without_rows_is_no_episodes(tmp_path):
+    folder = make_v30(tmp_path / "dataset", video=False)
+    write_table(folder / "data/chunk-000/file-001.parquet", pq.read_table(folder / ROWS).slice(0, 0))
+    shutil.rmtree(folder / "meta/episodes")
+    assert taken_exactly(folder) == []
+
+
 @pytest.mark.parametrize("value", [None, -1, 7.5, "0"])
 def test_metadata_that_name_no_table_are_not_needed(tmp_path, value):
     folder = make_v30(tmp_path / "dataset", video=False)

@@ -67,6 +67,14 @@ def test_an_episode_that_lost_a_picture_to_its_neighbour_is_not_placed_by_counti
     assert "have pictures in common" in found[0]
 
 
+@pytest.mark.parametrize("times", [19, 21])
+def test_nor_are_those_that_follow_it(times):
+    # Either the first one's time is wrong, and all starts after it, or its table: they begin one picture apart.
+    starts = [0.0, times / 10, times / 10 + 2, times / 10 + 4]
+    claims = [Claim(number, start, None, 20) for number, start in enumerate(starts)]
+    assert {1, 2, 3} <= reason(*claims, pictures=80).keys()
+
+
 def test_late_pictures_and_starts_that_fit_both_clocks_are_refused():
     claims = [Claim(1, 1.0, 2.0, 10), Claim(2, 2.0, 3.0, 10)]
     assert not reason(*claims)

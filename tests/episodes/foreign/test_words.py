@@ -89,6 +89,15 @@ def test_a_number_that_names_no_task_leaves_the_lists_words_and_is_said(tmp_path
     assert taken_exactly(folder) == ["its frames name task 7, which the list of tasks does not have"]
 
 
+def test_rows_without_a_task_leave_the_words_that_the_others_name(tmp_path):
+    folder = make_v21(tmp_path / "dataset", video=False)
+    list_words(folder, lambda number: ["stale"])
+    for number, frames in enumerate(LENGTHS):
+        values = [None if frame == 3 else number % 2 for frame in range(frames)]
+        change_table(folder, number, lambda t, values=values: with_column(t, "task_index", pa.array(values)))
+    assert [remark[:36] for remark in taken_exactly(folder)] == ["the list of episodes says 'stale', i"] * 3
+
+
 def test_a_task_that_is_listed_twice_has_the_last_words_and_is_said(tmp_path):
     folder = make_v21(tmp_path / "dataset", video=False)
     path = folder / "meta/tasks.jsonl"

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from lerobot_datasets import FPS, LENGTHS, TASKS, add_column, edit_info, make_v21, make_v30, reader_of, write_table
-from taking_in import take_in
+from taking_in import change_table, take_in, with_column
 
 from posa_vla.dataset.exchange.export import export
 from posa_vla.dataset.validation.validate import validate
@@ -123,6 +123,25 @@ def test_tasks_that_change_within_an_episode_are_kept_frame_by_frame(tmp_path, s
     assert [prompts for _, prompts in asked(store)] == [[(0, TASKS[0]), (9, TASKS[1])]] * 3
 
 
+def test_a_list_that_contradicts_words_of_frames_is_said(tmp_path, store):
+    folder = of_several_tasks(make_v21(tmp_path / "dataset", video=False))
+    path = folder / "meta/episodes.jsonl"
+    path.write_text(path.read_text().replace(TASKS[0], "stale").replace(TASKS[1], "stale"))
+    done = take_in(store, folder)
+    assert [prompts for _, prompts in asked(store)] == [[(0, TASKS[0]), (9, TASKS[1])]] * 3
+    said = f"the list of episodes says 'stale', its frames name {TASKS[0]!r}: the frames' words were taken"
+    assert [remark.value for remark in done.remarks] == [said] * 3
+
+
+def test_tasks_that_change_are_kept_in_whatever_type_their_numbers_are(tmp_path, store):
+    folder = of_several_tasks(make_v21(tmp_path / "dataset", video=False))
+    kind = pa.decimal128(20, 0)
+    for number in range(len(LENGTHS)):
+        change_table(folder, number, lambda t: with_column(t, "task_index", t["task_index"].cast(kind)))
+    take_in(store, folder)
+    assert [prompts for _, prompts in asked(store)] == [[(0, TASKS[0]), (9, TASKS[1])]] * 3
+
+
 def test_a_frame_whose_task_has_no_words_has_those_of_its_episode(tmp_path, store):
     take_in(store, of_several_tasks(make_v21(tmp_path / "dataset", video=False), lambda frame: 7 * (frame > 4)))
     assert {tuple(prompts) for _, prompts in asked(store)} <= {(), ((0, TASKS[0]), (5, TASKS[1]))}
@@ -154,11 +173,12 @@ def test_text_beside_the_task_counts_where_it_says_more(tmp_path, store, text, p
     assert all(value.startswith(start) for value, start in zip(values[1:], said, strict=True))
 
 
-def test_text_is_the_instruction_where_nothing_else_says_a_word(tmp_path, store):
+@pytest.mark.parametrize("name", ["language_instruction", "instruction", "task"])
+def test_text_is_the_instruction_where_nothing_else_says_a_word(tmp_path, store, name):
     folder = make_v21(tmp_path / "dataset", video=False)
     (folder / "meta/episodes.jsonl").unlink()
     (folder / "meta/tasks.jsonl").unlink()
-    add_column(folder, "language_instruction", "wipe the table", "string")
+    add_column(folder, name, "wipe the table", "string")
     take_in(store, folder)
     assert asked(store) == [("wipe the table", [])] * 3
     assert "instruction" not in validate(store.root).rules
