@@ -14,7 +14,8 @@ from posa_vla.interpreter import own_python
 from posa_vla.settings import Settings
 
 # Whose variables stay out, in capitals or not: programs that we start, and libraries that read them when imported.
-_THEIRS = ("DVC_", "GIT_", "GLOO_", "MLFLOW_", "NCCL_", "PREFECT_", "RAY_")
+# Uvicorn, which serves Prefect's and MLflow's pages, takes every option of its own from one too.
+_THEIRS = ("DVC_", "GIT_", "GLOO_", "MLFLOW_", "NCCL_", "PREFECT_", "RAY_", "UVICORN_", "WEB_CONCURRENCY")
 
 # What says how to reach a server is taken over where that server is configured.
 _OF_PREFECT = (

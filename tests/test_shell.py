@@ -21,6 +21,11 @@ def test_the_page_lists_what_is_taken_over_for_a_server() -> None:
     section = (ROOT / "docs" / "servers.md").read_text().split("## What is taken over from your shell")[1]
     rows = section.split("| all others that begin")[0]
     assert sorted(re.findall(r"`((?:PREFECT|MLFLOW|RAY)_\w+)`", rows)) == sorted(taken_over(settings))
+    never = section.split("| all others that begin")[1].split("\n\n")[0]
+    shell = dict.fromkeys(re.findall(r"`([A-Z_]+)`[^|]*\| never", never) + re.findall(r"`(PYTHON\w+)`", never), "x")
+    assert len(shell) > 6
+    kept = environment(Settings(), {f"{name}X" if name.endswith("_") else name: value for name, value in shell.items()})
+    assert "x" not in kept.values()
 
 
 def test_without_servers_nothing_of_theirs_is_taken_over_and_the_rest_of_the_shell_is() -> None:
