@@ -188,6 +188,24 @@ def test_a_checkout_that_was_copied_or_moved_runs_its_own_code_after_set_up(mach
     assert set_up(machine).stderr == ""
 
 
+def test_a_link_to_the_checkout_is_no_other_checkout(machine: Path, tmp_path: Path) -> None:
+    link = tmp_path / "link"
+    link.symlink_to(machine)
+    installed_at(link, machine / ".venv")
+    done_before(machine)
+    assert set_up(machine).stderr == ""
+
+
+def test_the_environment_of_another_checkout_is_left_alone(machine: Path, tmp_path: Path) -> None:
+    first = tmp_path / "first"
+    installed_at(first, first / ".venv")
+    (machine / ".venv").symlink_to(first / ".venv")
+    done = set_up(machine)
+    assert done.returncode == 2
+    assert f"a link to that of {first}" in done.stderr
+    assert str(first) in (first / ".venv" / "bin" / "posa").read_text()
+
+
 def test_a_copy_whose_path_no_script_can_name_is_set_up_anew(machine: Path, tmp_path: Path) -> None:
     installed_at(tmp_path / "first one", machine / ".venv")
     (machine / ".venv" / "bin" / "posa").write_text(

@@ -17,9 +17,9 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from posa_vla.code_root import CODE_ROOT
 from posa_vla.errors import BadInput, PosaError
 from posa_vla.files import canonical_json
+from posa_vla.interpreter import own_python
 from posa_vla.json_reader import LARGEST_RECORD
 from posa_vla.machine import memory as memory_left
 from posa_vla.policy.execution import Execution
@@ -100,10 +100,8 @@ def check_health(
         "execution": None if execution is None else execution.model_dump(mode="json"),
         "memory": bound,
     }
-    # A robot may run from a checkout that is not installed; the working folder is nobody's code.
-    path = os.pathsep.join([str(CODE_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
     command = [sys.executable, "-P", "-m", "posa_vla.robot.agent.trial"]
-    variables = {**os.environ, "PYTHONPATH": path}
+    variables = own_python(dict(os.environ))
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=variables) as process:
         try:
             answer, _ = process.communicate(canonical_json(request), timeout=deadline)
