@@ -5,7 +5,8 @@
 # call does nothing and needs no network.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-unset PYTHONHOME PYTHONOPTIMIZE PYTHONPATH PYTHONWARNINGS # of other programs; what is installed here needs none
+# Of other programs; what is installed here needs none.
+unset PYTHONHOME PYTHONINSPECT PYTHONIOENCODING PYTHONOPTIMIZE PYTHONPATH PYTHONPLATLIBDIR PYTHONWARNINGS
 
 say() { printf '%s\n' "$*" >&2; }
 stop() { say "error: $*"; exit 2; }

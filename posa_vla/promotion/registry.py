@@ -253,22 +253,6 @@ def champion_version(uri: str, model: str) -> str | None:
         raise PosaError(f"MLflow cannot tell the alias {CHAMPION!r} of model {model!r}: {error}") from error
 
 
-def has_version(uri: str, model: str, version: str) -> bool:
-    """Whether a version is there, and was not deleted.
-
-    Raises:
-        PosaError: MLflow does not answer.
-    """
-    client = connect(uri)
-    try:
-        client.get_model_version(model, version)
-        return True
-    except MlflowException as error:
-        if error.error_code in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}:
-            return False
-        raise PosaError(f"MLflow cannot tell version {version} of model {model!r}: {error}") from error
-
-
 def set_champion(uri: str, model: str, version: str) -> bool:
     """Points the alias `champion` at a version: a view of the promotion log, whose entry is written before.
 

@@ -81,9 +81,9 @@ def _alias(workspace: Workspace, target: str, champion: Release) -> str | None:
             requests.get(f"{uri.rstrip('/')}/health", timeout=(CONNECT, READ))
         except (requests.RequestException, ValueError):
             return None
-    from posa_vla.promotion.registry import champion_version, has_version
+    from posa_vla.promotion.registry import champion_version, is_registered
 
     shown = champion_version(uri, target)
-    if shown == champion.model_version or not (shown or has_version(uri, target, champion.model_version)):
+    if shown == champion.model_version or not (shown or is_registered(uri, target, champion.model_version)):
         return None
     return f"version {shown}" if shown else "nothing"
