@@ -53,3 +53,10 @@ def test_a_process_drops_what_it_does_not_take_over(monkeypatch: pytest.MonkeyPa
     assert os.environ["PREFECT_HOME"] == str(tmp_path / "prefect")
     enter(Settings(home=tmp_path, prefect_api_url="http://ours/api"))
     assert os.environ["PREFECT_API_URL"] == "http://ours/api"
+
+
+def test_only_commands_drop_variables() -> None:
+    """A flow run keeps what Prefect's worker gave it, and a job of Ray what its node has: neither is a command."""
+    product = [*(ROOT / "posa_vla").rglob("*.py"), *(ROOT / "flows").rglob("*.py")]
+    callers = {path.relative_to(ROOT).as_posix() for path in product if "shell import enter" in path.read_text()}
+    assert callers == {"posa_vla/cli/main.py", "posa_vla/cli/options.py"}
