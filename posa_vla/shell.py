@@ -1,4 +1,4 @@
-"""What this process and its children take over from the shell: what docs/servers.md names, and nothing else.
+"""What this process and its children take over of other programs' variables: what docs/servers.md names.
 
 Servers are chosen by `POSA_*` settings alone. A person's shell often has variables of another project's Prefect, Ray or
 MLflow, of a cluster's network, or of the git hook that started us; each of these would decide where we write.

@@ -71,7 +71,7 @@ def test_it_begins_anew_in_utf_8_where_the_locale_is_another(
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
-def test_a_robots_driver_finds_rosses_packages_after_what_is_installed(
+def test_a_robots_driver_finds_packages_of_ros_after_what_is_installed(
     shell: dict[str, str], monkeypatch: pytest.MonkeyPatch, encoding: str
 ) -> None:
     shell["PYTHONPATH"] = "/opt/ros/site-packages"
