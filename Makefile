@@ -3,7 +3,8 @@
 PRESET ?= demo
 # What a shell may have for other programs (ROS's packages and pytest plug-ins, the repository that git names to a hook)
 # reaches none of the commands below.
-unexport PYTHONHOME PYTHONOPTIMIZE PYTHONPATH PYTHONWARNINGS PYTEST_ADDOPTS PYTEST_PLUGINS
+unexport PYTHONHOME PYTHONINSPECT PYTHONIOENCODING PYTHONOPTIMIZE PYTHONPATH PYTHONPLATLIBDIR PYTHONWARNINGS
+unexport PYTEST_ADDOPTS PYTEST_PLUGINS
 unexport GIT_DIR GIT_WORK_TREE GIT_INDEX_FILE GIT_OBJECT_DIRECTORY GIT_COMMON_DIR GIT_PREFIX
 
 help: ## this list

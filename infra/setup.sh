@@ -5,7 +5,8 @@
 # call does nothing and needs no network.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-unset PYTHONHOME PYTHONOPTIMIZE PYTHONPATH PYTHONWARNINGS # of other programs; what is installed here needs none
+# Of other programs; what is installed here needs none.
+unset PYTHONHOME PYTHONINSPECT PYTHONIOENCODING PYTHONOPTIMIZE PYTHONPATH PYTHONPLATLIBDIR PYTHONWARNINGS
 
 say() { printf '%s\n' "$*" >&2; }
 stop() { say "error: $*"; exit 2; }
@@ -77,7 +78,10 @@ made_at() { # the folder that .venv was made in, by the shebang of a script in i
 follow_move() { # a checkout that was copied or renamed with its .venv: its scripts start the first one's Python and code
   local old file
   old=$(made_at)
-  { [ -n "$old" ] && [ "$old" != "$PWD" ]; } || return 0
+  if [ -z "$old" ] || [ "$old" -ef . ]; then return; fi # through a link this folder has another path
+  if [ "$old/.venv" -ef .venv ]; then
+    stop ".venv is a link to that of ${old}, whose scripts run the code there: rm .venv, and run this again"
+  fi
   say "this checkout was copied or moved from ${old} with its .venv"
   case $old$PWD in
     *[!A-Za-z0-9/._+,@%=:~-]*) # no shebang holds such a path, and no pattern below

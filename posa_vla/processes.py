@@ -1,4 +1,4 @@
-"""What this process starts for itself: where servers listen, that they end with it, and the environment they get."""
+"""What this process starts for itself: where servers listen, that they end with it, and variables that they get."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def environment(variables: Mapping[str, str]) -> Iterator[None]:
+def set_variables(variables: Mapping[str, str]) -> Iterator[None]:
     """Sets variables of this process, and so of what it starts, until the block ends."""
     before = {name: os.environ.get(name) for name in variables}
     os.environ.update(variables)

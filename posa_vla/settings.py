@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ from pydantic import ModelWrapValidatorHandler, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from posa_vla.errors import BadInput
+from posa_vla.machine import temporary_folder
 
 
 class Settings(BaseSettings):
@@ -58,5 +58,9 @@ class Settings(BaseSettings):
 
 
 def cache_folder(settings: Settings) -> Path:
-    """This machine's cache; a process may die in it at any time, and anybody may delete it."""
-    return Path(settings.cache or Path(tempfile.gettempdir()) / f"posa-cache-{os.getuid()}")
+    """This machine's cache; a process may die in it at any time, and anybody may delete it.
+
+    Raises:
+        BadInput: No setting names one, and no folder for temporary files can be written to.
+    """
+    return Path(settings.cache or temporary_folder() / f"posa-cache-{os.getuid()}")

@@ -1,4 +1,4 @@
-"""What this process and its children take over from the shell: what docs/servers.md names, and nothing else.
+"""What this process and its children take over of other programs' variables: what docs/servers.md names.
 
 Servers are chosen by `POSA_*` settings alone. A person's shell often has variables of another project's Prefect, Ray or
 MLflow, of a cluster's network, or of the git hook that started us; each of these would decide where we write.
@@ -14,7 +14,8 @@ from posa_vla.interpreter import own_python
 from posa_vla.settings import Settings
 
 # Whose variables stay out, in capitals or not: programs that we start, and libraries that read them when imported.
-_THEIRS = ("DVC_", "GIT_", "GLOO_", "MLFLOW_", "NCCL_", "PREFECT_", "RAY_")
+# Uvicorn, which serves Prefect's and MLflow's pages, takes every option of its own from one too.
+_THEIRS = ("DVC_", "GIT_", "GLOO_", "MLFLOW_", "NCCL_", "PREFECT_", "RAY_", "UVICORN_", "WEB_CONCURRENCY")
 
 # What says how to reach a server is taken over where that server is configured.
 _OF_PREFECT = (

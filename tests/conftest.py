@@ -25,7 +25,7 @@ def pytest_configure() -> None:
         del os.environ[name]
     enter(Settings())
     # Tests change what is set here, and start programs of their own folders.
-    for name in ("PREFECT_HOME", "PYTHONPATH", "PYTHONSAFEPATH"):
+    for name in ("PREFECT_HOME", "PYTHONPATH", "PYTHONSAFEPATH", "PYTHONUTF8"):
         os.environ.pop(name, None)
     os.environ["RAY_AUTH_MODE"] = "token"
     os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(16)

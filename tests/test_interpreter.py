@@ -43,6 +43,8 @@ def test_a_process_that_imports_ours_alone_goes_on(shell: dict[str, str]) -> Non
     [
         {"PYTHONPATH": "/opt/theirs"},
         {"PYTHONPATH": f"{CODE_ROOT}:/opt/theirs"},
+        {"PYTHONPATH": f"{CODE_ROOT}:"},
+        {"PYTHONIOENCODING": "latin-1"},
         {"PYTHONHOME": "/opt/python"},
         {"PYTHONWARNINGS": "error"},
         {"PYTHONOPTIMIZE": "2"},
@@ -56,13 +58,27 @@ def test_it_begins_anew_with_what_its_children_get(shell: dict[str, str], variab
     assert command == [sys.executable, "-P", "-m", "posa_vla.cli.start", "robot", "run"]
     assert environment["PYTHONPATH"] == str(CODE_ROOT)
     assert environment["PYTHONSAFEPATH"] == "1"
-    assert not {"PYTHONHOME", "PYTHONWARNINGS", "PYTHONOPTIMIZE"} & environment.keys()
+    assert not {"PYTHONHOME", "PYTHONIOENCODING", "PYTHONWARNINGS", "PYTHONOPTIMIZE"} & environment.keys()
 
 
-def test_a_robots_driver_finds_rosses_packages_after_what_is_installed(shell: dict[str, str]) -> None:
-    shell["PYTHONPATH"] = "/opt/ros/site-packages"
+def test_it_begins_anew_in_utf_8_where_the_locale_is_another(
+    shell: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "getfilesystemencoding", lambda: "iso8859-1")
     with pytest.raises(Begun) as anew:
         begin()
+    assert anew.value.args[1]["PYTHONUTF8"] == "1"
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
+def test_a_robots_driver_finds_packages_of_ros_after_what_is_installed(
+    shell: dict[str, str], monkeypatch: pytest.MonkeyPatch, encoding: str
+) -> None:
+    shell["PYTHONPATH"] = "/opt/ros/site-packages"
+    with monkeypatch.context() as locale:
+        locale.setattr(sys, "getfilesystemencoding", lambda: encoding)
+        with pytest.raises(Begun) as anew:
+            begin()
     shell.clear()
     shell.update(anew.value.args[1])
     begin()
@@ -84,3 +100,24 @@ def test_a_module_of_the_working_folder_stands_in_for_none(tmp_path: Path) -> No
     command = [sys.executable, "-c", "import secrets, flows; print(flows.__file__)"]
     done = subprocess.run(command, cwd=tmp_path, env=own_python(dict(os.environ)), capture_output=True, text=True)
     assert done.stdout.strip() == str(CODE_ROOT / "flows" / "__init__.py"), done.stderr
+
+
+@pytest.mark.parametrize("stray", ["secrets.py", "types/__init__.py", "pytest.py"])
+def test_a_module_beside_our_code_that_would_stand_in_for_another_is_named(
+    shell: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    stray: str,
+) -> None:
+    (tmp_path / stray).parent.mkdir(exist_ok=True)
+    (tmp_path / "analysis.py").touch()
+    (tmp_path / "flows.py").touch()
+    monkeypatch.setattr("posa_vla.interpreter._ROOT", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    shell["PYTHONPATH"] = str(tmp_path)
+    begin()
+    (tmp_path / stray).touch()
+    with pytest.raises(SystemExit, match="2"):
+        begin()
+    assert str(tmp_path / stray).removesuffix("/__init__.py") in capsys.readouterr().err

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from posa_vla import interpreter
+
 ROOT = Path(__file__).parents[1]
 TOOLS = (
     "awk", "bash", "cat", "chmod", "cut", "dirname", "env", "grep", "id", "ln", "mkdir", "mktemp", "mv", "rm", "sed",
@@ -188,6 +190,24 @@ def test_a_checkout_that_was_copied_or_moved_runs_its_own_code_after_set_up(mach
     assert set_up(machine).stderr == ""
 
 
+def test_a_link_to_the_checkout_is_no_other_checkout(machine: Path, tmp_path: Path) -> None:
+    link = tmp_path / "link"
+    link.symlink_to(machine)
+    installed_at(link, machine / ".venv")
+    done_before(machine)
+    assert set_up(machine).stderr == ""
+
+
+def test_the_environment_of_another_checkout_is_left_alone(machine: Path, tmp_path: Path) -> None:
+    first = tmp_path / "first"
+    installed_at(first, first / ".venv")
+    (machine / ".venv").symlink_to(first / ".venv")
+    done = set_up(machine)
+    assert done.returncode == 2
+    assert f"a link to that of {first}" in done.stderr
+    assert str(first) in (first / ".venv" / "bin" / "posa").read_text()
+
+
 def test_a_copy_whose_path_no_script_can_name_is_set_up_anew(machine: Path, tmp_path: Path) -> None:
     installed_at(tmp_path / "first one", machine / ".venv")
     (machine / ".venv" / "bin" / "posa").write_text(
@@ -204,11 +224,16 @@ def test_make_hands_on_nothing_of_the_shell_that_is_for_other_programs(tmp_path:
     make = shutil.which("make")
     assert make is not None
     (tmp_path / "Makefile").write_text((ROOT / "Makefile").read_text() + "\nshow:\n\t@env\n")
-    theirs = {"PYTHONPATH": "/opt/ros", "PYTEST_ADDOPTS": "-x", "PYTEST_PLUGINS": "theirs", "GIT_DIR": "/other/.git"}
+    theirs = dict.fromkeys((*interpreter._OF_PYTHON, "PYTEST_ADDOPTS", "PYTEST_PLUGINS", "GIT_DIR"), "theirs")
     done = subprocess.run([make, "-C", str(tmp_path), "show"], env=os.environ | theirs, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "PATH=" in done.stdout
     assert not [line for line in done.stdout.splitlines() if line.partition("=")[0] in theirs]
+
+
+def test_set_up_drops_what_changes_python_as_posa_does() -> None:
+    dropped = re.findall(r"^unset (.*)$", (ROOT / "infra" / "setup.sh").read_text(), re.MULTILINE)
+    assert dropped == [" ".join(interpreter._OF_PYTHON)]
 
 
 def test_the_default_is_what_the_demo_and_the_tests_need(machine: Path) -> None:

@@ -21,6 +21,11 @@ def test_the_page_lists_what_is_taken_over_for_a_server() -> None:
     section = (ROOT / "docs" / "servers.md").read_text().split("## What is taken over from your shell")[1]
     rows = section.split("| all others that begin")[0]
     assert sorted(re.findall(r"`((?:PREFECT|MLFLOW|RAY)_\w+)`", rows)) == sorted(taken_over(settings))
+    never = section.split("| all others that begin")[1].split("\n\n")[0]
+    shell = dict.fromkeys(re.findall(r"`([A-Z_]+)`[^|]*\| never", never) + re.findall(r"`(PYTHON\w+)`", never), "x")
+    assert len(shell) > 6
+    kept = environment(Settings(), {f"{name}X" if name.endswith("_") else name: value for name, value in shell.items()})
+    assert "x" not in kept.values()
 
 
 def test_without_servers_nothing_of_theirs_is_taken_over_and_the_rest_of_the_shell_is() -> None:
@@ -48,3 +53,10 @@ def test_a_process_drops_what_it_does_not_take_over(monkeypatch: pytest.MonkeyPa
     assert os.environ["PREFECT_HOME"] == str(tmp_path / "prefect")
     enter(Settings(home=tmp_path, prefect_api_url="http://ours/api"))
     assert os.environ["PREFECT_API_URL"] == "http://ours/api"
+
+
+def test_only_commands_drop_variables() -> None:
+    """A flow run keeps what Prefect's worker gave it, and a job of Ray what its node has: neither is a command."""
+    product = [*(ROOT / "posa_vla").rglob("*.py"), *(ROOT / "flows").rglob("*.py")]
+    callers = {path.relative_to(ROOT).as_posix() for path in product if "shell import enter" in path.read_text()}
+    assert callers == {"posa_vla/cli/main.py", "posa_vla/cli/options.py"}

@@ -5,8 +5,10 @@ from __future__ import annotations
 import secrets
 import socket
 import sqlite3
+import sys
 from pathlib import Path
 
+from code_rows import copy_of_code
 from machine_row import Place, row
 
 # What `posa` and all that it starts would get of the shell, without starting servers.
@@ -21,8 +23,6 @@ print(json.dumps({"environment": dict(os.environ), "path": sys.path}))
 
 def children_of(place: Place, shell: dict[str, str]) -> dict[str, str]:
     """The environment that `posa` gives to what it starts, in a shell with these variables."""
-    import sys
-
     done = place.run(sys.executable, "-P", "-c", _SHOW, shell={"PYTHONPATH": str(place.code), **shell})
     found: dict[str, str] = done.json()["environment"]
     return found
@@ -70,6 +70,8 @@ def other_servers_for_children(place: Place) -> None:
         "GLOO_SOCKET_IFNAME": "ib0",
         "NCCL_SOCKET_IFNAME": "ib0",
         "DVC_ROOT": "/theirs",
+        "UVICORN_UDS": "/theirs",
+        "WEB_CONCURRENCY": "4",
     }
     found = children_of(place, theirs)
     left = {name: found[name] for name in theirs if name in found}
@@ -153,3 +155,9 @@ def other_modules_and_servers(place: Place) -> None:
     on_path = their_modules(place.folder.parent / "theirs")
     (on_path / "sitecustomize.py").unlink()
     place.retrain({"PYTHONPATH": str(on_path)})
+
+
+@row("secrets.py in the checkout itself")
+def module_in_the_checkout(place: Place) -> None:
+    (copy_of_code(place) / "secrets.py").write_text("raise RuntimeError('imported')\n", encoding="utf-8")
+    place.posa("retrain").refused("code/secrets.py", "rename it")

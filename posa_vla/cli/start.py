@@ -1,4 +1,4 @@
-"""The program `posa`: first sees to it that Python imports our code, then runs the command."""
+"""The program `posa`: first sees to it that Python imports our code and speaks UTF-8, then runs the command."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What may surround a command: streams that are closed or full, a locale that is not UTF-8, signals that end it."""
+"""What may surround a command: streams that are closed or full, signals that end it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,6 @@ def prepare() -> None:
     holds is let go. One that was ignored from outside (`nohup`) stays ignored.
     """
     _open_closed_streams()
-    _speak_utf_8()
     if sys.stdout is not None:
         # Names of files need not be text.
         sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
@@ -74,13 +73,6 @@ def _open_closed_streams() -> None:
             os.open(os.devnull, os.O_RDWR)  # the lowest number that is free: this one
         if getattr(sys, name) is None:
             setattr(sys, name, os.fdopen(number, mode, encoding="utf-8", closefd=False))
-
-
-def _speak_utf_8() -> None:
-    """Begins this process anew in Python's UTF-8 mode where the locale has another encoding: libraries ask it too."""
-    if sys.flags.utf8_mode or sys.getfilesystemencoding() == "utf-8" or os.environ.get("PYTHONUTF8") == "1":
-        return
-    os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], {**os.environ, "PYTHONUTF8": "1"})
 
 
 class _Lossy(io.FileIO):

@@ -16,7 +16,7 @@ from posa_vla.files import canonical_json, require_free_space, sha256_file, sha2
 from posa_vla.ledger import Ledger, Record, StepResult
 from posa_vla.params import Params, TargetParams
 from posa_vla.pipeline.announcements import Announce, silent
-from posa_vla.processes import environment
+from posa_vla.processes import set_variables
 from posa_vla.promotion.robots_trust import require_approvable
 from posa_vla.ray_cluster import require_cluster
 from posa_vla.release.code_state import code_state, require_code_state
@@ -191,7 +191,7 @@ def open_context(
     context = StepContext(workspace, params, announce=announce)
     context.check(jobs=jobs)
     threads = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS") or "1"}
-    with workspace.lock(purpose), environment(threads), context.resources():
+    with workspace.lock(purpose), set_variables(threads), context.resources():
         yield context
 
 

@@ -146,6 +146,7 @@ def _code_of(workspace: Workspace, commit: str) -> Iterator[Path | None]:
 
 
 def _run_training(workspace: Workspace, code: Path, data: Path, params: Path, out: Path) -> None:
+    # Earlier code has no `posa_vla.cli.start`.
     command = [sys.executable, "-P", "-m", "posa_vla.cli.main", "train", "--data", str(data.resolve())]
     command += ["--params", str(params.resolve()), "--out", str(out.resolve())]
     # The tree's own package comes first, whatever this environment has installed; a cluster elsewhere, and what earlier

@@ -23,7 +23,7 @@ from posa_vla.errors import BadInput, PosaError
 from posa_vla.files import require_free_space, sha256_file, sha256_json
 from posa_vla.machine import processors
 from posa_vla.params import CollectParams, PerturbParams
-from posa_vla.processes import environment
+from posa_vla.processes import set_variables
 from posa_vla.seeds import COLLECTION_SEEDS
 from posa_vla.sim.demonstration import demonstrate, relabelled
 from posa_vla.sim.environment import TaskEnvironment, make_environment
@@ -217,7 +217,7 @@ def _complete(blocks: _Blocks, counts: list[int], wanted: int, workers: int) -> 
     most = _PATIENCE * (-(-wanted // _BLOCK) + 2)
     pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=_start_worker)
     try:
-        with progress("collect", wanted, done=sum(counts), unit="episodes") as advance, environment(_ONE_THREAD_EACH):
+        with progress("collect", wanted, done=sum(counts), unit="episodes") as advance, set_variables(_ONE_THREAD_EACH):
             while (have := sum(counts)) < wanted:
                 if len(counts) >= most:
                     raise PosaError(

@@ -46,7 +46,7 @@ def environment(folder: Path, **variables: str) -> dict[str, str]:
 
 def shell(script: str, folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        ["bash", "-c", script.replace("POSA", f"{sys.executable} -m posa_vla.cli.main")],
+        ["bash", "-c", script.replace("POSA", f"{sys.executable} -m posa_vla.cli.start")],
         cwd=folder,
         env=environment(folder, **variables),
         capture_output=True,

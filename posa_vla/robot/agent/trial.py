@@ -17,9 +17,9 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from posa_vla.code_root import CODE_ROOT
 from posa_vla.errors import BadInput, PosaError
 from posa_vla.files import canonical_json
+from posa_vla.interpreter import own_python
 from posa_vla.json_reader import LARGEST_RECORD
 from posa_vla.machine import memory as memory_left
 from posa_vla.policy.execution import Execution
@@ -100,11 +100,8 @@ def check_health(
         "execution": None if execution is None else execution.model_dump(mode="json"),
         "memory": bound,
     }
-    # A robot may run from a checkout that is not installed; the working folder is nobody's code.
-    path = os.pathsep.join([str(CODE_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
     command = [sys.executable, "-P", "-m", "posa_vla.robot.agent.trial", str(os.getpid())]
-    variables = {**os.environ, "PYTHONPATH": path}
-    pipe = subprocess.PIPE
+    variables, pipe = own_python(dict(os.environ)), subprocess.PIPE
     # In a session of its own: a Ctrl-C is for the agent, which ends the trial.
     with subprocess.Popen(command, stdin=pipe, stdout=pipe, env=variables, start_new_session=True) as process:
         try:
