@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+from collections.abc import Iterator
 
 import pytest
 from data_workspaces import two_versions
@@ -29,6 +30,16 @@ def pytest_configure() -> None:
         os.environ.pop(name, None)
     os.environ["RAY_AUTH_MODE"] = "token"
     os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(16)
+
+
+@pytest.fixture(autouse=True)
+def _variables() -> Iterator[None]:
+    """A command that is run in this process clears what it does not take over from its shell."""
+    before = dict(os.environ)
+    yield
+    for name in os.environ.keys() - before.keys():
+        del os.environ[name]
+    os.environ.update(before)
 
 
 @pytest.fixture(scope="session")

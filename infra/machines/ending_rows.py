@@ -65,7 +65,9 @@ def closed_terminal(place: Place) -> None:
             time.sleep(0.1)
         command.send_signal(signal.SIGHUP)
         code = command.wait(timeout=120)
-    assert code == 128 + signal.SIGHUP, f"exited {code}: {(place.folder.parent / 'said').read_text(errors='replace')}"
+    assert code == 128 + signal.SIGHUP, (
+        f"exited {code}: {(place.folder.parent / 'said').read_text(encoding='utf-8', errors='replace')}"
+    )
     deadline = time.monotonic() + 30
     while (left := processes_in(place.folder)) and time.monotonic() < deadline:
         time.sleep(0.2)

@@ -67,7 +67,7 @@ PLACES: dict[str, Callable[[Workspace], Path]] = {
         ("remote", flip),
         pytest.param("remote", cut, marks=pytest.mark.long),
         pytest.param("remote", Path.unlink, marks=pytest.mark.long),
-        ("cache", flip),
+        pytest.param("cache", flip, marks=pytest.mark.long),
         pytest.param("video", cut, marks=pytest.mark.long),
         pytest.param("video", Path.unlink, marks=pytest.mark.long),
         pytest.param("table", flip, marks=pytest.mark.long),

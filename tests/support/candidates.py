@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import functools
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 from untrained import arm_params, untrained_bundle
 
+from posa_vla.artifact_places import database_file
 from posa_vla.dataset.versions.record import DataVersion
 from posa_vla.evidence.record import EpisodeRow, Evidence, evidence_path, write_evidence
 from posa_vla.evidence.suite import Suite
@@ -21,6 +24,7 @@ from posa_vla.pipeline.steps.release import release
 from posa_vla.promotion.champion import champion_bundle
 from posa_vla.release.bundle import Bundle
 from posa_vla.settings import Settings
+from posa_vla.tracking import connect
 from posa_vla.workspace import Workspace
 
 DATA = DataVersion(
@@ -29,8 +33,21 @@ DATA = DataVersion(
 TRAINED = Trained(data=DATA, key="t" * 64, seconds=1.0)
 
 
+@functools.cache
+def _empty_database() -> bytes:
+    """MLflow's database before anything was done: to make one anew takes a second."""
+    with tempfile.TemporaryDirectory() as folder:
+        uri = f"sqlite:///{folder}/mlflow.db"
+        connect(uri)
+        return database_file(uri).read_bytes()
+
+
 def make_workspace(folder: Path) -> Workspace:
-    return Workspace.open(Settings(home=folder / "home"))
+    workspace = Workspace.open(Settings(home=folder / "home"))
+    database = database_file(workspace.mlflow_uri)
+    database.parent.mkdir(parents=True, exist_ok=True)
+    database.write_bytes(_empty_database())
+    return workspace
 
 
 @dataclass
