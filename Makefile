@@ -17,11 +17,11 @@ demo: setup ## the whole loop: demonstrations to a verified policy on a simulate
 	@.venv/bin/posa retrain --preset $(PRESET)
 
 test: setup ## the tests, with one run of the whole loop
-	@.venv/bin/python -m pytest -m "not long" -n 3 --dist loadfile --no-loadscope-reorder
+	@.venv/bin/python -m pytest -m "not long" -n 2 --dist loadfile --no-loadscope-reorder
 
 test-long: ## the longer tests that make test leaves out
 	@infra/setup.sh browser
-	@.venv/bin/python -m pytest -m long -n 3 --dist loadfile --no-loadscope-reorder
+	@.venv/bin/python -m pytest -m long -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: ## style, types (Python 3.11 and 3.12), layers, secrets
 	@infra/lint.sh

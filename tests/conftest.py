@@ -37,9 +37,8 @@ def _variables() -> Iterator[None]:
     """A command that is run in this process clears what it does not take over from its shell."""
     before = dict(os.environ)
     yield
-    for name in os.environ.keys() - before.keys():
-        del os.environ[name]
-    os.environ.update(before)
+    for name, value in before.items():
+        os.environ.setdefault(name, value)
 
 
 @pytest.fixture(scope="session")

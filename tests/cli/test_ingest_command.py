@@ -63,6 +63,7 @@ def test_a_dataset_comes_into_a_new_workspace_and_any_version_comes_back(tmp_pat
     assert "cannot be released" in err
 
 
+@pytest.mark.long
 def test_damage_is_exit_code_1_and_names_file_and_remedy(tmp_path, posa):
     make_v21(tmp_path / "dataset")
     posa("ingest", "dataset", "--workspace", "robots", "--set", "prepare.validation_fraction=0")

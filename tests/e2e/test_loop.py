@@ -98,6 +98,7 @@ def test_the_same_command_again_reuses_every_step(finished: tuple[Path, dict[str
     assert len(model_versions(home)) == 1
 
 
+@pytest.mark.long
 def test_the_gate_refuses_the_untrained_candidate(finished: tuple[Path, dict[str, Any]]) -> None:
     home, first = finished
     gate = ["--set", "targets.sim-pick.gate.success_floor=0.25"]

@@ -29,7 +29,7 @@ BUCKETS = ("storage", "data", "channel", "posa-results", "mlflow")
 
 STEPS = ["collect", "version", "train", "bundle", "evaluate", "decide", "register", "release", "robot"]
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
 
 def until(what: str, look: Callable[[], Any], seconds: float, log: Path) -> Any:
@@ -206,7 +206,7 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
 
 
 def test_a_retraining_by_its_deployment_is_on_every_server(servers: Servers) -> None:
-    run = servers.run("retrain/default", 240, preset="tiny", changes={"training_steps": 20})
+    run = servers.run("retrain/default", 400, preset="tiny", changes={"training_steps": 20})
     shown = servers.artifacts(run)
     assert {row["step"] for row in json.loads(shown["retrain-steps"])} >= {"train", "release", "robot"}
     assert "promote" in shown["retrain-verdict"]

@@ -107,6 +107,7 @@ def test_actors_give_what_one_process_gives_although_one_dies(
     assert len(objects.list("evaluation/videos/")) == 1
 
 
+@pytest.mark.long
 def test_a_scene_that_kills_its_actor_twice_has_no_outcome(
     ray_here: None, bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -129,6 +130,7 @@ def test_a_scene_that_kills_its_actor_twice_has_no_outcome(
     assert not evidence.complete()
 
 
+@pytest.mark.long
 def test_a_job_continues_where_rows_are_there_already(cluster: RayCluster, bundle: Bundle, tmp_path: Path) -> None:
     from posa_vla.evaluation.submit import evaluate_as_job
     from posa_vla.ray_jobs import Jobs

@@ -71,7 +71,7 @@ PLACES: dict[str, Callable[[Workspace], Path]] = {
         pytest.param("video", cut, marks=pytest.mark.long),
         pytest.param("video", Path.unlink, marks=pytest.mark.long),
         pytest.param("table", flip, marks=pytest.mark.long),
-        ("shard", flip),
+        pytest.param("shard", flip, marks=pytest.mark.long),
         pytest.param("shard", cut, marks=pytest.mark.long),
         pytest.param("shard", Path.unlink, marks=pytest.mark.long),
     ],

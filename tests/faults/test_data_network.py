@@ -139,6 +139,7 @@ def test_a_remote_that_is_away_is_named_with_its_reason(whole, tmp_path, no_s3, 
     assert reason in str(caught.value)
 
 
+@pytest.mark.long
 def test_a_push_that_fails_says_where_to_and_why(whole, tmp_path, no_s3):
     (tmp_path / "file").write_bytes(b"")
     for remote, reason in ((str(tmp_path / "file"), "Not a directory"), ("s3://bucket/away", "Could not connect")):

@@ -39,12 +39,13 @@ def _empty_database() -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         uri = f"sqlite:///{folder}/mlflow.db"
         connect(uri)
-        return database_file(uri).read_bytes()
+        return (Path(folder) / "mlflow.db").read_bytes()
 
 
 def make_workspace(folder: Path) -> Workspace:
     workspace = Workspace.open(Settings(home=folder / "home"))
     database = database_file(workspace.mlflow_uri)
+    assert database is not None
     database.parent.mkdir(parents=True, exist_ok=True)
     database.write_bytes(_empty_database())
     return workspace

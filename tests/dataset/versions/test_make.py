@@ -148,6 +148,7 @@ def test_the_same_store_again_is_the_same_version_and_no_new_commit(versioned, m
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_person_can_pull_and_reproduce_by_hand(versioned, tmp_path):
     workspace, _, data = versioned
     checkout = tmp_path / "checkout"
@@ -242,6 +243,7 @@ def test_objects_do_not_grow_with_episodes(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_stage_that_meets_bad_input_says_so_and_nothing_is_published(tmp_path):
     workspace, params = new_workspace(tmp_path / "home")
     shutil.rmtree(workspace.store)

@@ -20,6 +20,8 @@ from posa_vla.errors import BadInput, PosaError
 from posa_vla.processes import free_port
 from posa_vla.release.publisher import Publisher
 from posa_vla.release.trust import read_trust
+from posa_vla.settings import Settings
+from posa_vla.workspace import Workspace
 
 PASSWORD = "three-words-and-9"  # pragma: allowlist secret
 
@@ -137,7 +139,7 @@ def test_a_postgres_that_is_away_is_named_without_its_password(monkeypatch: pyte
 def test_only_what_is_set_is_made(
     s3: Any, tmp_path: Path, target_names: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    workspace = make_workspace(tmp_path)
+    workspace = Workspace.open(Settings(home=tmp_path / "home"))
     assert ensure_stores(workspace) == {"databases": [], "buckets": [], "trust": []}
     assert not workspace.home.exists()
     monkeypatch.setenv("POSA_BUCKETS", "posa-data,posa-channel")
