@@ -50,13 +50,23 @@ def processes_in(folder: Path) -> list[str]:
     return found
 
 
+def _heed_the_terminal() -> None:
+    """The table itself may have been started by `nohup`, which a command respects."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
 @row("the terminal closed during a retraining: nothing stays, the same command continues", slow=True)
 def closed_terminal(place: Place) -> None:
     place.variables["POSA_HOME"] = str(place.folder / ".posa")  # by which what it started is found
     ledger = place.folder / ".posa" / "ledger"
     with (place.folder.parent / "said").open("wb") as said:
         command = subprocess.Popen(
-            place.command(*RETRAIN), cwd=place.folder, env=place.variables, stdout=said, stderr=said
+            place.command(*RETRAIN),
+            cwd=place.folder,
+            env=place.variables,
+            stdout=said,
+            stderr=said,
+            preexec_fn=_heed_the_terminal,
         )
         deadline = time.monotonic() + 300
         while not list(ledger.rglob("*.json")):
