@@ -84,18 +84,28 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n")
 
 
+def read_bytes(path: Path, limit: int = -1) -> bytes:
+    """What is in a file, or its first `limit` bytes.
+
+    Raises:
+        BadInput: The file is missing or cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return file.read(limit)
+    except FileNotFoundError:
+        raise BadInput(f"{path} does not exist") from None
+    except OSError as error:
+        raise BadInput(f"{path} cannot be read: {error.strerror}") from None
+
+
 def read_text(path: Path) -> str:
     """The text of a file that a person may have written: UTF-8, with or without a byte order mark, whatever the locale.
 
     Raises:
         BadInput: The file is missing, or is no UTF-8; the message says line and column.
     """
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError:
-        raise BadInput(f"{path} does not exist") from None
-    except OSError as error:
-        raise BadInput(f"{path} cannot be read: {error.strerror}") from None
+    data = read_bytes(path)
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         raise BadInput(f"{path}, line 1, column 1: the file is UTF-16, expected UTF-8: save it as UTF-8")
     try:
@@ -119,13 +129,7 @@ def read_json(path: Path, *, limit: int = LARGEST, as_python_writes: bool = Fals
     Raises:
         BadInput: The file is missing or is not JSON.
     """
-    try:
-        with path.open("rb") as file:
-            data = file.read(limit + 1)
-    except FileNotFoundError:
-        raise BadInput(f"{path} does not exist") from None
-    except OSError as error:
-        raise BadInput(f"{path} cannot be read: {error.strerror}") from None
+    data = read_bytes(path, limit + 1)
     return decode_json(data, str(path), limit=limit, as_python_writes=as_python_writes)
 
 

@@ -25,7 +25,7 @@ def prepare() -> None:
     _open_closed_streams()
     if sys.stdout is not None:
         # Names of files need not be text.
-        sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+        sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # a TextIOWrapper here
     sys.stderr = _stderr()
     for number in (signal.SIGTERM, *_ENDING):
         if signal.getsignal(number) is signal.SIG_DFL:

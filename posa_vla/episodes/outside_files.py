@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from posa_vla.errors import BadInput
-from posa_vla.files import safe_join
+from posa_vla.files import read_bytes, safe_join
 from posa_vla.json_reader import decode_json
 
 # What reading foreign metadata can raise.
@@ -88,12 +88,7 @@ def _text(path: Path) -> str:
     """
     if what := pointer(path):
         raise BadInput(f"{path} is {what}")
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError:
-        raise BadInput(f"{path} does not exist") from None
-    except OSError as error:
-        raise BadInput(f"{path} cannot be read: {error.strerror}") from None
+    data = read_bytes(path)
     try:
         return data.decode(json.detect_encoding(data))
     except UnicodeDecodeError as error:

@@ -46,7 +46,7 @@ class PretrainedWeights:
         if self.dino is not None:
             made["dino"] = self.dino.config.to_dict()
         # What JSON cannot say (dtypes) the library leaves in as objects.
-        plain: dict[str, dict[str, Any]] = json.loads(json.dumps(made, default=str))  # noqa: TID251
+        plain: dict[str, dict[str, Any]] = json.loads(json.dumps(made, default=str))  # noqa: TID251  # own
         return plain
 
 

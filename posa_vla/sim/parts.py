@@ -74,7 +74,7 @@ def _headers(path: Path) -> list[dict[str, Any]]:
             f"{path} has schema_version {metadata.get('schema_version')}, expected {_SCHEMA_VERSION}: "
             "delete it and run again"
         )
-    headers: list[dict[str, Any]] = json.loads(metadata["episodes"])  # noqa: TID251  # see above
+    headers: list[dict[str, Any]] = json.loads(metadata["episodes"])  # noqa: TID251  # `write_part` wrote it
     return headers
 
 

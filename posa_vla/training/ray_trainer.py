@@ -105,6 +105,11 @@ def _place(location: str) -> dict[str, Any]:
     }
 
 
+def _processors() -> float:
+    count: float = ray.cluster_resources().get("CPU", 0)  # type: ignore[no-untyped-call]  # Ray ships it untyped
+    return count
+
+
 def await_processors(workers: int, threads: int, patience: float = _PATIENCE) -> None:
     """Waits until the cluster has as many processors as a training takes, busy or not.
 
@@ -113,12 +118,12 @@ def await_processors(workers: int, threads: int, patience: float = _PATIENCE) ->
     Raises:
         PosaError: It has fewer, and has brought up none.
     """
-    if ray.cluster_resources().get("CPU", 0) >= workers * threads:  # type: ignore[no-untyped-call]  # Ray ships it untyped
+    if _processors() >= workers * threads:
         return
     wanted = ray.util.placement_group([{"CPU": threads}] * workers)
     deadline = time.monotonic() + patience
     try:
-        while (there := ray.cluster_resources().get("CPU", 0)) < workers * threads:  # type: ignore[no-untyped-call]
+        while (there := _processors()) < workers * threads:
             if time.monotonic() > deadline:
                 raise PosaError(
                     f"the Ray cluster has {there:.0f} processors, and train.workers={workers} with "

@@ -33,7 +33,7 @@ def put_metrics(objects: Objects, folder: str, rows: list[Row]) -> None:
 def get_metrics(objects: Objects, path: str) -> list[Row]:
     """Rows of one object."""
     data = objects.get(path)
-    return [] if data is None else [(int(step), values) for step, values in json.loads(data)]  # noqa: TID251  # see put_metrics
+    return [] if data is None else [(int(step), values) for step, values in json.loads(data)]  # noqa: TID251  # our own
 
 
 def all_metrics(objects: Objects, key: str) -> Iterator[Row]:

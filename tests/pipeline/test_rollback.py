@@ -51,6 +51,20 @@ def after(function: Callable[..., Any]) -> Callable[..., Any]:
     return wrapped
 
 
+def cut_off(
+    monkeypatch: pytest.MonkeyPatch,
+    workspace: Workspace,
+    owner: Any,
+    name: str,
+    instead: Callable[..., Any],
+    to: int | None = None,
+) -> None:
+    """A rollback in a process that dies where it calls `owner.name`."""
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, name, instead)
+        killed(lambda: roll_back(workspace, PARAMS, to, "drops cubes"))
+
+
 STAGES: dict[str, tuple[Any, str, Callable[..., Any]]] = {
     "before it is decided": (procedure, "write_open", die),
     "decided": (procedure, "write_open", after(write_open)),
@@ -73,9 +87,7 @@ def test_killed_at_any_stage_the_same_command_goes_to_the_same_release(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch, stage: str
 ) -> None:
     owner, name, instead = STAGES[stage]
-    with monkeypatch.context() as patch:
-        patch.setattr(owner, name, instead)
-        killed(lambda: roll_back(workspace, PARAMS, None, "drops cubes"))
+    cut_off(monkeypatch, workspace, owner, name, instead)
     assert roll_back(workspace, PARAMS, None, "drops cubes").release == 2
     assert shows(workspace) == [2, 2]
     assert champion_version(workspace.mlflow_uri, TARGET) == "2"
@@ -87,18 +99,14 @@ def test_killed_at_any_stage_the_same_command_goes_to_the_same_release(
 def test_what_it_is_for_stays_decided_whatever_the_second_command_says(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with monkeypatch.context() as patch:
-        patch.setattr(PromotionLog, "append", die)
-        killed(lambda: roll_back(workspace, PARAMS, 1, "drops cubes"))
+    cut_off(monkeypatch, workspace, PromotionLog, "append", die, to=1)
     assert roll_back(workspace, PARAMS, None, "again").release == 1, "not 2, which it would choose by itself"
     assert promotion_log(workspace, TARGET).entries()[-1].reasons == ["drops cubes"]
 
 
 @pytest.mark.long
 def test_another_release_than_the_open_one_is_named(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
-    with monkeypatch.context() as patch:
-        patch.setattr(Publisher, "publish", die)
-        killed(lambda: roll_back(workspace, PARAMS, None, "drops cubes"))
+    cut_off(monkeypatch, workspace, Publisher, "publish", die)
     assert roll_back(workspace, PARAMS, 1, "drops more cubes").release == 1
     assert shows(workspace) == [1, 1]
 
@@ -106,9 +114,7 @@ def test_another_release_than_the_open_one_is_named(workspace: Workspace, monkey
 def test_a_rollback_that_a_promotion_overtook_asks_which_release_shall_run(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with monkeypatch.context() as patch:
-        patch.setattr(PromotionLog, "append", die)
-        killed(lambda: roll_back(workspace, PARAMS, None, "drops cubes"))
+    cut_off(monkeypatch, workspace, PromotionLog, "append", die)
     release_one(workspace, PARAMS, 4)
     before = everything(workspace.home)
     with pytest.raises(Refused, match=r"from release 3 to release 2 .* release 4 runs by now.* Nothing was changed"):
@@ -208,9 +214,7 @@ def test_a_bundle_that_is_damaged_everywhere_is_found_before_anything_changes(wo
 def test_a_bundle_that_is_damaged_after_the_log_named_it_keeps_no_other_release_away(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with monkeypatch.context() as patch:
-        patch.setattr(Publisher, "publish", die)
-        killed(lambda: roll_back(workspace, PARAMS, None, "drops cubes"))
+    cut_off(monkeypatch, workspace, Publisher, "publish", die)
     spoil(workspace, 2)
     with pytest.raises(Refused, match="Nothing was changed"):
         roll_back(workspace, PARAMS, None, "drops cubes")
@@ -237,9 +241,7 @@ def test_what_else_it_needs_is_looked_at_first(workspace: Workspace, what: str) 
 def test_a_promotion_that_was_cut_off_and_an_open_rollback_are_finished_from_the_log(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with monkeypatch.context() as patch:
-        patch.setattr(Publisher, "publish", die)
-        killed(lambda: roll_back(workspace, PARAMS, None, "drops cubes"))
+    cut_off(monkeypatch, workspace, Publisher, "publish", die)
     assert shows(workspace) == [2, 3]
     assert [finding.done for finding in continue_releases(workspace)] == [
         "published what the log names",

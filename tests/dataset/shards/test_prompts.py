@@ -52,7 +52,7 @@ def test_a_policy_is_asked_about_a_frame_in_the_frames_words():
             return ActionChunk(np.zeros((len(batch), 4, 2), np.float32), "base", maps, maps)
 
     _, several = episodes()
-    rollout = explain_episode(Listening(), several, ["head", "wrist"], 16)  # type: ignore[arg-type]
+    rollout = explain_episode(Listening(), several, ["head", "wrist"], 16)  # type: ignore[arg-type]  # no more of a policy is asked
     assert tuple(heard) == rollout.prompts == PROMPTS
 
 

@@ -53,7 +53,7 @@ def test_paths_of_pictures_may_have_the_separator_of_windows(tmp_path):
         def put_away(number: int, row: dict[str, dict[str, object]], stem: str = path.stem) -> None:
             place = folder / f"images/{stem}/frame_{number:06d}.png"
             place.parent.mkdir(parents=True, exist_ok=True)
-            place.write_bytes(bytes(row[CAMERA]["bytes"]))  # type: ignore[call-overload]
+            place.write_bytes(bytes(row[CAMERA]["bytes"]))  # type: ignore[call-overload]  # an image cell
             row[CAMERA] = {"bytes": None, "path": f"images\\{stem}\\frame_{number:06d}.png"}
 
         edit_rows(path, put_away)
