@@ -82,6 +82,9 @@ class ModelParams(Closed):
     # Anchor grid of the scratch encoder: patches along each side. At 64 px, 8 leaves Omega+ empty on a third of the
     # frames, 16 never does. A pretrained encoder has its own.
     grid: int = Field(default=16, ge=4)
+    # Residual blocks of the scratch encoder: on the anchor grid itself, or on a grid half as fine whose result is added
+    # to it, which costs less than half and sees further.
+    trunk: Literal["flat", "pyramid"] = "pyramid"
     # Width of the attended visual features and of the text and pose embeddings.
     width: int = Field(default=64, ge=16)
     # Attention channels: both, or the task's alone (the paper's ablation "without end-effector attention").
@@ -104,6 +107,8 @@ class ModelParams(Closed):
     solver: Literal["euler", "heun"] = "euler"
     # Whether the pose encoder's embedding joins the text in the attention queries (see docs/architecture.md).
     pose_query: bool = True
+    # Whether the contrastive loss (Eq. 10) has a learned bias, as SigLIP's has (Zhai et al. 2023).
+    contrastive_bias: bool = True
 
     @model_validator(mode="before")
     @classmethod

@@ -61,7 +61,9 @@ def anchor_features(features: Tensor, labels: Tensor, valid: Tensor) -> Tensor:
     return total / omega.sum((1, 3, 4)).clamp(min=1.0)[..., None]
 
 
-def contrastive_loss(text: Tensor, gripper_text: Tensor, anchors: Tensor, captions: Tensor, theta: Tensor) -> Tensor:
+def contrastive_loss(
+    text: Tensor, gripper_text: Tensor, anchors: Tensor, captions: Tensor, theta: Tensor, bias: Tensor | None = None
+) -> Tensor:
     """L_c (Eq. 8-10) over all pairs of a batch; y = 1 where the captions are the same.
 
     Args:
@@ -70,14 +72,18 @@ def contrastive_loss(text: Tensor, gripper_text: Tensor, anchors: Tensor, captio
         anchors: (B, 2, d) v_obj, v_end, or (B, 1, d) v_obj where the task's is the only channel: z = [f_x; v_obj].
         captions: (B,) caption numbers.
         theta: Learned log temperature.
+        bias: Learned offset of the scores, which makes the loss SigLIP's; Eq. 10 has none.
     """
     if len(text) < 2:
-        return (text.sum() + theta) * 0.0  # a distributed reducer expects every parameter in the graph
+        learned = theta if bias is None else theta + bias
+        return (text.sum() + learned) * 0.0  # a distributed reducer expects every parameter in the graph
     parts = [text, anchors[:, 0]]
     if anchors.shape[1] == 2:
         parts = [text, gripper_text.expand_as(text), anchors[:, 1], anchors[:, 0]]
     z = F.normalize(torch.cat(parts, dim=1), dim=1)
     scores = z @ z.T / theta.exp()
+    if bias is not None:
+        scores = scores + bias
     same = (captions[:, None] == captions[None, :]).to(scores.dtype)
     pairs = ~torch.eye(len(text), dtype=torch.bool, device=text.device)
     return F.binary_cross_entropy_with_logits(scores[pairs], same[pairs])

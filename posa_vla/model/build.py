@@ -50,7 +50,7 @@ def read_prepared(data: Path) -> Prepared:
 
 def _scratch(config: ModelConfig, tokenizer: Tokenizer) -> PosA:
     params = config.params
-    vision = VisionEncoder(config.image_size, params.grid, params.width)
+    vision = VisionEncoder(config.image_size, params.grid, params.width, trunk=params.trunk)
     padding = -1 if isinstance(tokenizer, HashedWords) else 0
     return PosA(config, vision, TextEncoder(params.width, config.tokens, padding), tokenizer)
 

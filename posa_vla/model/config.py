@@ -12,10 +12,15 @@ from posa_vla.params import ModelParams
 from posa_vla.schema import Closed, parse
 
 
+# What `params` of versions 1 and 2 did not name yet.
+_BEFORE_VERSION_3 = {"trunk": "flat", "contrastive_bias": False}
+
+
 class ModelConfig(Closed):
     """Architecture and interface of one trained PosA-VLA.
 
-    Version 1 is read too: its text is hashed word by word, and all that its `params` do not name is as it was then.
+    Versions 1 and 2 are read too: all that their `params` do not name is as it was then. In version 1 the text is hashed
+    word by word.
 
     Attributes:
         cameras: Roles, in the order of the model's camera axis.
@@ -30,7 +35,7 @@ class ModelConfig(Closed):
             are in the bundle, and nothing is asked of a hub.
     """
 
-    schema_version: Literal[1, 2] = 2
+    schema_version: Literal[1, 2, 3] = 3
     architecture: Literal["posa-vla"] = "posa-vla"
     cameras: list[str] = Field(min_length=1)
     image_size: int = Field(gt=0)
@@ -46,6 +51,13 @@ class ModelConfig(Closed):
     def channels(self) -> tuple[str, ...]:
         """Attention channels, in order."""
         return ("task", "end") if self.params.channels == "both" else ("task",)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _as_it_was(cls, value: Any) -> Any:
+        if isinstance(value, dict) and value.get("schema_version") in (1, 2) and isinstance(value.get("params"), dict):
+            return {**value, "params": {**_BEFORE_VERSION_3, **value["params"]}}
+        return value
 
     @model_validator(mode="after")
     def _grid_divides(self) -> ModelConfig:

@@ -65,7 +65,7 @@ class Objective(nn.Module):
         generator: torch.Generator,
         anchor_only: bool,
     ) -> dict[str, Tensor]:
-        """Scalars `loss`, `action`, `anchor`, `focal`, `contrastive`.
+        """Scalars `loss`, `anchor`, `focal`, `contrastive`, and `action` where the loss has it.
 
         Args:
             images: Role -> uint8 (B, H, W, 3).
@@ -73,7 +73,8 @@ class Objective(nn.Module):
             texts: B instructions.
             targets: Supervision.
             generator: Source of noise and flow times.
-            anchor_only: Whether `loss` is the anchor loss alone (the first steps of a training).
+            anchor_only: Whether `loss` is the anchor loss alone (the first steps of a training). What it does not reach
+                gets no gradient, so that its optimiser state begins with the first one that it gets.
         """
         config, channels = self.model.config, len(self.model.config.channels)
         encoded = self.model.encode(images, state, texts)
@@ -84,12 +85,20 @@ class Objective(nn.Module):
         labels, valid = labels[:, :, :channels], valid[:, :, :channels]
         focal = focal_loss(encoded.anchors.logits, labels, valid)
         pooled = anchor_features(encoded.features, labels, valid)
-        contrastive = contrastive_loss(encoded.text, encoded.gripper_text, pooled, targets.captions, self.model.theta)
+        contrastive = contrastive_loss(
+            encoded.text,
+            encoded.gripper_text,
+            pooled,
+            targets.captions,
+            self.model.theta,
+            self.model.contrastive_bias,
+        )
         anchor = self.alpha * focal + (1 - self.alpha) * contrastive
+        loss, parts = self.anchor_weight * anchor, {"anchor": anchor, "focal": focal, "contrastive": contrastive}
+        if anchor_only:
+            return {"loss": loss, **parts}
         action = _action_loss(self.model, encoded.context, targets, generator, self.draws)
-        # times zero rather than left out: a distributed reducer expects every parameter in the graph
-        loss = self.anchor_weight * anchor + (0.0 if anchor_only else 1.0) * action
-        return {"loss": loss, "action": action, "anchor": anchor, "focal": focal, "contrastive": contrastive}
+        return {"loss": loss + action, "action": action, **parts}
 
 
 def _action_loss(model: PosA, context: Context, targets: Targets, generator: torch.Generator, draws: int) -> Tensor:

@@ -59,6 +59,8 @@ class PosA(nn.Module):
         self.pose = PoseEncoder(config.state_dim, p.width)
         self.attention = AnchorAttention(p.width, cameras, len(config.channels), pose_query=p.pose_query)
         self.theta = nn.Parameter(torch.tensor(0.07).log())
+        # Most pairs of a batch have different captions: from here their gradient starts small (SigLIP, section 3.2).
+        self.contrastive_bias = nn.Parameter(torch.tensor(-10.0)) if p.contrastive_bias else None
 
         self.pool = nn.AvgPool2d(p.pool)
         self.cells = self.dense_grid // p.pool

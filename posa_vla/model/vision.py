@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from posa_vla.model.features import VisualFeatures
 
@@ -26,13 +27,27 @@ class _Residual(nn.Module):
         return out
 
 
+class _Coarser(nn.Module):
+    """Adds to features what a network makes of them on a grid half as fine."""
+
+    def __init__(self, width: int, inner: nn.Module) -> None:
+        super().__init__()
+        self.down = nn.Conv2d(width, width, 3, stride=2, padding=1)
+        self.inner = inner
+        self.up = nn.Conv2d(width, width, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        seen = self.up(self.inner(F.relu(self.down(x))))
+        return x + F.interpolate(seen, size=x.shape[-2:], mode="nearest")
+
+
 class VisionEncoder(nn.Module):
     """A residual convolutional network, one for all cameras: (d, grid, grid) features an image, F_I and F_DINO in one.
 
     Two coordinate channels are added to the colours, since where something is matters as much as what it is.
     """
 
-    def __init__(self, image_size: int, grid: int, width: int, blocks: int = 2) -> None:
+    def __init__(self, image_size: int, grid: int, width: int, *, trunk: str = "pyramid", blocks: int = 2) -> None:
         super().__init__()
         stride = image_size // grid
         if stride * grid != image_size or stride & (stride - 1):
@@ -42,11 +57,14 @@ class VisionEncoder(nn.Module):
         layers: list[nn.Module] = []
         channels, size = 5, image_size
         while size > grid:
-            out = width if size // 2 == grid else max(width // 3, 16)
+            # In pyramids a multiple of eight, as processors compute them: their narrow layers are a good part of the cost.
+            narrow = max(width // 3, 16) if trunk == "flat" else max(-(-width // 24) * 8, 16)
+            out = width if size // 2 == grid else narrow
             layers += [nn.Conv2d(channels, out, 5 if channels == 5 else 3, stride=2, padding=2 if channels == 5 else 1)]
             layers += [nn.ReLU(inplace=True)]
             channels, size = out, size // 2
-        layers += [_Residual(width) for _ in range(blocks)]
+        residual = nn.Sequential(*(_Residual(width) for _ in range(blocks)))
+        layers += residual if trunk == "flat" else [_Coarser(width, residual)]
         layers += [nn.GroupNorm(8, width)]
         self.net = nn.Sequential(*layers)
         line = (torch.arange(image_size) + 0.5) / image_size * 2 - 1

@@ -48,10 +48,14 @@ def load_state(folder: Path, model: nn.Module, average: dict[str, Tensor], optim
         raise BadInput(f"checkpoint {folder} is of another architecture: {error}") from None
     for name, value in average.items():
         value.copy_(tensors[f"average.{name}"])
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     moments: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():
         if key.startswith("optimizer."):
             _, index, name = key.split(".")
-            moments.setdefault(int(index), {})[name] = value
+            like = parameters[int(index)]
+            # The fused kernel reads a moment in the order in which its parameter lies in memory.
+            laid = torch.empty_like(like).copy_(value) if value.shape == like.shape else value
+            moments.setdefault(int(index), {})[name] = laid
     optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
     return step

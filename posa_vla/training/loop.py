@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
+import resource
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -45,6 +48,17 @@ def low_precision(params: TrainParams, device: torch.device) -> bool:
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
+class Distribute(Protocol):
+    """Wraps a module so that gradients are averaged over the workers, as torch's `DistributedDataParallel` does."""
+
+    def __call__(self, module: nn.Module, *, find_unused_parameters: bool) -> nn.Module:
+        """Wraps the module; where parameters may get no gradient, that is said."""
+
+
+def _alone(module: nn.Module, *, find_unused_parameters: bool) -> nn.Module:
+    return module
+
+
 class Trainer:
     """One worker's share of a training.
 
@@ -60,7 +74,7 @@ class Trainer:
         rank: int = 0,
         world: int = 1,
         device: torch.device | None = None,
-        distribute: Callable[[nn.Module], nn.Module] = lambda module: module,
+        distribute: Distribute = _alone,
     ) -> None:
         """Sets up model, data and optimiser.
 
@@ -70,7 +84,7 @@ class Trainer:
             rank: This worker's number.
             world: Number of workers.
             device: Where to train; the CPU by default.
-            distribute: Wraps the objective so that gradients are averaged over the workers.
+            distribute: Wraps the objective, once for each of the training's two stages.
         """
         self.params = params.train
         self.data_folder = data
@@ -91,7 +105,8 @@ class Trainer:
         self.action_units = Standardise(prepared.normalisation.action).to(self.device)
         weights = {"alpha": self.params.anchor_alpha, "anchor_weight": self.params.anchor_weight}
         self.objective = Objective(self.model, **weights, draws=self.params.flow_draws)
-        self.distributed = distribute(self.objective)
+        self._distribute = distribute
+        self._distributed: tuple[bool, nn.Module] | None = None
         self.average = {name: value.detach().clone() for name, value in trained_state(self.model).items()}
         self.optimizer = torch.optim.AdamW(
             [parameter for parameter in self.model.parameters() if parameter.requires_grad],
@@ -99,9 +114,18 @@ class Trainer:
             betas=(0.95, 0.999),
             eps=1e-8,
             weight_decay=self.params.weight_decay,
+            fused=True,
         )
         self.bf16 = low_precision(self.params, self.device)
         self.totals: dict[str, float] = {}
+        self._input_seconds = self._seconds = 0.0
+
+    def _wrapped(self, anchor_only: bool) -> nn.Module:
+        """The objective as the workers share it in this stage: in the first one the action head gets no gradients."""
+        if self._distributed is None or self._distributed[0] != anchor_only:
+            self._distributed = None  # a wrapper takes its hooks off the gradients before the next one puts its own
+            self._distributed = anchor_only, self._distribute(self.objective, find_unused_parameters=anchor_only)
+        return self._distributed[1]
 
     def _loss(
         self, objective: nn.Module, batch: Batch, generator: torch.Generator, anchor_only: bool
@@ -125,34 +149,50 @@ class Trainer:
         """Does one optimiser step; returns mean metrics every `REPORT_STEPS` steps.
 
         Raises:
-            PosaError: The loss is no longer finite.
+            PosaError: The gradients are not finite; the weights are as they were before this step.
         """
+        started = time.perf_counter()
         generator = torch.Generator().manual_seed((self.params.seed * 2**24 + self.step) * 2**10 + self.rank)
         batch = self.train_data.sample(self.sampler.indices(self.step))
         drawn = {"crop": self.params.crop, "background": self.params.background}
         batch = augment(batch, generator, self.params.shift, self.params.jitter, **drawn)
+        self._input_seconds += time.perf_counter() - started
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.step, self.params)
-        result = self._loss(self.distributed, batch, generator, self.step < self.anchor_only_steps)
+        anchor_only = self.step < self.anchor_only_steps
+        result = self._loss(self._wrapped(anchor_only), batch, generator, anchor_only)
         self.optimizer.zero_grad(set_to_none=True)
         result["loss"].backward()  # type: ignore[no-untyped-call]  # torch ships it untyped
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        result["gradient_norm"] = torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        if not torch.isfinite(result["gradient_norm"]):
+            raise PosaError(
+                f"the gradients are {float(result['gradient_norm'])} at step {self.step + 1}, where the loss is "
+                f"{float(result['loss'].detach())}: lower train.learning_rate (now {self.params.learning_rate}) and run again"
+            )
         self.optimizer.step()
         self.step += 1
         self._average()
         for name, value in result.items():
             self.totals[name] = self.totals.get(name, 0.0) + float(value.detach())
+        self._seconds += time.perf_counter() - started
         if self.step % REPORT_STEPS and self.step != self.params.steps:
             return None
         count = self.step % REPORT_STEPS or REPORT_STEPS
         metrics = {name: total / count for name, total in self.totals.items()}
-        self.totals = {}
-        if not math.isfinite(metrics["loss"]):
-            raise PosaError(
-                f"training loss is {metrics['loss']} at step {self.step}: lower train.learning_rate "
-                f"(now {self.params.learning_rate}) and run again"
-            )
-        return {**metrics, "learning_rate": self.optimizer.param_groups[0]["lr"]}
+        metrics |= {
+            "learning_rate": self.optimizer.param_groups[0]["lr"],
+            "steps_per_second": count / self._seconds,
+            "input_share": self._input_seconds / self._seconds,
+            "memory_gb": self._memory() / 1e9,
+        }
+        self.totals, self._input_seconds, self._seconds = {}, 0.0, 0.0
+        return metrics
+
+    def _memory(self) -> int:
+        """The most memory that this worker has held, bytes: of its GPU, or of its process."""
+        if self.device.type == "cuda":
+            return torch.cuda.max_memory_allocated(self.device)
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # Linux counts in KiB
 
     @property
     def done(self) -> bool:

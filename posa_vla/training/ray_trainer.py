@@ -12,6 +12,7 @@ import ray.train
 import torch
 from ray.train import Checkpoint, CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
+from torch import nn
 
 from posa_vla.errors import PosaError
 from posa_vla.objects.contract import Objects
@@ -51,6 +52,12 @@ class _Metrics:
             self._rows, self._last = [], time.monotonic()
 
 
+def _distribute(module: nn.Module, *, find_unused_parameters: bool) -> nn.Module:
+    options = {"find_unused_parameters": find_unused_parameters}
+    wrapped: nn.Module = ray.train.torch.prepare_model(module, move_to_device=False, parallel_strategy_kwargs=options)
+    return wrapped
+
+
 def _worker(config: dict[str, Any]) -> None:
     """One Ray Train worker; every rank reports equally often, since a report is a barrier."""
     job = parse(TrainingJob, config, "training job")
@@ -65,7 +72,7 @@ def _worker(config: dict[str, Any]) -> None:
         rank=rank,
         world=context.get_world_size(),
         device=ray.train.torch.get_device(),
-        distribute=lambda module: ray.train.torch.prepare_model(module, move_to_device=False),
+        distribute=_distribute,
     )
     earlier = ray.train.get_checkpoint()
     if earlier is not None:
