@@ -11,7 +11,6 @@ from posa_vla.files import read_json
 from posa_vla.params import ModelParams
 from posa_vla.schema import Closed, parse
 
-
 # What `params` of versions 1 and 2 did not name yet.
 _BEFORE_VERSION_3 = {"trunk": "flat", "contrastive_bias": False}
 
@@ -19,8 +18,8 @@ _BEFORE_VERSION_3 = {"trunk": "flat", "contrastive_bias": False}
 class ModelConfig(Closed):
     """Architecture and interface of one trained PosA-VLA.
 
-    Versions 1 and 2 are read too: all that their `params` do not name is as it was then. In version 1 the text is hashed
-    word by word.
+    Versions 1 and 2 are read too: all that their `params` do not name is as it was then. In version 1 the text is
+    hashed word by word.
 
     Attributes:
         cameras: Roles, in the order of the model's camera axis.

@@ -57,7 +57,7 @@ class VisionEncoder(nn.Module):
         layers: list[nn.Module] = []
         channels, size = 5, image_size
         while size > grid:
-            # In pyramids a multiple of eight, as processors compute them: their narrow layers are a good part of the cost.
+            # A multiple of eight, as processors compute them, where the narrow layers are a good part of the cost.
             narrow = max(width // 3, 16) if trunk == "flat" else max(-(-width // 24) * 8, 16)
             out = width if size // 2 == grid else narrow
             layers += [nn.Conv2d(channels, out, 5 if channels == 5 else 3, stride=2, padding=2 if channels == 5 else 1)]

@@ -166,8 +166,9 @@ class Trainer:
         result["gradient_norm"] = torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         if not torch.isfinite(result["gradient_norm"]):
             raise PosaError(
-                f"the gradients are {float(result['gradient_norm'])} at step {self.step + 1}, where the loss is "
-                f"{float(result['loss'].detach())}: lower train.learning_rate (now {self.params.learning_rate}) and run again"
+                f"the gradients are {float(result['gradient_norm'])} at step {self.step + 1}, and the training loss is "
+                f"{float(result['loss'].detach())}: lower train.learning_rate (now {self.params.learning_rate}) "
+                "and run again"
             )
         self.optimizer.step()
         self.step += 1
