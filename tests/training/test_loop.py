@@ -96,6 +96,36 @@ def test_a_loss_that_is_not_finite_stops_the_training(data: Path, tmp_path: Path
         list(steps)
 
 
+def test_gradients_that_are_not_finite_change_no_weight(data: Path) -> None:
+    trainer = Trainer(data, quick_params(anchor_only_steps=0))
+    trainer.advance()
+    before = {name: value.clone() for name, value in trainer.model.state_dict().items()}
+    trainer.model.flow.out.bias.register_hook(lambda gradient: gradient * float("nan"))
+    with pytest.raises(PosaError, match=r"gradients are nan at step 2, and the training loss is \d.*lower train"):
+        trainer.advance()
+    assert_same(before, trainer.model.state_dict())
+
+
+def test_the_action_head_s_optimiser_state_begins_with_its_first_gradient(data: Path) -> None:
+    trainer = Trainer(data, quick_params())
+    head = trainer.model.flow.out.weight
+    states = []
+    for _ in range(5):
+        trainer.advance()
+        states.append(int(trainer.optimizer.state[head]["step"]) if head in trainer.optimizer.state else 0)
+    assert states == [0, 0, 0, 1, 2]
+
+
+def test_rows_say_rate_gradients_input_and_memory(data: Path) -> None:
+    trainer = Trainer(data, quick_params())
+    row = [trainer.advance() for _ in range(10)][-1]
+    assert row is not None
+    assert row["steps_per_second"] > 0
+    assert row["gradient_norm"] > 0
+    assert 0 < row["input_share"] < 1
+    assert 0.05 < row["memory_gb"] < 24
+
+
 def test_learning_rate_warms_up_and_ends_at_zero() -> None:
     params = quick_params(steps=100, warmup_steps=10, learning_rate=1.0).train
     assert learning_rate(0, params) == pytest.approx(0.1)
@@ -115,13 +145,23 @@ def _gloo_worker(rank: int, data: str, out: str) -> None:
         world=2,
         distribute=torch.nn.parallel.DistributedDataParallel,
     )
+    boundary = Path(out) / f"boundary-{rank}"
+    boundary.mkdir()
     for _ in range(12):
         trainer.advance()
+        if trainer.step == trainer.anchor_only_steps:
+            trainer.save(boundary)
         if trainer.step == 5 and rank == 0:
             trainer.validate()  # one rank alone: the other must not wait for it
     folder = Path(out) / f"rank-{rank}"
     folder.mkdir()
     trainer.export(folder)
+    wrap = torch.nn.parallel.DistributedDataParallel
+    second = Trainer(Path(data), quick_params(shift=0, jitter=0.0), rank=rank, world=2, distribute=wrap)
+    second.restore(boundary)
+    while not second.done:
+        second.advance()
+    second.export(boundary)
     distributed.destroy_process_group()
 
 
@@ -131,6 +171,8 @@ def test_two_gloo_workers_hold_the_same_weights(data: Path, tmp_path: Path) -> N
     assert_same(first, second)
     start = Trainer(data, quick_params()).model.state_dict()
     assert any(not torch.equal(start[name], value) for name, value in first.items())
+    # The second was wrapped for the full loss alone: nothing of the anchor stage's wrapper is left in the first.
+    assert_same(first, weights(tmp_path / "boundary-0"))
 
 
 def test_a_batch_that_the_workers_cannot_share_is_refused(data: Path) -> None:
