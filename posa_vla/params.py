@@ -94,6 +94,9 @@ class ModelParams(Closed):
     gate: Literal["max", "sum", "streams", "none"] = "max"
     # Whether each channel adds a token: its attended feature and the image position that it points at.
     anchor_tokens: bool = True
+    # What of the (gated) features the action head sees: pooled patches, or the expected image position of each channel
+    # (spatial softmax, Finn et al. 2016), which is a baseline.
+    readout: Literal["patches", "spatial_softmax"] = "patches"
     # Gated cells pooled into a token, along each side.
     pool: int = Field(default=2, ge=1)
     # Flow-matching transformer.
@@ -124,6 +127,10 @@ class ModelParams(Closed):
             raise ValueError(f"flow_width {self.flow_width} must be a multiple of flow_heads {self.flow_heads}")
         if self.flow_width % 2:
             raise ValueError(f"flow_width {self.flow_width} must be even: half of it are sines of the flow time")
+        if self.readout == "spatial_softmax" and self.anchor_tokens:
+            raise ValueError(
+                "readout spatial_softmax is a baseline without anchor tokens: expected anchor_tokens false"
+            )
         if self.encoders.kind == "scratch" and self.width % 8:
             raise ValueError(f"width {self.width} must be a multiple of 8, the groups that are normalised together")
         return self
@@ -144,6 +151,8 @@ class TrainParams(Closed):
     # L = L_action + anchor_weight * L_anchor (Eq. 17); L_anchor = alpha L_focal + (1 - alpha) L_contrastive (Eq. 11).
     anchor_weight: float = Field(default=1.0, ge=0)
     anchor_alpha: float = Field(default=0.5, ge=0, le=1)
+    # Weight of an auxiliary loss on the anchors' image positions, which nothing but the loss sees: a baseline.
+    keypoint_weight: float = Field(default=0, ge=0)
     # Noise and flow time are drawn this often for each observation: where the encoders are most of the cost, more
     # draws lower the variance of the action loss for little more.
     flow_draws: int = Field(default=4, ge=1)

@@ -12,7 +12,7 @@ from posa_vla.params import ModelParams
 from posa_vla.schema import Closed, parse
 
 # What `params` of versions 1 and 2 did not name yet.
-_BEFORE_VERSION_3 = {"trunk": "flat", "contrastive_bias": False}
+_BEFORE_VERSION_3 = {"trunk": "flat", "contrastive_bias": False, "readout": "patches", "flow_steps": 6}
 
 
 class ModelConfig(Closed):

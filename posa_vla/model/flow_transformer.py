@@ -25,7 +25,8 @@ class Context:
 
 
 def _weights(query: Tensor, keys: Tensor) -> Tensor:
-    return torch.softmax(query @ keys.transpose(-1, -2) * query.shape[-1] ** -0.5, dim=-1)
+    # The query is scaled, and not the scores, of which there are more.
+    return torch.softmax(query * query.shape[-1] ** -0.5 @ keys.transpose(-1, -2), dim=-1)
 
 
 def _attend(query: Tensor, keys: Tensor, values: Tensor) -> Tensor:

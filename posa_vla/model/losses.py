@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from posa_vla.model.anchor_loss import anchor_features, contrastive_loss, focal_loss, label_maps
 from posa_vla.model.flow_transformer import Context
+from posa_vla.model.keypoints import KeypointHead
 from posa_vla.model.posa import PosA
 
 
@@ -41,7 +42,9 @@ def flow_time(count: int, generator: torch.Generator) -> Tensor:
 class Objective(nn.Module):
     """The loss as a module, so that a distributed wrapper sees one forward pass a step."""
 
-    def __init__(self, model: PosA, *, alpha: float, anchor_weight: float, draws: int) -> None:
+    def __init__(
+        self, model: PosA, *, alpha: float, anchor_weight: float, draws: int, keypoint_weight: float = 0.0
+    ) -> None:
         """Wraps a model.
 
         Args:
@@ -49,12 +52,25 @@ class Objective(nn.Module):
             alpha: Share of the focal loss in the anchor loss (Eq. 11).
             anchor_weight: lambda (Eq. 17).
             draws: Noise and flow times for each observation.
+            keypoint_weight: Weight of the auxiliary loss on the anchors' positions; its head is no part of the policy.
         """
         super().__init__()
         self.model = model
         self.alpha = alpha
         self.anchor_weight = anchor_weight
         self.draws = draws
+        self.keypoint_weight = keypoint_weight
+        config = model.config
+        self.keypoints = (
+            KeypointHead(
+                config.params.width,
+                len(config.cameras),
+                len(config.channels),
+                pose_query=config.params.pose_query,
+            )
+            if keypoint_weight
+            else None
+        )
 
     def forward(
         self,
@@ -65,7 +81,7 @@ class Objective(nn.Module):
         generator: torch.Generator,
         anchor_only: bool,
     ) -> dict[str, Tensor]:
-        """Scalars `loss`, `anchor`, `focal`, `contrastive`, and `action` where the loss has it.
+        """Scalars `loss`, `anchor`, `focal`, `contrastive`, and `action` and `keypoint` where the loss has them.
 
         Args:
             images: Role -> uint8 (B, H, W, 3).
@@ -95,6 +111,12 @@ class Objective(nn.Module):
         )
         anchor = self.alpha * focal + (1 - self.alpha) * contrastive
         loss, parts = self.anchor_weight * anchor, {"anchor": anchor, "focal": focal, "contrastive": contrastive}
+        if self.keypoints is not None:
+            places = self.model.get_buffer("places")
+            sides = points[:, :, :channels] / config.image_size * 2 - 1
+            asked = (encoded.features, encoded.text, encoded.gripper_text, encoded.pose)
+            parts["keypoint"] = self.keypoints(*asked, places, sides, valid)
+            loss = loss + self.keypoint_weight * parts["keypoint"]
         if anchor_only:
             return {"loss": loss, **parts}
         action = _action_loss(self.model, encoded.context, targets, generator, self.draws)

@@ -13,6 +13,7 @@ from posa_vla.model.anchor_attention import AnchorAttention, AnchorMaps
 from posa_vla.model.config import ModelConfig
 from posa_vla.model.features import VisualFeatures
 from posa_vla.model.flow_transformer import Context, FlowTransformer
+from posa_vla.model.keypoints import SpatialSoftmax
 from posa_vla.model.pose_encoder import PoseEncoder
 from posa_vla.model.tokenizer import Tokenizer
 
@@ -29,6 +30,7 @@ class Encoded:
         gripper_text: (1, d) f_e.
         anchors: Attention of every camera.
         context: What the action head attends to.
+        pose: (B, d) embedding of the state.
     """
 
     features: Tensor
@@ -36,6 +38,7 @@ class Encoded:
     gripper_text: Tensor
     anchors: AnchorMaps
     context: Context
+    pose: Tensor
 
 
 class PosA(nn.Module):
@@ -65,8 +68,12 @@ class PosA(nn.Module):
         self.pool = nn.AvgPool2d(p.pool)
         self.cells = self.dense_grid // p.pool
         streams = len(config.channels) if p.gate == "streams" else 1
-        self.patch_token = nn.Linear(width, p.flow_width)
-        self.patch_position = nn.Parameter(torch.randn(cameras, streams * self.cells**2, p.flow_width) * 0.02)
+        if p.readout == "spatial_softmax":
+            self.keypoints = SpatialSoftmax(streams * width, cameras, p.flow_width)
+            self.register_buffer("dense_places", _places(self.dense_grid), False)
+        else:
+            self.patch_token = nn.Linear(width, p.flow_width)
+            self.patch_position = nn.Parameter(torch.randn(cameras, streams * self.cells**2, p.flow_width) * 0.02)
         self.text_token = nn.Linear(p.width, p.flow_width)
         self.pose_token = nn.Linear(p.width, p.flow_width)
         summarised = cameras + 2
@@ -78,8 +85,7 @@ class PosA(nn.Module):
             nn.Linear(summarised * p.flow_width, p.flow_width), nn.GELU(), nn.Linear(p.flow_width, p.flow_width)
         )
         self.flow = FlowTransformer(config.action_dim, p.horizon, p.flow_width, p.flow_layers, p.flow_heads)
-        line = (torch.arange(self.grid) + 0.5) / self.grid * 2 - 1
-        self.register_buffer("places", torch.stack(torch.meshgrid(line, line, indexing="xy")), False)
+        self.register_buffer("places", _places(self.grid), False)
 
     def texts(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
         """f_x (B, d) of B instructions, each different one encoded once, and f_e (1, d)."""
@@ -108,7 +114,7 @@ class PosA(nn.Module):
         pose = self.pose(state)
         anchors = self.attention(features, text, gripper_text, pose)
         context = self._context(features, dense, anchors.maps, self.text_token(text), pose)
-        return Encoded(features, text, gripper_text, anchors, context)
+        return Encoded(features, text, gripper_text, anchors, context, pose)
 
     def _gated(self, dense: Tensor, maps: Tensor) -> Tensor:
         """F_ref = M * F_DINO (Eq. 12): (B, C, streams, e, k, l); the maps are resized where the grids differ."""
@@ -130,12 +136,16 @@ class PosA(nn.Module):
 
         Besides the gated patches, each attention channel may give one token: its attended feature, the image position
         that it points at (the expectation of the cells' coordinates under M) and how sure it is. The pooled vector is
-        made of these, or without them of the cameras' mean patches and the text; and of the pose.
+        made of these, or without them of the cameras' mean patches (or positions) and the text; and of the pose.
         """
         batch, cameras = features.shape[:2]
         gated = self._gated(dense, maps)
-        patches = self.pool(gated.flatten(0, 2)).flatten(2).transpose(1, 2)
-        patches = self.patch_token(patches).view(batch, cameras, -1, self.flow.width) + self.patch_position
+        if self.config.params.readout == "spatial_softmax":
+            patches, pooled = self.keypoints(gated.flatten(2, 3), self.get_buffer("dense_places"))
+        else:
+            patches = self.pool(gated.flatten(0, 2)).flatten(2).transpose(1, 2)
+            patches = self.patch_token(patches).view(batch, cameras, -1, self.flow.width) + self.patch_position
+            pooled = patches.mean(2)
         pose_token = self.pose_token(pose)
         tokens = [patches.flatten(1, 2), text_token[:, None], pose_token[:, None]]
         if self.config.params.anchor_tokens:
@@ -143,7 +153,7 @@ class PosA(nn.Module):
             tokens.insert(1, points.flatten(1, 2))
             summary = self.summary(torch.cat([points.flatten(1), pose_token], -1))
         else:
-            summary = self.summary(torch.cat([patches.mean(2).flatten(1), text_token, pose_token], -1))
+            summary = self.summary(torch.cat([pooled.flatten(1), text_token, pose_token], -1))
         return self.flow.context(torch.cat(tokens, 1), summary)
 
     def _anchor_tokens(self, features: Tensor, maps: Tensor) -> Tensor:
@@ -198,13 +208,21 @@ class PosA(nn.Module):
 
         Returns:
             (B, C, k, l), the share of each cell, mean over layers, heads and actions; what is left of 1 went to the
-            anchor, text and pose tokens.
+            anchor, text and pose tokens. Zero where the action head sees positions: they belong to no cell.
         """
+        if self.config.params.readout == "spatial_softmax":
+            return chunk.new_zeros(len(chunk), len(self.config.cameras), self.cells, self.cells)
         last = 1 - 1 / (steps or self.config.params.flow_steps)
         weights = self.flow.cross_attention(chunk, torch.full((len(chunk),), last, device=chunk.device), context)
         cameras, cells = len(self.config.cameras), self.cells
         patches = weights[:, : cameras * self.patch_position.shape[1]]
         return patches.reshape(len(chunk), cameras, -1, cells, cells).sum(2)
+
+
+def _places(grid: int) -> Tensor:
+    """(2, grid, grid), each cell's (x, y), -1 to 1 from edge to edge."""
+    line = (torch.arange(grid) + 0.5) / grid * 2 - 1
+    return torch.stack(torch.meshgrid(line, line, indexing="xy"))
 
 
 def _whole(module: nn.Module, name: str) -> int:

@@ -113,11 +113,14 @@ class TaskEnvironment(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
 
     def _info(self) -> dict[str, Any]:
         simulation, scene = self.simulation, self.scene
-        held = simulation.held(scene.target)
         centres = np.stack([simulation.object_position(i) for i in range(self._objects)])
-        lift = float(centres[scene.target, 2] - scene.objects[scene.target].position[2])
+        right = [
+            (simulation.held(i), float(centres[i, 2] - scene.objects[i].position[2]))
+            for i in (scene.target, *scene.equals)
+        ]
+        held, lift = right[0]
         return {
-            "success": held and lift >= LIFT_HEIGHT,
+            "success": any(held and lift >= LIFT_HEIGHT for held, lift in right),
             "instruction": scene.instruction,
             "end_effector": simulation.end_effector_pose(),
             "gripper": simulation.gripper_opening(),

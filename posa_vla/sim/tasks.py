@@ -68,6 +68,7 @@ class Scene:
         target: Index of the object that is meant.
         instruction: The task in words.
         start_offset: Displacement (m, base frame) of the end-effector's first position from home.
+        equals: Indices of objects that are as right as the target, being the same in words and looks.
     """
 
     task: str
@@ -76,6 +77,7 @@ class Scene:
     target: int
     instruction: str
     start_offset: tuple[float, float, float]
+    equals: tuple[int, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """JSON values that describe the scene; task, seed and object count fix it again."""
@@ -88,6 +90,7 @@ class Scene:
                 {"shape": o.shape, "colour": o.colour, "position": list(o.position), "yaw": o.yaw} for o in self.objects
             ],
             "start_offset": list(self.start_offset),
+            **({"equals": list(self.equals)} if self.equals else {}),
         }
 
 
@@ -118,7 +121,7 @@ def _scatter(rng: np.random.Generator, count: int) -> NDArray[np.float64]:
             return points
 
 
-def _pick(seed: int, objects: int, allowed: Kinds) -> Scene:
+def _pick(seed: int, objects: int, allowed: Kinds, *, twins: bool = False) -> Scene:
     rng = np.random.default_rng([0, seed])
     kinds = [kind for kind in itertools.product(SHAPES, COLOURS) if _name(kind) not in allowed.held_out]
     chosen = [kinds[index] for index in rng.permutation(len(kinds))[:objects]]
@@ -130,18 +133,29 @@ def _pick(seed: int, objects: int, allowed: Kinds) -> Scene:
         wanted = _kind(allowed.targets[int(rng.integers(len(allowed.targets)))])
         chosen = [chosen[target] if kind == wanted else kind for kind in chosen]
         chosen[target] = wanted
+    equals = ((target + 1) % objects,) if twins else ()
+    for index in equals:
+        chosen[index] = chosen[target]
     placed = tuple(
         SceneObject(shape, colour, (float(x), float(y), rest_height(shape)), yaw)
         for (shape, colour), (x, y), yaw in zip(chosen, points, yaws, strict=True)
     )
     return Scene(
-        task="pick",
+        task="pick_either" if twins else "pick",
         seed=seed,
         objects=placed,
         target=target,
         instruction=f"pick up the {placed[target].name}",
         start_offset=(float(offset[0]), float(offset[1]), float(offset[2])),
+        equals=equals,
     )
+
+
+def _pick_either(seed: int, objects: int, allowed: Kinds) -> Scene:
+    """Two of the objects are the same, and either is right; which one the expert takes depends on the seed alone."""
+    if objects < 2:
+        raise BadInput(f"task pick_either has two equal objects: {objects} object asked for, expected 2 to 6")
+    return _pick(seed, objects, allowed, twins=True)
 
 
 def _name(kind: tuple[str, str]) -> str:
@@ -153,7 +167,7 @@ def _kind(name: str) -> tuple[str, str]:
     return shape, colour
 
 
-TASKS: dict[str, Callable[[int, int, Kinds], Scene]] = {"pick": _pick}
+TASKS: dict[str, Callable[[int, int, Kinds], Scene]] = {"pick": _pick, "pick_either": _pick_either}
 
 
 def make_kinds(held_out: Sequence[str], targets: Sequence[str] = (), objects: int = 1) -> Kinds:

@@ -15,10 +15,10 @@ from posa_vla.model.build import trained_state
 
 
 def save_state(
-    folder: Path, step: int, model: nn.Module, average: dict[str, Tensor], optimizer: torch.optim.Optimizer
+    folder: Path, step: int, objective: nn.Module, average: dict[str, Tensor], optimizer: torch.optim.Optimizer
 ) -> None:
     """Writes the state after `step` steps into an existing folder; frozen weights are not part of it."""
-    tensors = {f"model.{name}": value for name, value in trained_state(model).items()}
+    tensors = {f"objective.{name}": value for name, value in trained_state(objective).items()}
     tensors |= {f"average.{name}": value for name, value in average.items()}
     for index, state in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{name}": value for name, value in state.items()}
@@ -28,7 +28,7 @@ def save_state(
     write_json(folder / "state.json", {"schema_version": 1, "step": step})
 
 
-def load_state(folder: Path, model: nn.Module, average: dict[str, Tensor], optimizer: torch.optim.Optimizer) -> int:
+def load_state(folder: Path, objective: nn.Module, average: dict[str, Tensor], optimizer: torch.optim.Optimizer) -> int:
     """Restores a state in place and returns the number of steps done.
 
     Raises:
@@ -39,11 +39,12 @@ def load_state(folder: Path, model: nn.Module, average: dict[str, Tensor], optim
         tensors = load_file(folder / "state.safetensors")
     except (OSError, SafetensorError) as error:
         raise BadInput(f"checkpoint {folder} cannot be read ({error}): delete it and train again") from None
-    saved = {k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")}
+    saved = {k.removeprefix("objective."): v for k, v in tensors.items() if k.startswith("objective.")}
     try:
-        if saved.keys() != average.keys():
-            raise RuntimeError(f"it differs in {sorted(saved.keys() ^ average.keys())[:3]}")
-        model.load_state_dict(saved, strict=False)
+        expected = trained_state(objective).keys()
+        if saved.keys() != expected:
+            raise RuntimeError(f"it differs in {sorted(saved.keys() ^ expected)[:3]}")
+        objective.load_state_dict(saved, strict=False)
     except RuntimeError as error:
         raise BadInput(f"checkpoint {folder} is of another architecture: {error}") from None
     for name, value in average.items():

@@ -103,13 +103,20 @@ class Trainer:
         self.model = new_model(prepared, params, self.params.seed).to(self.device)
         self.state_units = Standardise(prepared.normalisation.state).to(self.device)
         self.action_units = Standardise(prepared.normalisation.action).to(self.device)
-        weights = {"alpha": self.params.anchor_alpha, "anchor_weight": self.params.anchor_weight}
-        self.objective = Objective(self.model, **weights, draws=self.params.flow_draws)
+        with torch.random.fork_rng():
+            torch.manual_seed(self.params.seed)
+            self.objective = Objective(
+                self.model,
+                alpha=self.params.anchor_alpha,
+                anchor_weight=self.params.anchor_weight,
+                draws=self.params.flow_draws,
+                keypoint_weight=self.params.keypoint_weight,
+            ).to(self.device)
         self._distribute = distribute
         self._distributed: tuple[bool, nn.Module] | None = None
         self.average = {name: value.detach().clone() for name, value in trained_state(self.model).items()}
         self.optimizer = torch.optim.AdamW(
-            [parameter for parameter in self.model.parameters() if parameter.requires_grad],
+            [parameter for parameter in self.objective.parameters() if parameter.requires_grad],
             lr=self.params.learning_rate,
             betas=(0.95, 0.999),
             eps=1e-8,
@@ -163,7 +170,7 @@ class Trainer:
         result = self._loss(self._wrapped(anchor_only), batch, generator, anchor_only)
         self.optimizer.zero_grad(set_to_none=True)
         result["loss"].backward()  # type: ignore[no-untyped-call]  # torch ships it untyped
-        result["gradient_norm"] = torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        result["gradient_norm"] = torch.nn.utils.clip_grad_norm_(self.objective.parameters(), 1.0)
         if not torch.isfinite(result["gradient_norm"]):
             raise PosaError(
                 f"the gradients are {float(result['gradient_norm'])} at step {self.step + 1}, and the training loss is "
@@ -220,11 +227,11 @@ class Trainer:
 
     def save(self, folder: Path) -> None:
         """Writes the training state into an existing folder."""
-        save_state(folder, self.step, self.model, self.average, self.optimizer)
+        save_state(folder, self.step, self.objective, self.average, self.optimizer)
 
     def restore(self, folder: Path) -> None:
         """Continues from a state written by `save`."""
-        self.step = load_state(folder, self.model, self.average, self.optimizer)
+        self.step = load_state(folder, self.objective, self.average, self.optimizer)
 
     def export(self, folder: Path) -> None:
         """Writes the policy's four files, with the averaged weights, into an existing folder."""

@@ -113,6 +113,9 @@ def test_flow_time_is_noise_heavy_and_inside_its_range() -> None:
         {"gate": "streams"},
         {"gate": "none", "anchor_tokens": False, "pool": 4},
         {"pose_query": False, "anchor_tokens": False},
+        {"readout": "spatial_softmax", "gate": "none", "anchor_tokens": False},
+        {"readout": "spatial_softmax", "gate": "streams", "anchor_tokens": False, "trunk": "flat"},
+        {"contrastive_bias": False, "channels": "task"},
     ],
     ids=str,
 )
@@ -124,9 +127,9 @@ def test_every_variant_learns_and_says_where_it_looks(cameras: list[str], varian
     points = {r: torch.rand(2, 2, 2, generator=generator) * 64 for r in cameras}
     valid = {r: torch.ones(2, 2, dtype=torch.bool) for r in cameras}
     targets = Targets(torch.randn(2, 8, 3), torch.ones(2, 8, dtype=torch.bool), torch.tensor([0, 1]), points, valid)
-    objective = Objective(model, alpha=0.5, anchor_weight=1.0, draws=2)
+    objective = Objective(model, alpha=0.5, anchor_weight=1.0, draws=2, keypoint_weight=1.0)
     objective(images, state, texts, targets, generator, False)["loss"].backward()
-    idle = [name for name, p in model.named_parameters() if p.grad is None]
+    idle = [name for name, p in objective.named_parameters() if p.grad is None]
     assert not idle, "a distributed reducer expects every parameter in the graph"
     with torch.no_grad():
         encoded = model.encode(images, state, texts)

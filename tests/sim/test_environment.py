@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+from types import SimpleNamespace
+from typing import cast
 
 import numpy as np
 import pytest
@@ -110,6 +113,21 @@ def test_a_closed_gripper_in_the_air_is_no_success(environment: TaskEnvironment)
     assert not info["success"]
     assert not info["privileged"]["held"]
     assert info["gripper"] < 0.1
+
+
+def test_the_other_of_two_equal_objects_is_a_success_too() -> None:
+    environment = make_environment("sim_arm6", "pick_either", image_size=32, objects=3, max_steps=60)
+    _, info = environment.reset(seed=3)
+    (twin,) = environment.scene.equals
+    other = dataclasses.replace(environment.scene, target=twin)
+    expert = ScriptedExpert(cast(TaskEnvironment, SimpleNamespace(**{**vars(environment), "scene": other})))
+    for _ in range(60):
+        *_, terminated, _, info = environment.step(expert.act())
+        if terminated:
+            break
+    assert info["success"]
+    assert not info["privileged"]["held"], "what is held is the twin, not the scene's target"
+    environment.close()
 
 
 def test_step_before_reset_and_unknown_names_are_refused() -> None:

@@ -36,6 +36,18 @@ def test_a_seed_fixes_the_scene_and_json_tells_all_of_it(seed: int) -> None:
     assert sample_scene(told["task"], told["seed"], len(told["objects"])).to_json() == told
 
 
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 2**32), objects=st.integers(2, 6))
+def test_either_of_two_equal_objects_is_right(seed: int, objects: int) -> None:
+    scene = sample_scene("pick_either", seed, objects)
+    names = [thing.name for thing in scene.objects]
+    (twin,) = scene.equals
+    assert names[twin] == names[scene.target]
+    assert twin != scene.target
+    assert len(set(names)) == objects - 1
+    assert scene.to_json()["equals"] == [twin]
+
+
 def test_every_object_is_asked_for_sooner_or_later() -> None:
     asked = {sample_scene("pick", seed, 3).instruction for seed in range(300)}
     assert asked == {f"pick up the {colour} {shape}" for colour in COLOURS for shape in SHAPES}
@@ -46,5 +58,7 @@ def test_bad_scenes_are_refused() -> None:
         sample_scene("pik", 0, 3)
     with pytest.raises(BadInput, match="expected 1 to 6"):
         sample_scene("pick", 0, 7)
+    with pytest.raises(BadInput, match="two equal objects"):
+        sample_scene("pick_either", 0, 1)
     with pytest.raises(BadInput, match="negative"):
         sample_scene("pick", -1, 3)
