@@ -170,6 +170,10 @@ class TrainParams(Closed):
         return self.workers * self.threads
 
 
+# How an evaluation's instructions are worded.
+Wording = Literal["trained", "paraphrased", "distracted", "contrasted"]
+
+
 class EvaluateParams(Closed):
     """Rollouts in simulation that decide a candidate's fate."""
 
@@ -180,6 +184,9 @@ class EvaluateParams(Closed):
     # Colours and shapes that no scene holds, and those that the target is one of; any where empty.
     held_out: list[str] = Field(default_factory=list)
     targets: list[str] = Field(default_factory=list)
+    # How instructions are worded: as in the demonstrations, in other words, with words around them that mean nothing,
+    # or naming another object on the table that is not meant.
+    wording: Wording = "trained"
     # Control steps after which an episode has failed.
     max_steps: int = Field(default=60, gt=0)
     # Actions executed of each chunk before the policy looks again.
@@ -194,6 +201,12 @@ class EvaluateParams(Closed):
     start_noise: float = Field(default=1.0, ge=0)
     # Rollouts kept as video.
     videos: int = Field(default=3, ge=0)
+
+    @model_validator(mode="after")
+    def _has_another(self) -> EvaluateParams:
+        if self.wording == "contrasted" and self.objects == 1:
+            raise ValueError("wording 'contrasted' names another object, and objects is 1: set objects to 2 or more")
+        return self
 
 
 class GateParams(Closed):
