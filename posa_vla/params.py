@@ -106,7 +106,7 @@ class ModelParams(Closed):
     # Actions in a chunk.
     horizon: int = Field(default=8, ge=1)
     # Integration at inference: steps, and Euler's method or Heun's (two evaluations a step).
-    flow_steps: int = Field(default=6, ge=1)
+    flow_steps: int = Field(default=2, ge=1)
     solver: Literal["euler", "heun"] = "euler"
     # Whether the pose encoder's embedding joins the text in the attention queries (see docs/architecture.md).
     pose_query: bool = True
@@ -139,7 +139,7 @@ class ModelParams(Closed):
 class TrainParams(Closed):
     """Optimisation (PosA-VLA, section Training, scaled to the preset)."""
 
-    steps: int = Field(default=1500, gt=0)
+    steps: int = Field(default=750, gt=0)
     # Steps on the anchor loss alone before the full loss.
     anchor_only_steps: int = Field(default=150, ge=0)
     # Samples of one optimiser step over all workers.
@@ -179,6 +179,10 @@ class TrainParams(Closed):
         return self.workers * self.threads
 
 
+# How an evaluation's instructions are worded.
+Wording = Literal["trained", "paraphrased", "distracted", "contrasted"]
+
+
 class EvaluateParams(Closed):
     """Rollouts in simulation that decide a candidate's fate."""
 
@@ -189,6 +193,9 @@ class EvaluateParams(Closed):
     # Colours and shapes that no scene holds, and those that the target is one of; any where empty.
     held_out: list[str] = Field(default_factory=list)
     targets: list[str] = Field(default_factory=list)
+    # How instructions are worded: as in the demonstrations, in other words, with words around them that mean nothing,
+    # or naming another object on the table that is not meant.
+    wording: Wording = "trained"
     # Control steps after which an episode has failed.
     max_steps: int = Field(default=60, gt=0)
     # Actions executed of each chunk before the policy looks again.
@@ -203,6 +210,12 @@ class EvaluateParams(Closed):
     start_noise: float = Field(default=1.0, ge=0)
     # Rollouts kept as video.
     videos: int = Field(default=3, ge=0)
+
+    @model_validator(mode="after")
+    def _has_another(self) -> EvaluateParams:
+        if self.wording == "contrasted" and self.objects == 1:
+            raise ValueError("wording 'contrasted' names another object, and objects is 1: set objects to 2 or more")
+        return self
 
 
 class GateParams(Closed):

@@ -3,35 +3,34 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection
 
 # Scenes of demonstrations.
 COLLECTION_SEEDS = range(2**31)
-# Scenes that policies are judged and tuned on: no demonstration may come from them.
+# Scenes that policies are judged on: no demonstration may come from them.
 EVALUATION_SEEDS = range(COLLECTION_SEEDS.stop, 2**32)
+# Scenes that choose and never decide: learning rates, execution, when to stop. No demonstration may come from them.
+TUNING_SEEDS = range(EVALUATION_SEEDS.stop, 2**33)
 # Scenes of episodes on a simulated robot.
-ROBOT_SEEDS = range(EVALUATION_SEEDS.stop, 2**63)
+ROBOT_SEEDS = range(TUNING_SEEDS.stop, 2**63)
 # Looks of an episode before its neighbour's seeds begin.
 _LOOKS = 1000
 
 
-def scene_seeds(digest: str, count: int, apart_from: Collection[int] = ()) -> list[int]:
+def scene_seeds(digest: str, count: int, among: range = EVALUATION_SEEDS) -> list[int]:
     """Scene seeds of a candidate's evaluation: nobody can have trained or tuned on scenes that its own digest picks.
 
-    Seed i is drawn from SHA-256 of `digest:i`, in `EVALUATION_SEEDS`; collection stays in `COLLECTION_SEEDS`.
+    Seed i is drawn from SHA-256 of `digest:i`, in `among`; collection stays in `COLLECTION_SEEDS`.
 
     Args:
         digest: Bundle digest of the candidate, or another text that fixes the scenes.
         count: Number of distinct seeds.
-        apart_from: Seeds that are passed over.
+        among: `EVALUATION_SEEDS`, or `TUNING_SEEDS` for scenes that choose.
     """
     seeds: dict[int, None] = {}
     draw = 0
     while len(seeds) < count:
         number = int.from_bytes(hashlib.sha256(f"{digest}:{draw}".encode()).digest()[:8], "big")
-        seed = EVALUATION_SEEDS[number % len(EVALUATION_SEEDS)]
-        if seed not in apart_from:
-            seeds[seed] = None
+        seeds[among[number % len(among)]] = None
         draw += 1
     return list(seeds)
 

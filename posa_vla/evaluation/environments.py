@@ -26,4 +26,5 @@ def open_environment(suite: Suite) -> Any:
         max_steps=suite.params.max_steps,
         perturb=suite.params.perturb,
         kinds=make_kinds(suite.params.held_out, suite.params.targets, suite.params.objects),
+        wording=suite.params.wording,
     )

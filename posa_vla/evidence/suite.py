@@ -49,7 +49,11 @@ class Suite(Closed):
         )
 
     def describe(self) -> dict[str, Any]:
-        """JSON values that fix the conditions."""
+        """JSON values that fix the conditions.
+
+        The wording is left out where it is that of the demonstrations, as it was when no other could be asked for.
+        """
+        wording = self.params.wording
         return {
             "task": self.task,
             "embodiment": Path(self.embodiment).stem,
@@ -60,4 +64,5 @@ class Suite(Closed):
             "held_out": list(self.params.held_out),
             "targets": list(self.params.targets),
             "seeds": sha256_json(self.seeds),
+            **({} if wording == "trained" else {"wording": wording}),
         }

@@ -10,18 +10,22 @@ from pathlib import Path
 
 from posa_vla.code_digest import code_digest
 from posa_vla.console import say
+from posa_vla.errors import PosaError
 from posa_vla.evaluation.ablation.plan import (
-    TUNING,
     AblationPlan,
     Cell,
+    TunedExecution,
+    Turn,
     cell_params,
-    cells,
     condition_params,
-    conditions_of,
+    execution_under,
     plan_scenes,
+    scenes_condition,
+    turns,
 )
 from posa_vla.evaluation.ablation.report import AblationReport, Results, write_report
-from posa_vla.evidence.record import EpisodeRow, evidence_path, read_evidence
+from posa_vla.evaluation.ablation.rows import Columns, Origin, TrainingRows, read_rows, write_rows
+from posa_vla.evidence.record import Evidence, evidence_path, read_evidence
 from posa_vla.files import sha256_json
 from posa_vla.params import Params
 from posa_vla.pipeline.context import StepContext, open_context, timed
@@ -29,13 +33,17 @@ from posa_vla.pipeline.evaluation import RolledOut
 from posa_vla.pipeline.records import Candidate
 from posa_vla.pipeline.steps.bundle import bundle
 from posa_vla.pipeline.steps.collect import collect, collection_inputs
-from posa_vla.pipeline.steps.evaluate import EVALUATION_CODE, run_policy
-from posa_vla.pipeline.steps.train import train
+from posa_vla.pipeline.steps.evaluate import run_policy
+from posa_vla.pipeline.steps.train import TRAINING_CODE, train
 from posa_vla.pipeline.steps.version import version
 from posa_vla.release.code_state import code_state
 from posa_vla.run_page import Source
 from posa_vla.schema import Closed
 from posa_vla.workspace import Workspace
+
+# The code that decides how a rollout goes, and not how its table looks.
+ROLLOUT_CODE = "posa_vla.evaluation.ray_rollout"
+EXPERT_CODE = "posa_vla.evaluation.ablation.expert"
 
 
 class ExpertRuns(Closed):
@@ -46,22 +54,6 @@ class ExpertRuns(Closed):
     """
 
     runs: list[tuple[int, int, float]]
-
-
-class Tried(Closed):
-    """A learning rate that was tried.
-
-    Attributes:
-        variant: Variant of the plan.
-        learning_rate: Of its training.
-        success: Share of the scenes that the policy solved.
-        scenes: How many there were.
-    """
-
-    variant: str
-    learning_rate: float
-    success: float
-    scenes: int
 
 
 class Compared(AblationReport):
@@ -120,7 +112,7 @@ class Ablation:
             yield context
 
 
-def _trained(ablation: Ablation, cell: Cell, learning_rate: float | None = None) -> tuple[Candidate, float]:
+def trained(ablation: Ablation, cell: Cell, learning_rate: float | None = None) -> tuple[Candidate, float]:
     """Trains one cell's policy; returns it, and the seconds that its training took."""
     params = cell_params(ablation.plan, ablation.params, cell, learning_rate)
     with ablation.opened(cell, params) as context:
@@ -134,9 +126,15 @@ def _trained(ablation: Ablation, cell: Cell, learning_rate: float | None = None)
     return candidate, trained.seconds
 
 
-def _rolled_out(ablation: Ablation, cell: Cell, digest: str, condition: str, scenes: list[int]) -> list[EpisodeRow]:
-    """A policy's rows on the scenes of a condition."""
-    params = condition_params(ablation.plan, ablation.params, condition, len(scenes))
+def rolled_out(
+    ablation: Ablation, cell: Cell, digest: str, condition: str, execution: TunedExecution | None, scenes: list[int]
+) -> Evidence:
+    """A policy's evidence on scenes under a condition, with a valid outcome of each scene.
+
+    Raises:
+        PosaError: A scene has none.
+    """
+    params = condition_params(ablation.plan, ablation.params, condition, execution, len(scenes))
     with ablation.opened(cell, params) as context:
         inputs = {
             "bundle": digest,
@@ -145,7 +143,7 @@ def _rolled_out(ablation: Ablation, cell: Cell, digest: str, condition: str, sce
             "evaluate": params.evaluate.model_dump(mode="json"),
             "image_size": params.collect.image_size,
             "scenes": scenes,
-            "code": code_digest(EVALUATION_CODE),
+            "code": code_digest(ROLLOUT_CODE),
         }
 
         def work(key: str) -> RolledOut:
@@ -157,19 +155,22 @@ def _rolled_out(ablation: Ablation, cell: Cell, digest: str, condition: str, sce
 
         done = context.ledger.step("ablate-rollouts", inputs, RolledOut, work, sound=sound)
         evidence = read_evidence(evidence_path(context.workspace, done.record.evidence))
-    by_scene = {row.scene_seed: row for row in evidence.rows}
-    return [by_scene[seed] for seed in scenes]
+    if not evidence.complete():
+        valid = sum(row.return_code == "ok" for row in evidence.rows)
+        raise PosaError(f"{cell.name}, {condition}: {valid} of {len(scenes)} scenes have an outcome: run it again")
+    return evidence
 
 
-def _expert(ablation: Ablation, condition: str, scenes: list[int]) -> dict[int, tuple[int, float]]:
+def _expert(ablation: Ablation, condition: str) -> dict[int, tuple[int, float]]:
     """Steps and path length (m) of the scripted expert, without noise, on the scenes that it solves."""
     params = condition_params(ablation.plan, ablation.params, condition)
+    scenes = plan_scenes(ablation.plan, condition, ablation.plan.scenes)
     inputs = {
         "embodiment": ablation.host.embodiment_key(),
         "task": ablation.host.target.task,
         "evaluate": params.evaluate.model_dump(mode="json"),
         "scenes": scenes,
-        "code": code_digest(EVALUATION_CODE),
+        "code": code_digest(EXPERT_CODE),
     }
 
     def work(key: str) -> ExpertRuns:
@@ -181,40 +182,108 @@ def _expert(ablation: Ablation, condition: str, scenes: list[int]) -> dict[int, 
     return {seed: (steps, path) for seed, steps, path in done.record.runs}
 
 
-def tune(ablation: Ablation) -> list[Tried]:
-    """Tries every learning rate of the plan for every quick variant."""
-    plan = ablation.plan
-    scenes, rows = plan_scenes(plan, TUNING, plan.tuning.scenes), []
-    for variant in plan.quick:
-        for rate in plan.tuning.learning_rates:
-            cell = Cell(variant, plan.tuning.seed, ablation.params.collect.episodes)
-            candidate, _ = _trained(ablation, cell, rate)
-            found = _rolled_out(ablation, cell, candidate.digest, next(iter(plan.conditions)), scenes)
-            success = sum(row.success for row in found) / len(found)
-            rows.append(Tried(variant=variant, learning_rate=rate, success=success, scenes=len(found)))
-            say(f"tuning {variant}, learning rate {rate:g}: {success:.0%} of {len(found)} scenes")
-    return rows
+def _origin(ablation: Ablation, cell: Cell) -> Origin:
+    """What a training's rows follow from."""
+    from posa_vla.dataset.code import data_code
+
+    context, params = ablation.host, cell_params(ablation.plan, ablation.params, cell)
+    collection = collection_inputs(context, params.collect)
+    decides = {"validation", "prepare", "model", "train", "evaluate"}
+    # The plan says how many scenes are run, and a video changes none.
+    evaluate = params.evaluate.model_copy(update={"episodes": 1, "videos": 0})
+    params = params.model_copy(update={"evaluate": evaluate})
+    code = {
+        "the collection": sha256_json(collection["code"]),
+        "the preparation": sha256_json(data_code()),
+        "the training": code_digest(TRAINING_CODE),
+        "the rollouts": code_digest(ROLLOUT_CODE),
+    }
+    inputs = {name: value for name, value in collection.items() if name != "code"}
+    digest = sha256_json({"collection": inputs, "params": params.model_dump(mode="json", include=decides)})
+    return Origin(plan=ablation.plan.digest, params=digest, code=code)
 
 
-def compare(ablation: Ablation, *, full: bool) -> Compared:
-    """Trains and runs everything that the plan asks for, and reports after each training what is there by then."""
-    plan, params = ablation.plan, ablation.params
-    start, planned = time.monotonic(), cells(plan, params, full=full)
-    results = Results(plan, params, planned, full)
-    for number, cell in enumerate(planned, 1):
-        say(f"training {number} of {len(planned)}: {cell.name}")
-        candidate, seconds = _trained(ablation, cell)
-        for condition in conditions_of(plan, cell, params, full=full):
-            scenes = plan_scenes(plan, condition, plan.scenes)
-            if condition not in results.expert:
-                results.expert[condition] = _expert(ablation, condition, scenes)
-            rows = _rolled_out(ablation, cell, candidate.digest, condition, scenes)
-            results.add(cell, condition, rows, candidate.digest, seconds)
-            say(f"{cell.name}, {condition}: {sum(row.success for row in rows)} of {len(rows)} scenes")
-        if number < len(planned):
-            write_report(results, ablation.folder)
-    report = write_report(results, ablation.folder)
+def _taken_over(ablation: Ablation, folder: Path) -> Results:
+    """What lies in a folder of results already.
+
+    Raises:
+        BadInput: Rows there follow from something else.
+    """
+    plan, results = ablation.plan, Results(ablation.plan, ablation.params)
+    for cell in dict.fromkeys(turn.cell for turn in turns(plan, ablation.params, full=True)):
+        rows = read_rows(folder, cell, plan, _origin(ablation, cell))
+        if rows is not None:
+            results.trainings[cell] = rows
+            say(f"{cell.name}: rows taken over from {folder} ({', '.join(rows.conditions)})")
+    return results
+
+
+def _carry_out(ablation: Ablation, turn: Turn, results: Results, folder: Path) -> None:
+    """Trains one policy, runs it under each condition of the turn that is missing, and keeps its rows."""
+    plan, cell = ablation.plan, turn.cell
+    missing = results.missing(turn)
+    candidate, seconds = trained(ablation, cell)
+    for condition in missing:
+        where = scenes_condition(plan, condition)
+        scenes = plan_scenes(plan, where, plan.scenes)
+        execution = execution_under(plan, condition, cell.variant)
+        evidence = rolled_out(ablation, cell, candidate.digest, condition, execution, scenes)
+        columns = Columns.of(evidence, scenes)
+        known = results.trainings.get(cell)
+        rows = TrainingRows(
+            variant=cell.variant,
+            demonstrations=cell.demonstrations,
+            seed=cell.seed,
+            origin=_origin(ablation, cell),
+            commit=code_state(ablation.workspace.settings).commit or "",
+            seconds=seconds,
+            machine=evidence.hardware,
+            versions=evidence.versions,
+            conditions={},
+        )
+        kept = {**(known or rows).conditions, condition: columns}
+        results.trainings[cell] = (known or rows).model_copy(update={"conditions": kept})
+        write_rows(folder, results.trainings[cell])
+        say(f"{cell.name}, {condition}: {sum(columns.success)} of {len(scenes)} scenes")
+
+
+def compare(ablation: Ablation, *, full: bool, folder: Path | None = None) -> Compared:
+    """Trains and runs everything that the plan asks for, and reports after each training what is there by then.
+
+    Args:
+        ablation: What is compared, and where.
+        full: Whether all of the plan is asked for.
+        folder: Of results, whose rows are gone on from; one in the workspace, where the ledger knows what is done, if
+            None.
+
+    Raises:
+        BadInput: Rows in the folder follow from something else.
+    """
+    start, planned = time.monotonic(), turns(ablation.plan, ablation.params, full=full)
+    if folder is None:
+        folder = ablation.folder / ("full" if full else "quick")
+        results = Results(ablation.plan, ablation.params)
+    else:
+        results = _taken_over(ablation, folder)
+    for number, turn in enumerate(planned, 1):
+        if results.missing(turn):
+            say(f"{number} of {len(planned)}: {turn.cell.name}; {', '.join(results.missing(turn))}")
+            _carry_out(ablation, turn, results, folder)
+            if number < len(planned):
+                _report(ablation, results, folder)
+    report = _report(ablation, results, folder)
     return Compared(**dict(report), run_id=_log(ablation, report, full), seconds=timed(start))
+
+
+def _report(ablation: Ablation, results: Results, folder: Path) -> AblationReport:
+    """Writes the report of what is there, with the expert on the scenes of every condition that is."""
+    plan = ablation.plan
+    for rows in results.trainings.values():
+        for condition in rows.conditions:
+            where = scenes_condition(plan, condition)
+            if where not in results.expert:
+                results.expert[where] = _expert(ablation, where)
+    return write_report(results, folder)
 
 
 def _log(ablation: Ablation, report: AblationReport, full: bool) -> str:
@@ -235,27 +304,36 @@ def _log(ablation: Ablation, report: AblationReport, full: bool) -> str:
         return run.run_id
 
 
-def run_ablation(workspace: Workspace, params: Params, plan: AblationPlan, *, full: bool) -> Compared:
+def run_ablation(
+    workspace: Workspace, params: Params, plan: AblationPlan, *, full: bool, folder: Path | None = None
+) -> Compared:
     """Carries a plan out on a workspace; the same call continues where an earlier one was stopped.
 
+    Args:
+        workspace: Is held.
+        params: The preset.
+        plan: What is compared.
+        full: Whether all of the plan is asked for.
+        folder: See `compare`.
+
     Raises:
-        BadInput: A variant or a condition of the plan fits no parameters, whenever its turn would be.
+        BadInput: A variant or a condition of the plan fits no parameters, whenever its turn would be, or rows in the
+            folder follow from something else.
     """
-    with _opened(workspace, params, plan) as ablation:
-        return compare(ablation, full=full)
-
-
-def run_tuning(workspace: Workspace, params: Params, plan: AblationPlan) -> list[Tried]:
-    """Tries the learning rates of a plan on a workspace; see `run_ablation`."""
-    with _opened(workspace, params, plan) as ablation:
-        return tune(ablation)
+    with open_ablation(workspace, params, plan) as ablation:
+        return compare(ablation, full=full, folder=folder)
 
 
 @contextmanager
-def _opened(workspace: Workspace, params: Params, plan: AblationPlan) -> Iterator[Ablation]:
-    for cell in cells(plan, params, full=True):
-        cell_params(plan, params, cell)
-    for condition in plan.conditions:
-        condition_params(plan, params, condition)
+def open_ablation(workspace: Workspace, params: Params, plan: AblationPlan) -> Iterator[Ablation]:
+    """Checks all of a plan, and holds the workspace.
+
+    Raises:
+        BadInput: A variant or a condition fits no parameters.
+    """
+    for turn in turns(plan, params, full=True):
+        cell_params(plan, params, turn.cell)
+        for condition in turn.conditions:
+            condition_params(plan, params, condition, execution_under(plan, condition, turn.cell.variant))
     with open_context(workspace, params, "an ablation") as host:
         yield Ablation(workspace, params, plan, host)

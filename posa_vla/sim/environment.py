@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from posa_vla.errors import BadInput
-from posa_vla.params import PerturbParams
+from posa_vla.params import PerturbParams, Wording
 from posa_vla.seeds import COLLECTION_SEEDS
 from posa_vla.sim.gl import require_gl
 from posa_vla.sim.tasks import LIFT_HEIGHT, Kinds, Scene, require_task, sample_scene
@@ -42,6 +42,7 @@ class TaskEnvironment(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
         max_steps: int,
         perturb: PerturbParams | None = None,
         kinds: Kinds | None = None,
+        wording: Wording = "trained",
     ) -> None:
         self.simulation = simulation
         self.embodiment = simulation.embodiment
@@ -49,6 +50,7 @@ class TaskEnvironment(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
         self._objects = objects
         self._max_steps = max_steps
         self._kinds = kinds
+        self._wording = wording
         self._scene: Scene | None = None
         self._steps = 0
         self._perturbation = (
@@ -81,7 +83,7 @@ class TaskEnvironment(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
         super().reset(seed=seed)
         if seed is None:
             seed = int(self.np_random.integers(COLLECTION_SEEDS.stop))
-        self._scene = sample_scene(self._task, int(seed), self._objects, self._kinds)
+        self._scene = sample_scene(self._task, int(seed), self._objects, self._kinds, self._wording)
         self._steps = 0
         if self._perturbation is not None:
             self._perturbed = {"perturbed": self._perturbation.apply(int(seed))}
@@ -146,6 +148,7 @@ def make_environment(
     max_steps: int,
     perturb: PerturbParams | None = None,
     kinds: Kinds | None = None,
+    wording: Wording = "trained",
 ) -> TaskEnvironment:
     """An environment of a task for an embodiment.
 
@@ -157,6 +160,7 @@ def make_environment(
         max_steps: Control steps after which an episode is truncated.
         perturb: How much scenes look otherwise than usual; not at all if None.
         kinds: Shapes and colours that objects may have; any if None.
+        wording: How instructions are worded, see `EvaluateParams.wording`.
 
     Raises:
         BadInput: Unknown task, an embodiment that cannot be simulated, or no OpenGL library.
@@ -166,4 +170,6 @@ def make_environment(
     from posa_vla.sim.simulation import Simulation
 
     simulation = Simulation(embodiment, objects, image_size)
-    return TaskEnvironment(simulation, task, objects=objects, max_steps=max_steps, perturb=perturb, kinds=kinds)
+    return TaskEnvironment(
+        simulation, task, objects=objects, max_steps=max_steps, perturb=perturb, kinds=kinds, wording=wording
+    )

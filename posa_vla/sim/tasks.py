@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from posa_vla.errors import BadInput, did_you_mean
+from posa_vla.params import Wording
+from posa_vla.sim.instructions import instruction
 
 # Plain, far apart in hue, none near the table's grey.
 COLOURS: dict[str, tuple[float, float, float]] = {
@@ -121,7 +123,7 @@ def _scatter(rng: np.random.Generator, count: int) -> NDArray[np.float64]:
             return points
 
 
-def _pick(seed: int, objects: int, allowed: Kinds, *, twins: bool = False) -> Scene:
+def _pick(seed: int, objects: int, allowed: Kinds, wording: Wording, *, twins: bool = False) -> Scene:
     rng = np.random.default_rng([0, seed])
     kinds = [kind for kind in itertools.product(SHAPES, COLOURS) if _name(kind) not in allowed.held_out]
     chosen = [kinds[index] for index in rng.permutation(len(kinds))[:objects]]
@@ -140,22 +142,25 @@ def _pick(seed: int, objects: int, allowed: Kinds, *, twins: bool = False) -> Sc
         SceneObject(shape, colour, (float(x), float(y), rest_height(shape)), yaw)
         for (shape, colour), (x, y), yaw in zip(chosen, points, yaws, strict=True)
     )
+    others = [thing.name for thing in placed if thing.name != placed[target].name]
+    if wording == "contrasted" and not others:
+        raise BadInput(f"wording 'contrasted' names another object, and among {objects} there is none: add objects")
     return Scene(
         task="pick_either" if twins else "pick",
         seed=seed,
         objects=placed,
         target=target,
-        instruction=f"pick up the {placed[target].name}",
+        instruction=instruction(wording, seed, placed[target].name, others),
         start_offset=(float(offset[0]), float(offset[1]), float(offset[2])),
         equals=equals,
     )
 
 
-def _pick_either(seed: int, objects: int, allowed: Kinds) -> Scene:
+def _pick_either(seed: int, objects: int, allowed: Kinds, wording: Wording) -> Scene:
     """Two of the objects are the same, and either is right; which one the expert takes depends on the seed alone."""
     if objects < 2:
         raise BadInput(f"task pick_either has two equal objects: {objects} object asked for, expected 2 to 6")
-    return _pick(seed, objects, allowed, twins=True)
+    return _pick(seed, objects, allowed, wording, twins=True)
 
 
 def _name(kind: tuple[str, str]) -> str:
@@ -167,7 +172,7 @@ def _kind(name: str) -> tuple[str, str]:
     return shape, colour
 
 
-TASKS: dict[str, Callable[[int, int, Kinds], Scene]] = {"pick": _pick, "pick_either": _pick_either}
+TASKS: dict[str, Callable[[int, int, Kinds, Wording], Scene]] = {"pick": _pick, "pick_either": _pick_either}
 
 
 def make_kinds(held_out: Sequence[str], targets: Sequence[str] = (), objects: int = 1) -> Kinds:
@@ -195,7 +200,7 @@ def require_task(task: str) -> None:
         raise BadInput(f"unknown task {task!r}; {did_you_mean(task, TASKS)}")
 
 
-def sample_scene(task: str, seed: int, objects: int, kinds: Kinds | None = None) -> Scene:
+def sample_scene(task: str, seed: int, objects: int, kinds: Kinds | None = None, wording: Wording = "trained") -> Scene:
     """The scene of a task and a seed.
 
     Args:
@@ -203,13 +208,15 @@ def sample_scene(task: str, seed: int, objects: int, kinds: Kinds | None = None)
         seed: Any non-negative integer.
         objects: Objects on the table, the target among them.
         kinds: Shapes and colours that objects may have; any if None.
+        wording: How the instruction is worded, see `EvaluateParams.wording`; nothing else of the scene follows from it.
 
     Raises:
-        BadInput: Unknown task, negative seed, or more objects than fit (6).
+        BadInput: Unknown task, negative seed, more objects than fit (6), or no other object for a wording that names
+            one.
     """
     require_task(task)
     if seed < 0:
         raise BadInput(f"scene seed {seed} is negative, expected 0 or more")
     if not 1 <= objects <= 6:
         raise BadInput(f"{objects} objects asked for, expected 1 to 6")
-    return TASKS[task](seed, objects, kinds or Kinds())
+    return TASKS[task](seed, objects, kinds or Kinds(), wording)

@@ -1,4 +1,4 @@
-"""A whole ablation at the tiny preset: stopped half way, continued, and what it leaves."""
+"""A whole ablation at the tiny preset: stopped half way, continued, gone on from elsewhere, and what it leaves."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ import pytest
 import yaml
 from posa_command import ROOT, environment, kill_when, posa
 
-pytestmark = [pytest.mark.e2e, pytest.mark.long, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.e2e, pytest.mark.long, pytest.mark.timeout(1500)]
 PLAN: dict[str, Any] = {
-    "schema_version": 1,
+    "schema_version": 2,
     "name": "tiny-1",
     "quick": ["full", "bare"],
     "reference": "full",
@@ -27,8 +27,18 @@ PLAN: dict[str, Any] = {
         "bare": {"model": {"gate": "none", "anchor_tokens": False}, "train": {"anchor_weight": 0}},
         "no-gate": {"model": {"gate": "none"}},
     },
-    "tuning": {"learning_rates": [0.001], "steps": 10, "seed": 9, "scenes": 2, "chosen": {"full": 0.002}},
-    "conditions": {"basic": {}, "combinations": {"targets": ["red ball"]}},
+    "tuning": {
+        "learning_rates": [0.001],
+        "start_noise": [0, 1],
+        "flow_steps": [1],
+        "steps": 10,
+        "seed": 9,
+        "scenes": 2,
+        "chosen": {"full": 0.002},
+        "execution": {"start_noise": 0, "flow_steps": 1},
+        "own_executions": {"bare": {"start_noise": 1, "flow_steps": 1}},
+    },
+    "conditions": {"basic": {}, "contrast": {"targets": ["red ball"], "wording": "contrasted"}},
     "demonstrations": [],
 }
 
@@ -71,16 +81,21 @@ def test_an_ablation_that_was_killed_continues_and_says_what_it_did_not_run(tmp_
     assert {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in first} == first, "never sealed twice"
     began = trainings(home)
     saved = json.loads(Path(result["results"]).read_text())
-    assert {(row["variant"], row["condition"], len(row["rows"])) for row in saved["rows"]} == {
+    assert [(row["variant"], row["condition"], row["scenes"]) for row in saved["variants"]] == [
         ("full", "basic", 4),
         ("bare", "basic", 4),
-    }
-    assert saved["comparisons"][0]["variant"] == "bare"
+        ("bare", "own-execution", 4),
+    ]
+    assert [(row["variant"], row["condition"]) for row in saved["comparisons"]] == [
+        ("bare", "basic"),
+        ("bare", "own-execution"),
+    ]
+    assert saved["rows"] == ["rows/bare-8-seed-0.json", "rows/full-8-seed-0.json"]
     assert result["not_run"] == [
-        "full, 8 demonstrations, seed 0, combinations",
-        "bare, 8 demonstrations, seed 0, combinations",
         "no-gate, 8 demonstrations, seed 0, basic",
-        "no-gate, 8 demonstrations, seed 0, combinations",
+        "full, 8 demonstrations, seed 0, contrast",
+        "bare, 8 demonstrations, seed 0, contrast",
+        "no-gate, 8 demonstrations, seed 0, contrast",
     ]
     assert Path(result["plot"]).read_bytes().startswith(b"\x89PNG")
     names = [
@@ -95,3 +110,27 @@ def test_an_ablation_that_was_killed_continues_and_says_what_it_did_not_run(tmp_
     assert full["not_run"] == []
     assert len(trained(home)) == 3
     assert began.items() <= trainings(home).items(), "what was trained is not trained again"
+
+    # Another machine has nothing but the rows that were committed, and the same plan.
+    other, rows = tmp_path / "other", tmp_path / "results"
+    shutil.copytree(Path(result["results"]).parent, rows)
+    goes_on = [*ablate, "--results", str(rows)]
+    code, taken, errors = posa(other, *goes_on)
+    assert code == 0, errors
+    assert not trained(other), "both trainings are there"
+    assert taken["variants"] == result["variants"]
+    (rows / "rows" / "bare-8-seed-0.json").unlink()
+    code, again, errors = posa(other, *goes_on)
+    assert code == 0, errors
+    assert len(trained(other)) == 1
+    assert again["variants"] == result["variants"], "what is trained here is what was trained there"
+    code, _, errors = posa(other, *goes_on, "--set", "train.batch=8")
+    assert code == 2
+    assert "cannot be gone on from: it was made with other parameters" in errors
+
+    code, tuned, errors = posa(home, *ablate, "--tune")
+    assert code == 0, errors
+    assert [(row["variant"], row["execution"] and row["execution"]["start_noise"]) for row in tuned["tried"]] == [
+        (variant, noise) for variant in ("full", "bare") for noise in (None, 0, 1)
+    ]
+    assert tuned["chosen"] == {"full": 0.001, "bare": 0.001}

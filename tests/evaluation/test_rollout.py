@@ -182,6 +182,8 @@ def test_the_suite_says_what_fixes_the_conditions() -> None:
     suite = suite_of([1, 2], PARAMS)
     assert suite.describe() != suite_of([1, 3], PARAMS).describe()
     assert suite.describe()["max_steps"] == PARAMS.max_steps
+    assert "wording" not in suite.describe(), "evidence of before keeps its rows"
+    assert suite_of([1, 2], PARAMS.model_copy(update={"wording": "distracted"})).describe()["wording"] == "distracted"
 
 
 def test_evidence_says_how_the_policy_was_run_and_it_was_run_so(tmp_path: Path) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from posa_vla.errors import BadInput
+from posa_vla.params import Wording
 from posa_vla.sim.tasks import AREA_CENTRE, AREA_HALF_WIDTH, COLOURS, MIN_DISTANCE, SHAPES, sample_scene
 
 
@@ -53,7 +56,38 @@ def test_every_object_is_asked_for_sooner_or_later() -> None:
     assert asked == {f"pick up the {colour} {shape}" for colour in COLOURS for shape in SHAPES}
 
 
+@pytest.mark.parametrize("wording", get_args(Wording))
+def test_another_wording_changes_the_words_alone_and_still_names_the_target(wording: Wording) -> None:
+    things = {f"{colour} {shape}" for colour in COLOURS for shape in SHAPES}
+    asked = set()
+    for seed in range(200):
+        usual, scene = sample_scene("pick", seed, 3), sample_scene("pick", seed, 3, None, wording)
+        target = scene.objects[scene.target].name
+        assert (scene.objects, scene.target, scene.start_offset) == (usual.objects, usual.target, usual.start_offset)
+        assert (scene.instruction == usual.instruction) == (wording == "trained")
+        named = re.findall("|".join(things), scene.instruction)
+        assert named.count(target) == 1
+        rest = {name for name in named if name != target}
+        assert len(rest) == (wording == "contrasted")
+        assert rest <= {o.name for o in scene.objects}, "what must not be picked lies on the table"
+        asked.add(scene.instruction.replace(target, "TARGET"))
+    assert (len(asked) == 1) == (wording == "trained"), "more than one sentence"
+
+
+def test_neither_the_first_nor_the_last_object_named_is_always_the_target() -> None:
+    first = set()
+    for seed in range(60):
+        scene = sample_scene("pick", seed, 2, None, "contrasted")
+        mine, other = (
+            scene.instruction.index(o.name) for o in (scene.objects[scene.target], scene.objects[1 - scene.target])
+        )
+        first.add(mine < other)
+    assert first == {True, False}
+
+
 def test_bad_scenes_are_refused() -> None:
+    with pytest.raises(BadInput, match="names another object"):
+        sample_scene("pick", 0, 1, None, "contrasted")
     with pytest.raises(BadInput, match="did you mean 'pick'"):
         sample_scene("pik", 0, 3)
     with pytest.raises(BadInput, match="expected 1 to 6"):

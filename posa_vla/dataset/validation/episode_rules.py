@@ -12,7 +12,7 @@ from posa_vla.dataset.validation.findings import Remark
 from posa_vla.episodes.embodiment import Channel, Embodiment
 from posa_vla.episodes.episode import Episode
 from posa_vla.geometry import project
-from posa_vla.seeds import EVALUATION_SEEDS
+from posa_vla.seeds import EVALUATION_SEEDS, TUNING_SEEDS
 from posa_vla.validation_params import ValidateParams
 
 # A step of a channel counts as a jump only if it is this many times the usual one, too.
@@ -36,8 +36,9 @@ def episode_remarks(episode: Episode, embodiment: Embodiment, rules: ValidatePar
         yield "success", None, "the task was not done"
     seed = episode.scene.get("seed")
     # Asked for anything but a number, a range looks through all it has.
-    if episode.source == "sim" and isinstance(seed, int) and seed in EVALUATION_SEEDS:
-        yield "scene-leakage", None, f"scene seed {seed} is one that candidates are evaluated on"
+    if episode.source == "sim" and isinstance(seed, int) and (seed in EVALUATION_SEEDS or seed in TUNING_SEEDS):
+        purpose = "evaluated" if seed in EVALUATION_SEEDS else "tuned"
+        yield "scene-leakage", None, f"scene seed {seed} is one that candidates are {purpose} on"
     yield from _times(episode, rules)
     for name, values, channels in (
         ("state", episode.state, embodiment.state),

@@ -18,7 +18,7 @@ from posa_vla.episodes.episode import Episode
 from posa_vla.episodes.store.episode_store import EpisodeStore
 from posa_vla.errors import BadInput
 from posa_vla.files import sha256_json, write_json
-from posa_vla.seeds import EVALUATION_SEEDS
+from posa_vla.seeds import EVALUATION_SEEDS, TUNING_SEEDS
 from posa_vla.validation_params import RuleParams, ValidateParams
 
 EMBODIMENT = make_embodiment()
@@ -61,8 +61,8 @@ def timed(episode: Episode, change: Callable[[np.ndarray], np.ndarray]) -> Episo
     return replace(episode, timestamps=times.astype(np.float64))
 
 
-def in_evaluation(episode: Episode) -> Episode:
-    return replace(episode, scene={"task": "pick", "seed": EVALUATION_SEEDS[5]})
+def in_scene(seed: int) -> Episode:
+    return replace(good(), scene={"task": "pick", "seed": seed})
 
 
 def nearly_the_same(_: Episode) -> Episode:
@@ -84,7 +84,7 @@ FAULTS: dict[str, tuple[Callable[[], Episode], str]] = {
         "the time between frames varies",
     ),
     "timestamps": (lambda: timed(good(), lambda t: np.minimum(t, 1.0)), "the one before at"),
-    "scene-leakage": (lambda: in_evaluation(good()), "candidates are evaluated on"),
+    "scene-leakage": (lambda: in_scene(EVALUATION_SEEDS[5]), "candidates are evaluated on"),
     "near-duplicate": (lambda: nearly_the_same(good()), "differs from episode 0"),
 }
 
@@ -102,6 +102,13 @@ def test_a_rule_finds_its_fault_and_blames_nobody_else(tmp_path: Path, rule: str
     others = {f.rule for f in findings} - {rule}
     assert others <= {"frozen-frames", "calibration-drift", "jumps"}, findings
     assert all(finding.episode == 1 for finding in findings)
+
+
+def test_a_scene_that_policies_are_tuned_on_is_no_demonstration_s(tmp_path: Path):
+    store = EpisodeStore(tmp_path / "store")
+    store.append([good(0), in_scene(TUNING_SEEDS[5])], EMBODIMENT)
+    (found,) = [finding for finding in validate(store.root).findings if finding.rule == "scene-leakage"]
+    assert (found.episode, "candidates are tuned on" in found.value) == (1, True)
 
 
 def test_every_rule_has_a_remedy_and_every_remedy_a_rule():
