@@ -41,6 +41,7 @@ from posa_vla.model.posa import PosA
 from posa_vla.model.posa_policy import PosAPolicy
 from posa_vla.params import Params
 from posa_vla.params_file import load_params
+from posa_vla.policy.execution import made_for
 from posa_vla.policy.policy import Observation
 
 ROOT = Path(__file__).parents[1]
@@ -94,7 +95,8 @@ def _chunks(preset: str, params: Params, device: str, effort: Effort) -> dict[st
     """Latency and throughput of a preset, and what the naive loop takes."""
     embodiment = load_embodiment("sim_arm6")
     model, units = make_model(params, embodiment)
-    made = (model, units, embodiment, "0" * 64)
+    way = made_for(params, params.model.flow_steps)
+    made = (model, units, embodiment, "0" * 64, way)
     fast, naive = (kind(*made).to(torch.device(device)) for kind in (PosAPolicy, NaivePolicy))
     single, several = observations(fast, 1), observations(fast, effort.batch)
     low, high = embodiment.action_limits()
@@ -125,7 +127,7 @@ def _chunks(preset: str, params: Params, device: str, effort: Effort) -> dict[st
     busy, slow_busy = (statistics.median(own[name]) for name in ("fast", "naive"))
     alone = {"chunk_cpu_ms_p50": round(busy, 2), "speedup_in_cpu_time": round(slow_busy / busy, 2)}
     horizon = params.model.horizon
-    executed = sorted({1, min(params.evaluate.execute, horizon), horizon})
+    executed = sorted({1, min(way.execute, horizon), horizon})
     return {
         "chunk_ms_p50": round(median, 2),
         "chunk_ms_p99": round(float(np.percentile(times["fast"], 99)), 2),
@@ -136,7 +138,7 @@ def _chunks(preset: str, params: Params, device: str, effort: Effort) -> dict[st
         **(alone if device == "cpu" else {}),
         "largest_difference": float(f"{apart:.2g}"),
         "measured": {name: len(values) for name, values in times.items()},
-        "flow_steps": params.model.flow_steps,
+        "flow_steps": way.flow_steps,
         "horizon": horizon,
         "ms_per_executed_action": {str(count): round(median / count, 2) for count in executed},
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
@@ -163,7 +165,8 @@ def _compiled_small(params: Params, rounds: int) -> dict[str, Any]:
     """Whether `torch.compile` pays on a CPU for `small`."""
     embodiment = load_embodiment("sim_arm6")
     (model, units), (other, _) = make_model(params, embodiment), make_model(params, embodiment)
-    eager, compiled = (PosAPolicy(m, units, embodiment, "0" * 64) for m in (model, other))
+    way = made_for(params, params.model.flow_steps)
+    eager, compiled = (PosAPolicy(m, units, embodiment, "0" * 64, way) for m in (model, other))
     single = observations(eager, 1)
     result = _compile(other, compiled, single)
     if "failed" in result:

@@ -39,9 +39,9 @@ class NaivePolicy(PosAPolicy):
         """Chooses the next actions by Euler's method; neither a committed prefix nor attention."""
         for observation in batch:
             self._check(observation)
-        device, steps = self._model.theta.device, self.config.params.flow_steps
+        device, steps = self._model.theta.device, self.sampled_steps
         shape = (len(batch), self.horizon, self.config.action_dim)
-        x = torch.randn(shape, generator=torch.Generator().manual_seed(seed)).to(device)
+        x = self.start_noise * torch.randn(shape, generator=torch.Generator().manual_seed(seed)).to(device)
         for step in range(steps):
             images = {r: torch.from_numpy(np.stack([o.images[r] for o in batch])) for r in self.config.cameras}
             state = self._state(torch.from_numpy(np.stack([o.state for o in batch])).to(device))

@@ -35,6 +35,7 @@ from posa_vla.pipeline.steps import robot as robot_step
 from posa_vla.pipeline.steps import train as train_step
 from posa_vla.pipeline.steps import version as version_step
 from posa_vla.pipeline.summary import RetrainingSummary, summarise
+from posa_vla.promotion.drafting import require_recordable
 from posa_vla.workspace import Workspace
 
 
@@ -112,6 +113,7 @@ def retrain(
         params_file: Parameter file on the machine that runs the flow.
     """
     params = resolve(preset, target, changes, params_file)
+    require_recordable(params)
     with (
         also_to(get_run_logger().info),
         open_context(Workspace.open(), params, "a retraining", announce) as context,

@@ -41,7 +41,8 @@ class CollectParams(Closed):
     # stay the expert's, so that recovery is in the data (DART, Laskey et al. 2017).
     noise: float = Field(default=0.3, ge=0, le=2)
     perturb: PerturbParams = PerturbParams()
-    # Of a policy's rollouts (DAgger): chance that a step is the expert's, and actions executed of each chunk.
+    # Of a policy's rollouts (DAgger): chance that a step is the expert's, and actions executed of each chunk; where
+    # nobody names these, they are as many as the policy was judged with.
     beta: float = Field(default=0.3, ge=0, le=1)
     execute: int = Field(default=4, ge=1)
 
@@ -184,7 +185,11 @@ Wording = Literal["trained", "paraphrased", "distracted", "contrasted"]
 
 
 class EvaluateParams(Closed):
-    """Rollouts in simulation that decide a candidate's fate."""
+    """Rollouts in simulation that decide a candidate's fate.
+
+    How a policy is executed (`execute` to `start_noise`, and `max_steps`) is part of the bundle that is made with these
+    parameters. A bundle that is there keeps what it says, whatever the defaults here are by then.
+    """
 
     episodes: int = Field(default=50, gt=0)
     objects: int = Field(default=3, ge=1, le=6)
@@ -206,8 +211,8 @@ class EvaluateParams(Closed):
     ensemble: float | None = Field(default=None, ge=0)
     # Integration steps of the policy's flow; null for the model's own.
     flow_steps: int | None = Field(default=None, ge=1)
-    # Scale of the noise that the flow starts from; 1 is what the policy was trained with.
-    start_noise: float = Field(default=1.0, ge=0)
+    # Scale of the noise that the flow starts from; 1 is what the policy was trained with, 0 always starts alike.
+    start_noise: float = Field(default=1.0, ge=0, le=1)
     # Rollouts kept as video.
     videos: int = Field(default=3, ge=0)
 

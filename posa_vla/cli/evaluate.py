@@ -27,15 +27,21 @@ def sim(
     params_file: ParamsFile = Path("params.yaml"),
     as_json: AsJson = False,
 ) -> None:
-    """Run a policy in simulation on scenes that its own digest picks; the same command continues a killed one."""
+    """Run a policy in simulation on scenes that its own digest picks; the same command continues a killed one.
+
+    It is executed as it was judged or made for. What the parameters name of `evaluate.execute`, `committed`,
+    `ensemble`, `flow_steps` and `start_noise` counts instead, and is said where it differs.
+    """
     from posa_vla.code_digest import code_digest
-    from posa_vla.console import print_json, print_table
+    from posa_vla.console import print_json, print_table, say
     from posa_vla.evaluation.local import evaluate
     from posa_vla.evaluation.rollout import require_rendered
     from posa_vla.evidence.record import write_evidence
     from posa_vla.evidence.suite import Suite
     from posa_vla.evidence.summary import Summary
     from posa_vla.model.posa_policy import load_policy
+    from posa_vla.policy.execution import asked_execution
+    from posa_vla.policy.made_for import own_execution
     from posa_vla.seeds import scene_seeds
     from posa_vla.settings import Settings
     from posa_vla.sim.gl import require_gl
@@ -47,7 +53,13 @@ def sim(
     loaded = load_policy(bundle.folder, bundle.digest)
     folder = f"evaluations/{code_digest('posa_vla.evaluation')}/{bundle.digest}"
     require_rendered(params, loaded.config.image_size, f"{bundle.folder}/config.json: image_size")
-    suite = Suite.of(params, scene_seeds(bundle.digest, params.evaluate.episodes))
+    own = own_execution(bundle.folder, loaded.flow_steps)
+    way = asked_execution(params.evaluate, own)
+    differing = way.otherwise(own)
+    if differing:
+        said = ", ".join(f"{name} {asked} (judged: {judged})" for name, (asked, judged) in differing.items())
+        say(f"this result is not of the execution that bundle {bundle.digest[:12]} was judged with: {said}")
+    suite = Suite.of(params, scene_seeds(bundle.digest, params.evaluate.episodes)).run_as(way)
     if local:
         evidence = evaluate(loaded, suite, out / folder)
     else:
@@ -62,7 +74,8 @@ def sim(
     write_evidence(out / "evidence.json", evidence)
     figures = Summary.of(evidence).model_dump(mode="json")
     if as_json:
-        print_json({"bundle": bundle.digest, "evidence": evidence.digest, "evaluation": figures, "out": str(out)})
+        document = {"bundle": bundle.digest, "as_judged": not differing, "evidence": evidence.digest}
+        print_json({**document, "evaluation": figures, "out": str(out)})
         return
     rows = [(name, "none" if value is None else f"{value:.4g}") for name, value in figures.items()]
     print_table("posa evaluate sim", [("bundle", bundle.digest), *rows, ("evidence", str(out / "evidence.json"))])

@@ -28,7 +28,9 @@ def train(
     from posa_vla.console import print_json, print_table
     from posa_vla.dataset.shards.manifest import MANIFEST, read_manifest
     from posa_vla.errors import BadInput
-    from posa_vla.files import read_json, sha256_file, sha256_json, write_json
+    from posa_vla.files import read_json, sha256_file, sha256_json, write_bytes, write_json
+    from posa_vla.policy.execution import made_for
+    from posa_vla.policy.made_for import EXECUTION_FILE, made_for_bytes
 
     params = read_params(params_file, preset, settings)
     read_manifest(data)
@@ -67,6 +69,7 @@ def train(
         with open_jobs(chosen, at_least=params.train.processors) as jobs:
             place = (storage, data.resolve(), version, params, key, cache_folder(chosen))
             policy = train_as_job(jobs, *place, on_metrics)
+    write_bytes(policy / EXECUTION_FILE, made_for_bytes(made_for(params, params.model.flow_steps)))
     seconds = round(time.monotonic() - start, 1)
     if as_json:
         print_json({"policy": str(policy), "seconds": seconds, "metrics": last})

@@ -12,6 +12,7 @@ from posa_vla.files import sha256_json
 from posa_vla.model.config import read_config
 from posa_vla.objects.contract import Objects
 from posa_vla.objects.trees import put_tree
+from posa_vla.policy.made_for import own_execution
 from posa_vla.ray_jobs import Jobs
 from posa_vla.release.bundle import Bundle
 from posa_vla.schema import parse_json
@@ -43,11 +44,12 @@ def evaluate_as_job(
             f"policy {bundle.digest[:12]} takes pictures of {config.image_size} pixels; the simulator's "
             f"{suite.image_size} are blown up for it. Set collect.image_size={config.image_size} to judge it on its own"
         )
+    own = own_execution(bundle.folder, config.params.flow_steps)
     job = RolloutJob(
         storage=objects.location,
         digest=bundle.digest,
         folder=folder,
-        suite=suite.model_copy(update={"flow_steps": config.params.flow_steps}),
+        suite=suite.model_copy(update={"flow_steps": own.flow_steps}),
     )
     kept = Rows(objects, folder, bundle.digest, job.suite)
     put_tree(objects, bundle.folder, f"bundles/{bundle.digest}")

@@ -8,7 +8,7 @@ from typing import Any
 
 from posa_vla.files import sha256_json
 from posa_vla.params import EvaluateParams, Params
-from posa_vla.policy.execution import Execution, execution_of
+from posa_vla.policy.execution import JUDGED, Execution, execution_of
 from posa_vla.schema import Closed
 
 
@@ -46,6 +46,12 @@ class Suite(Closed):
             seeds=list(seeds),
             params=params.evaluate,
             image_size=params.collect.image_size,
+        )
+
+    def run_as(self, way: Execution) -> Suite:
+        """The same scenes under the same conditions for a policy that is run in another way; the step limit stays."""
+        return self.model_copy(
+            update={"params": self.params.model_copy(update={name: getattr(way, name) for name in JUDGED})}
         )
 
     def describe(self) -> dict[str, Any]:

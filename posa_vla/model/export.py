@@ -19,6 +19,8 @@ from posa_vla.files import sha256_file, sync_folder, write_json
 from posa_vla.model.posa import GRIPPER_WORD
 from posa_vla.model.posa_policy import PosAPolicy
 from posa_vla.model.tokenizer import LONGEST, TOKENIZER_FILE
+from posa_vla.policy.execution import Execution
+from posa_vla.policy.made_for import own_execution
 from posa_vla.policy.policy import Observation
 from posa_vla.schema import Closed
 
@@ -56,6 +58,9 @@ class ExportCard(Closed):
             into its square by the caller (`posa_vla.episodes.media.images.Fit`).
         outputs: Actions, in the frame of `action_frame`, clipped to the embodiment's limits.
         batch: Fixed number of observations; any if None.
+        execution: How the policy is run (from version 2 on): its flow steps and the scale of its noise are in the
+            program; the rest is for the caller, who turns chunks into actions. A program of version 1 has the flow
+            steps of `config.json`, and noise of scale 1.
         longest: Most tokens of an instruction.
         tokenizer: File of the bundle that turns an instruction into tokens, and its SHA-256; none where the policy is
             of `config.json` version 1, which hashes words.
@@ -63,7 +68,7 @@ class ExportCard(Closed):
         largest_difference: Largest difference that was found.
     """
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[1, 2] = 2
     program_sha256: str
     bundle: str
     embodiment: str
@@ -72,6 +77,7 @@ class ExportCard(Closed):
     outputs: list[TensorCard]
     action_frame: str
     batch: int | None
+    execution: Execution | None = None
     longest: int
     tokenizer: dict[str, str] | None
     tolerance: float
@@ -85,6 +91,7 @@ class Inference(nn.Module):
     def __init__(self, policy: PosAPolicy) -> None:
         super().__init__()
         model, self.state_units, self.action_units = policy.network
+        self.steps, self.start_noise = policy.sampled_steps, policy.start_noise
         # A copy, plain and without gradients: torch does not store other memory layouts as they are.
         self.model = copy.deepcopy(model).requires_grad_(False)
         self.model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]  # missing in torch's types
@@ -100,11 +107,12 @@ class Inference(nn.Module):
             images: Role -> uint8 (B, H, W, 3).
             state: float32 (B, S).
             tokens: int64 (B, L), padded as the policy's tokenizer pads.
-            noise: float32 (B, H, A), standard normal.
+            noise: float32 (B, H, A), standard normal; the program scales it as the policy does.
         """
         text = self.model.language(tokens)
         encoded = self.model.observe(images, self.state_units(state), text, self.get_buffer("gripper_text"))
-        actions = self.action_units.back(self.model.sample(encoded.context, noise))
+        start = self.start_noise * noise
+        actions = self.action_units.back(self.model.sample(encoded.context, start, steps=self.steps))
         return torch.clamp(actions, self.get_buffer("low"), self.get_buffer("high"))
 
 
@@ -246,6 +254,9 @@ def _card(policy: PosAPolicy, files: Path, program: Path, batch: int | None, fou
         outputs=[TensorCard(name="actions", dtype="float32", shape=chunk, units=action)],
         action_frame=robot.action_frame,
         batch=batch,
+        execution=own_execution(files, policy.flow_steps).model_copy(
+            update={"flow_steps": policy.sampled_steps, "start_noise": policy.start_noise}
+        ),
         longest=_longest(policy),
         tokenizer={"file": TOKENIZER_FILE, "sha256": sha256_file(tokenizer)} if tokenizer.is_file() else None,
         tolerance=TOLERANCE,

@@ -25,6 +25,8 @@ from posa_vla.model.normalisation import Normalisation, Standardise
 from posa_vla.model.posa import PosA
 from posa_vla.model.tokenizer import TOKENIZER_FILE, HashedWords, read_tokenizer
 from posa_vla.params import Params
+from posa_vla.policy.execution import UNRECORDED, Execution
+from posa_vla.policy.made_for import said_execution
 from posa_vla.policy.policy import ActionChunk, Observation
 from posa_vla.schema import parse
 
@@ -100,9 +102,22 @@ def _require_same_channels(
 
 
 class PosAPolicy:
-    """A trained PosA-VLA; see the Policy protocol for the contract of `act`."""
+    """A trained PosA-VLA; see the Policy protocol for the contract of `act`.
 
-    def __init__(self, model: PosA, normalisation: Normalisation, embodiment: Embodiment, digest: str) -> None:
+    Attributes:
+        embodiment: The robot that it drives.
+        config: Architecture and interface.
+        made_for: The execution that its bundle names; None of one that was made before bundles did.
+    """
+
+    def __init__(
+        self,
+        model: PosA,
+        normalisation: Normalisation,
+        embodiment: Embodiment,
+        digest: str,
+        made_for: Execution | None = None,
+    ) -> None:
         self._model = model.eval()
         self._state = Standardise(normalisation.state)
         self._action = Standardise(normalisation.action)
@@ -110,10 +125,11 @@ class PosAPolicy:
         self._frame = embodiment.action_frame
         self._digest = digest
         self._texts: dict[str, tuple[Tensor, Tensor]] = {}
-        self._steps: int | None = None
-        self._start_noise = 1.0
         self.embodiment = embodiment
         self.config = model.config
+        self.made_for = made_for
+        self._steps = self.flow_steps
+        self._start_noise = (made_for or UNRECORDED).start_noise
 
     @property
     def digest(self) -> str:
@@ -127,13 +143,23 @@ class PosAPolicy:
 
     @property
     def flow_steps(self) -> int:
-        """Integration steps of the flow as `config.json` says."""
-        return self.config.params.flow_steps
+        """Integration steps of the flow as the bundle says: in its execution, else in `config.json`."""
+        return (self.made_for and self.made_for.flow_steps) or self.config.params.flow_steps
+
+    @property
+    def start_noise(self) -> float:
+        """Scale of the noise that the flow starts from."""
+        return self._start_noise
+
+    @property
+    def sampled_steps(self) -> int:
+        """Integration steps that `act` takes: `flow_steps`, unless `with_flow` said otherwise."""
+        return self._steps
 
     def with_flow(self, steps: int | None, start_noise: float) -> Self:
         """The same policy, with the same network in memory, sampled in another way; see `Policy.with_flow`."""
         other = copy.copy(self)
-        other._steps, other._start_noise = steps, start_noise
+        other._steps, other._start_noise = steps or self.flow_steps, start_noise
         return other
 
     @property
@@ -220,7 +246,7 @@ def load_policy(folder: Path, digest: str, *, threads: int | None = None) -> Pos
 
     Args:
         folder: With model.safetensors, config.json, normalisation.json, embodiment.json and, but for a `config.json` of
-            version 1, tokenizer.json.
+            version 1, tokenizer.json. Its flow is sampled as execution.json says, where there is one.
         digest: Bundle digest, reported as the policy's.
         threads: CPU threads of torch in this process; unchanged if None.
 
@@ -240,4 +266,4 @@ def load_policy(folder: Path, digest: str, *, threads: int | None = None) -> Pos
         raise BadInput(f"{folder}/model.safetensors cannot be read: {error}") from None
     except RuntimeError as error:
         raise BadInput(f"{folder}/model.safetensors does not fit config.json: {error}") from None
-    return PosAPolicy(model, normalisation, embodiment, digest)
+    return PosAPolicy(model, normalisation, embodiment, digest, said_execution(folder))

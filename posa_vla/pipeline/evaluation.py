@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from posa_vla.code_digest import code_digest
+from posa_vla.console import say
 from posa_vla.errors import BadInput
 from posa_vla.evidence.record import evidence_path, read_evidence
 from posa_vla.evidence.summary import Summary
 from posa_vla.files import sha256_json
 from posa_vla.params import Params
 from posa_vla.pipeline.context import StepContext, open_context
+from posa_vla.pipeline.judged import judged_with
 from posa_vla.pipeline.steps.evaluate import EVALUATION_CODE, run_policy
+from posa_vla.policy.execution import JUDGED, asked_execution
 from posa_vla.promotion.champion import promotion_log
 from posa_vla.schema import Closed
 from posa_vla.seeds import scene_seeds
@@ -60,7 +63,10 @@ def bundle_of(workspace: Workspace, target: str, model_version: int | None) -> t
 
 
 def evaluate_model(context: StepContext, model_version: int | None, episodes: int, seed: int) -> ModelEvaluation:
-    """Runs a model version in simulation; the same call again is answered from its record.
+    """Runs a model version in simulation as it was judged; the same call again is answered from its record.
+
+    What the parameters say of its execution is for policies that are made anew; where they name something else, that is
+    said. `posa evaluate sim` runs a bundle in another way.
 
     Args:
         context: Workspace and parameters.
@@ -70,9 +76,15 @@ def evaluate_model(context: StepContext, model_version: int | None, episodes: in
     """
     workspace, target = context.workspace, context.params.target
     version, bundle = bundle_of(workspace, target, model_version)
+    way = judged_with(workspace, target, bundle)
     evaluate = context.params.evaluate.model_copy(update={"episodes": episodes})
+    differing = asked_execution(evaluate, way).otherwise(way)
+    if differing:
+        asked = ", ".join(f"{name} {got} (judged: {judged})" for name, (got, judged) in differing.items())
+        say(f"model version {version} runs as it was judged, not as the parameters say: {asked}")
     inputs = {
         "bundle": bundle,
+        "execution": way.model_dump(mode="json", include=set(JUDGED)),
         "embodiment": context.embodiment_key(),
         "task": context.target.task,
         "evaluate": evaluate.model_dump(mode="json"),
@@ -83,7 +95,7 @@ def evaluate_model(context: StepContext, model_version: int | None, episodes: in
 
     def work(key: str) -> RolledOut:
         seeds = scene_seeds(bundle if seed == 0 else sha256_json([bundle, seed]), episodes)
-        return RolledOut(evidence=run_policy(context, bundle, seeds, f"evaluations/{key}/{bundle}").digest)
+        return RolledOut(evidence=run_policy(context, bundle, seeds, f"evaluations/{key}/{bundle}", way).digest)
 
     done = context.keep(
         context.ledger.step(

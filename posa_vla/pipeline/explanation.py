@@ -11,6 +11,7 @@ from posa_vla.evaluation.pictures import sheet, video
 from posa_vla.files import write_bytes
 from posa_vla.model.posa_policy import load_policy
 from posa_vla.params import Params
+from posa_vla.pipeline.judged import judged_with
 from posa_vla.release.bundle import MANIFEST, verify_bundle
 from posa_vla.release.bundle_store import bundle_at_hand
 from posa_vla.schema import Closed
@@ -70,6 +71,9 @@ def explain_episode_of(
     else:
         raise BadInput("whose attention? Neither a policy nor a model version was named")
     loaded = load_policy(folder, digest)
+    if model_version is not None:
+        way = judged_with(workspace, params.target, digest, folder)
+        loaded = loaded.with_flow(way.flow_steps, way.start_noise)
     config, recorded = loaded.config, reader.episode(record)
     if loaded.embodiment.id != reader.embodiment.id:
         raise BadInput(

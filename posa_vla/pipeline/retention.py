@@ -56,7 +56,9 @@ def clean_up(
 
 def _judged(workspace: Workspace, retention: RetentionParams) -> Iterator[Item]:
     bundles = needed_bundles(workspace)
-    sealed = dict(sealed_trainings(workspace))
+    sealed: dict[str, list[str]] = {}
+    for training, digest in sealed_trainings(workspace):
+        sealed.setdefault(training, []).append(digest)
     stores: list[Objects] = [workspace.storage]
     if workspace.storage.place("bundles") != workspace.bundles:
         stores.append(_local(workspace))
@@ -69,8 +71,9 @@ def _judged(workspace: Workspace, retention: RetentionParams) -> Iterator[Item]:
         for name, (size, modified) in sorted(_found(stores, _FOLDERS[store]).items()):
             age = (time.time() - modified) / _DAY
             kept = ""
-            if store == "bundles" or (store == "trainings" and name in sealed):
-                kept = bundles.get(name if store == "bundles" else sealed[name], "")
+            if store != "evaluations":
+                digests = [name] if store == "bundles" else sealed.get(name, [])
+                kept = next((bundles[digest] for digest in digests if digest in bundles), "")
             if not kept and age < days:
                 kept = f"younger than {days} days"
             yield Item(store=store, name=name, size=size, age=round(age, 1), kept=kept)

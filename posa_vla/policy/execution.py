@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pydantic import model_validator
 
 from posa_vla.errors import BadInput
-from posa_vla.params import EvaluateParams
+from posa_vla.params import EvaluateParams, Params
 from posa_vla.policy.policy import ActionChunk, Observation, Policy
 from posa_vla.schema import Closed
 
@@ -22,6 +22,9 @@ Source = TypeVar("Source")
 
 class Execution(Closed):
     """How a policy's chunks become actions, and for how long: evidence is made with it, and a release fixes it.
+
+    The fields' defaults are what was meant before records had the field. They never change, whatever new policies are
+    made for (`EvaluateParams`).
 
     Attributes:
         execute: Actions taken of each chunk before the policy looks again, at most its horizon.
@@ -39,7 +42,7 @@ class Execution(Closed):
     ensemble: float | None = None
     flow_steps: int | None = None
     start_noise: float = 1.0
-    max_steps: int = EvaluateParams.model_fields["max_steps"].default
+    max_steps: int = 60
 
     # Not by the fields' own bounds: a flag that does not fit is one clear message, as in every other place.
     @model_validator(mode="after")
@@ -57,6 +60,17 @@ class Execution(Closed):
         if self.max_steps < 1:
             raise BadInput(f"max_steps {self.max_steps}: expected at least 1")
         return self
+
+    def otherwise(self, other: Execution) -> dict[str, tuple[object, object]]:
+        """Field -> (its value here, its value there), of what decides how a policy acts; the step limit does not."""
+        pairs = {name: (getattr(self, name), getattr(other, name)) for name in JUDGED}
+        return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
+
+
+# What decides how a policy acts. The sixth field, `max_steps`, is a condition of the scenes that it is tried on.
+JUDGED = ("execute", "committed", "ensemble", "flow_steps", "start_noise")
+# With which policies were run before bundles said it. It never changes either.
+UNRECORDED = Execution(execute=4)
 
 
 def execution_of(params: EvaluateParams, flow_steps: int | None) -> Execution:
@@ -79,6 +93,41 @@ def execution_of(params: EvaluateParams, flow_steps: int | None) -> Execution:
         start_noise=params.start_noise,
         max_steps=params.max_steps,
     )
+
+
+def made_for(params: Params, flow_steps: int | None) -> Execution:
+    """The execution that a policy which is made with these parameters is for: it is judged with it, and run with it.
+
+    Where releases of the target are of record version 1, what nobody named is what older robots run such a release
+    with, because the record cannot tell them: noise of scale 1, and the policy's own flow steps.
+
+    Args:
+        params: All parameters.
+        flow_steps: The policy's own.
+
+    Raises:
+        BadInput: See `execution_of`.
+    """
+    evaluate = params.evaluate
+    if params.chosen.record == 1:
+        older = {"flow_steps": None, "start_noise": UNRECORDED.start_noise}
+        unsaid = {name: value for name, value in older.items() if name not in evaluate.model_fields_set}
+        evaluate = evaluate.model_copy(update=unsaid)
+    return execution_of(evaluate, flow_steps)
+
+
+def asked_execution(params: EvaluateParams, own: Execution) -> Execution:
+    """The execution that an evaluation's parameters ask for of a policy that has its own: what they name counts.
+
+    Args:
+        params: Of the evaluation. The step limit is always theirs.
+        own: What the policy was judged with or made for.
+
+    Raises:
+        BadInput: The parameters name flow steps for a policy that has no flow, or what does not go together.
+    """
+    named = params.model_copy(update=own.model_dump(include=set(JUDGED) - params.model_fields_set))
+    return execution_of(named, own.flow_steps)
 
 
 @dataclass(frozen=True)

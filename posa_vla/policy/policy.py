@@ -70,7 +70,7 @@ class Policy(Protocol):
         ...
 
     def with_flow(self, steps: int | None, start_noise: float) -> Self:
-        """The same policy, sampled in another way; a policy that has no flow is returned as it is.
+        """The same policy, sampled in another way than it was made for; one that has no flow is returned as it is.
 
         Args:
             steps: Integration steps; as it was made if None.

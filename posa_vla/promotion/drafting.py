@@ -12,7 +12,7 @@ from posa_vla.errors import BadInput, Refused
 from posa_vla.evidence.record import Evidence, evidence_path, read_evidence
 from posa_vla.files import sha256_json
 from posa_vla.params import Params
-from posa_vla.policy.execution import Execution
+from posa_vla.policy.execution import Execution, made_for
 from posa_vla.promotion.champion import next_sequence, promotion_log
 from posa_vla.promotion.kept_records import require_records, signed_records
 from posa_vla.release.code_state import code_state
@@ -82,8 +82,8 @@ def target_trust(params: Params, embodiment: Embodiment, publisher: Publisher) -
     )
 
 
-def conditions_of(evidence: Evidence, bundle: Path) -> Conditions:
-    """The conditions that evidence of a bundle was made under, for its release record.
+def execution_of_evidence(evidence: Evidence, bundle: Path) -> Execution:
+    """The execution that evidence of a bundle was made with.
 
     Older evidence names neither flow steps nor noise: it was made with the bundle's own steps, and noise of scale 1.
 
@@ -93,12 +93,70 @@ def conditions_of(evidence: Evidence, bundle: Path) -> Conditions:
     from posa_vla.model.config import read_config
 
     known = {"flow_steps": read_config(bundle).params.flow_steps, **evidence.suite}
-    where = f"the suite of evidence {evidence.digest[:12]}"
-    for name in ("execute", "max_steps", "image_size"):
-        if name not in known:
-            raise BadInput(f"{where} has no {name}: robots could not run what was judged; evaluate again")
-    execution = parse(Execution, {name: known[name] for name in Execution.model_fields if name in known}, where)
-    return Conditions(execution=execution, image_size=known["image_size"])
+    _require_said(evidence, ("execute", "max_steps"))
+    told = {name: known[name] for name in Execution.model_fields if name in known}
+    return parse(Execution, told, _suite_of(evidence))
+
+
+def conditions_of(evidence: Evidence, bundle: Path) -> Conditions:
+    """The conditions that evidence of a bundle was made under, for its release record; see `execution_of_evidence`.
+
+    Raises:
+        BadInput: The evidence does not say how the policy was run.
+    """
+    _require_said(evidence, ("execute", "max_steps", "image_size"))
+    execution = execution_of_evidence(evidence, bundle)
+    return Conditions(execution=execution, image_size=evidence.suite["image_size"])
+
+
+def _suite_of(evidence: Evidence) -> str:
+    return f"the suite of evidence {evidence.digest[:12]}"
+
+
+def _require_said(evidence: Evidence, names: tuple[str, ...]) -> None:
+    for name in names:
+        if name not in evidence.suite:
+            raise BadInput(f"{_suite_of(evidence)} has no {name}: robots could not run what was judged; evaluate again")
+
+
+def require_recordable(params: Params) -> None:
+    """Stops before work whose outcome the target's release records could not describe.
+
+    Raises:
+        BadInput: Records of version 1, which say neither noise nor flow steps, and parameters that name others than
+            the robots of such records run with.
+    """
+    way = made_for(params, params.model.flow_steps)
+    _require_recordable(params, way, params.model.flow_steps, "the parameters ask for")
+
+
+def _require_recordable(params: Params, way: Execution, flow_steps: int, what: str) -> None:
+    older = Execution(execute=way.execute, flow_steps=flow_steps)
+    if params.chosen.record != 1 or (way.start_noise, way.flow_steps) == (older.start_noise, older.flow_steps):
+        return
+    raise BadInput(
+        f"{what} start_noise {way.start_noise:g} and {way.flow_steps} flow steps, and target {params.target!r} "
+        f"publishes records of version 1, which say neither: robots would run noise {older.start_noise:g} and "
+        f"{older.flow_steps} steps. Upgrade the robots' agents and set targets.{params.target}.record=2 "
+        "(docs/operations.md), or leave evaluate.start_noise and evaluate.flow_steps out"
+    )
+
+
+def require_told(params: Params, judged: Execution, bundle: Path) -> None:
+    """Stops before a record that could not tell robots how the bundle was judged; see `require_recordable`.
+
+    Args:
+        params: Name the target, and the version of its records.
+        judged: What the bundle was judged with.
+        bundle: Its folder.
+
+    Raises:
+        BadInput: Robots would run it otherwise.
+    """
+    from posa_vla.model.config import read_config
+
+    flow_steps = read_config(bundle).params.flow_steps
+    _require_recordable(params, judged, flow_steps, f"bundle {bundle.name[:12]} was judged with")
 
 
 def _known(workspace: Workspace, target: str, publisher: Publisher) -> list[ReleaseRecord]:
@@ -170,6 +228,8 @@ def draft_rollback(workspace: Workspace, params: Params, earlier: ReleaseRecord,
     from posa_vla.release.record import ReleaseRecord
 
     if params.chosen.record == 1:
+        if earlier.execution is not None:
+            require_told(params, earlier.execution, workspace.bundles / earlier.bundle_digest)
         added = {"schema_version": 1, **dict.fromkeys(("execution", "image_size", "sequence", "log_head"))}
     else:
         if earlier.execution is None or earlier.image_size is None:

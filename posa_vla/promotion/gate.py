@@ -8,6 +8,7 @@ from posa_vla.evidence.intervals import clopper_pearson_lower, paired_difference
 from posa_vla.evidence.record import Evidence
 from posa_vla.files import sha256_json
 from posa_vla.params import GateParams
+from posa_vla.policy.execution import JUDGED
 from posa_vla.schema import Closed
 
 Verdict = Literal["promote", "reject", "no decision"]
@@ -71,8 +72,8 @@ def _missing(name: str, evidence: Evidence, gate: GateParams) -> str | None:
 
 
 def _conditions(evidence: Evidence) -> dict[str, Any]:
-    """What both policies must have been run under; flow steps may be each policy's own."""
-    return {name: value for name, value in evidence.suite.items() if name != "flow_steps"}
+    """What both policies must have been run under; how each one is executed is its own."""
+    return {name: value for name, value in evidence.suite.items() if name not in JUDGED}
 
 
 def _success(gate: GateParams, evidence: Evidence) -> tuple[Criterion, str]:

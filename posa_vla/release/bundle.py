@@ -10,6 +10,8 @@ from typing import Literal
 from posa_vla.errors import BadInput, Refused
 from posa_vla.files import canonical_json, new_folder, sha256_bytes, sha256_file, write_bytes
 from posa_vla.objects.trees import TreeFile
+from posa_vla.policy.execution import Execution
+from posa_vla.policy.made_for import EXECUTION_FILE, made_for_bytes
 from posa_vla.schema import Closed, parse_json
 
 MANIFEST = "manifest.json"
@@ -36,12 +38,14 @@ class Bundle:
     folder: Path
 
 
-def build_bundle(files: Path, bundles: Path) -> Bundle:
+def build_bundle(files: Path, bundles: Path, execution: Execution | None = None) -> Bundle:
     """Seals a policy's files; the same files give the same bundle, which is then left as it is.
 
     Args:
         files: Folder with the policy's files, flat, each JSON or safetensors.
         bundles: Parent of the bundle, which is named by its digest there.
+        execution: What the policy is made for: the bundle says it, whatever the folder says. If None, what the folder
+            says.
 
     Raises:
         BadInput: The folder holds anything else, or nothing.
@@ -52,7 +56,11 @@ def build_bundle(files: Path, bundles: Path) -> Bundle:
     for source in sources:
         if source.is_symlink() or not source.is_file() or source.suffix not in _SUFFIXES or source.name == MANIFEST:
             raise BadInput(f"{source} cannot be part of a bundle: expected plain files ending in {_SUFFIXES}")
-    manifest = BundleManifest(files={s.name: TreeFile(size=s.stat().st_size, sha256=sha256_file(s)) for s in sources})
+    told = {} if execution is None else {EXECUTION_FILE: made_for_bytes(execution)}
+    sources = [source for source in sources if source.name not in told]
+    listed = {s.name: TreeFile(size=s.stat().st_size, sha256=sha256_file(s)) for s in sources}
+    listed |= {name: TreeFile(size=len(text), sha256=sha256_bytes(text)) for name, text in told.items()}
+    manifest = BundleManifest(files=dict(sorted(listed.items())))
     data = canonical_json(manifest.model_dump(mode="json"))
     digest = sha256_bytes(data)
     folder = bundles / digest
@@ -60,6 +68,8 @@ def build_bundle(files: Path, bundles: Path) -> Bundle:
         with new_folder(folder) as draft:
             for source in sources:
                 shutil.copyfile(source, draft / source.name)
+            for name, text in told.items():
+                write_bytes(draft / name, text)
             write_bytes(draft / MANIFEST, data)
     verify_bundle(folder, digest)
     return Bundle(digest, folder)

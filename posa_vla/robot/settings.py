@@ -35,7 +35,7 @@ class RobotSettings(RunSettings):
     Each field's description is the comment above it in `robot.yaml`, and the help of its flag.
     """
 
-    schema_version: Literal[1] = Field(default=1, description="Version of this file's keys.")
+    schema_version: Literal[1, 2] = Field(default=2, description="Version of this file's keys.")
     home: str = Field(min_length=1, description="The robot's state folder: its trust, and two slots for releases.")
     channel: str = Field(
         min_length=1,

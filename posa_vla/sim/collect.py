@@ -23,6 +23,7 @@ from posa_vla.errors import BadInput, PosaError
 from posa_vla.files import require_free_space, sha256_file, sha256_json
 from posa_vla.machine import processors
 from posa_vla.params import CollectParams, PerturbParams
+from posa_vla.policy.execution import Execution
 from posa_vla.processes import set_variables
 from posa_vla.seeds import COLLECTION_SEEDS
 from posa_vla.sim.demonstration import demonstrate, relabelled
@@ -44,10 +45,17 @@ _PATIENCE = 5
 
 @dataclass(frozen=True)
 class Learner:
-    """A policy whose rollouts the expert relabels: the folder of its bundle, which is verified, and its digest."""
+    """A policy whose rollouts the expert relabels.
+
+    Attributes:
+        folder: Of its bundle, which is verified.
+        digest: Of its bundle.
+        way: How its flow is sampled; as the bundle says if None.
+    """
 
     folder: Path
     digest: str
+    way: Execution | None = None
 
 
 @dataclass(frozen=True)
@@ -75,7 +83,8 @@ def _environment(
 def _policy(learner: Learner) -> PosAPolicy:
     from posa_vla.model.posa_policy import load_policy
 
-    return load_policy(learner.folder, learner.digest, threads=1)
+    policy = load_policy(learner.folder, learner.digest, threads=1)
+    return policy if learner.way is None else policy.with_flow(learner.way.flow_steps, learner.way.start_noise)
 
 
 def _collect_block(block: _Block) -> None:
@@ -124,6 +133,7 @@ def _content_key(embodiment: str, task: str, params: CollectParams, learner: Lea
             "task": task,
             "params": params.model_dump(mode="json", exclude={"episodes", "seed"}),
             "learner": None if learner is None else learner.digest,
+            "way": None if learner is None or learner.way is None else learner.way.model_dump(mode="json"),
             "code": code_digest("posa_vla.sim.collect"),
             "mujoco": importlib.metadata.version("mujoco"),
         }

@@ -94,6 +94,10 @@ def test_a_file_that_contradicts_the_release_or_the_trust_is_named_with_its_key(
         posa_robot("run", "--once")
     with pytest.raises(BadInput, match=r"--execute 3: release 1 was judged with 2.*leave --execute out"):
         posa_robot("run", "--once", "--execute", "3")
+    with pytest.raises(BadInput, match=r"--start-noise 0.0: release 1 was judged with 1.0.*leave --start-noise out"):
+        posa_robot("run", "--once", "--execute", "2", "--start-noise", "0")
+    with pytest.raises(BadInput, match=r"--flow-steps 9: release 1 was judged with none.*leave --flow-steps out"):
+        posa_robot("run", "--once", "--execute", "2", "--flow-steps", "9")
     assert document("run", "--once", "--execute", "2", "--episodes", "1")["update"] == "unchanged"
     with pytest.raises(BadInput, match=r"provisioned for target 'bench-pick', got --target 'other'"):
         posa_robot("run", "--target", "other")

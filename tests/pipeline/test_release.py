@@ -252,8 +252,15 @@ def test_a_release_says_how_its_evidence_was_made_where_the_target_asks_for_it(t
     way = {"episodes": 4, "objects": 1, "max_steps": 6, "videos": 1, "execute": 2, "committed": 1, "start_noise": 0.5}
     params, workspace = arm_params(evaluate=way), make_workspace(tmp_path)
     assert params.chosen.record == 1
-    with open_context(workspace, params, "test") as context:
-        candidate(context, params, tmp_path / "old").promote()
+    with open_context(workspace, params, "test") as context, pytest.raises(BadInput) as refused:
+        candidate(context, params, tmp_path / "unsayable").promote()
+    assert re.search(
+        r"judged with start_noise 0.5 and 2 flow .*robots would run noise 1 .*\.record=2", str(refused.value)
+    )
+    assert promotion_log(workspace, "t").releases() == []
+    older = arm_params(evaluate={**way, "start_noise": 1.0})
+    with open_context(workspace, older, "test") as context:
+        candidate(context, older, tmp_path / "old").promote()
     old = shown_record(workspace)
     assert (old.schema_version, old.execution, old.sequence) == (1, None, None)
     head = promotion_log(workspace, "t").head()

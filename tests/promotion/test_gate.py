@@ -85,6 +85,11 @@ def test_a_champion_on_other_scenes_is_no_comparison() -> None:
     assert decide("t", GATE, some(45), other).verdict == "no decision"
     ways = [some(45).model_copy(update={"suite": {"task": "pick", "flow_steps": steps}}) for steps in (6, 10)]
     assert decide("t", GATE, *ways).verdict == "promote", "each policy's own flow steps are no other conditions"
+    before = some(45).model_copy(update={"suite": {"task": "pick", "execute": 2, "committed": 1}})
+    now = some(45).model_copy(update={"suite": {"task": "pick", "execute": 4, "start_noise": 0.0, "ensemble": None}})
+    assert decide("t", GATE, now, before).verdict == "promote", "nor is the rest of its execution"
+    longer = [some(45).model_copy(update={"suite": {"task": "pick", "max_steps": steps}}) for steps in (60, 80)]
+    assert decide("t", GATE, *longer).verdict == "no decision", "the step limit is"
     shifted = some(45)
     rows = [row.model_copy(update={"scene_seed": row.scene_seed + 1}) for row in shifted.rows]
     assert decide("t", GATE, some(45), shifted.model_copy(update={"rows": rows})).verdict == "no decision"

@@ -29,6 +29,7 @@ class BundlePolicy(FakePolicy):
     def __init__(self, digest: str, chunk: Sequence[Sequence[float]]) -> None:
         super().__init__(chunk)
         self.digest = digest
+        self.made_for: Execution | None = None
         self.config = ModelConfig(
             cameras=["head", "wrist"],
             image_size=SIZE,

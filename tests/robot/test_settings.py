@@ -55,8 +55,11 @@ def test_a_robot_s_file_of_the_first_version(tmp_path: Path) -> None:
         execute=4,
         committed=2,
         image_size=64,
+        schema_version=1,
     )
-    assert set(yaml.safe_load(GOLDEN.read_text())) == set(fields())
+    newer = GOLDEN.with_name("robot-2.yaml")
+    assert set(yaml.safe_load(newer.read_text())) == set(fields())
+    assert set(fields()) - set(yaml.safe_load(GOLDEN.read_text())) == {"flow_steps", "start_noise"}
 
 
 _TEXT = st.text(min_size=1, max_size=12).filter(lambda text: "\0" not in text and "://" not in text)
@@ -78,6 +81,8 @@ _SETTINGS = st.builds(
     speed_limit=st.floats(0, 1, exclude_min=True),
     allow_upscale=st.booleans(),
     execute=st.none() | st.integers(1, 9),
+    flow_steps=st.none() | st.integers(1, 9),
+    start_noise=st.none() | st.floats(0, 1),
     ensemble=st.none() | st.floats(0, 9),
     image_size=st.none() | st.integers(16, 999),
 )
@@ -168,7 +173,7 @@ def test_a_home_under_the_user_s_folder(tmp_path: Path, monkeypatch: pytest.Monk
         ({"speedlimit": 0.5}, r"robot.yaml: unknown key speedlimit; did you mean 'speed_limit'"),
         ({"speed_limit": 1.5}, r"robot.yaml: speed_limit: .*less than or equal to 1, got 1.5"),
         ({"home": None}, r"robot.yaml: home: Field required$"),
-        ({"schema_version": 2}, r"robot.yaml was written by a later posa-vla"),
+        ({"schema_version": 3}, r"robot.yaml was written by a later posa-vla"),
         ({"options": {"since": "2026-01-01"}, "interval": "soon"}, r"robot.yaml: interval"),
         ({"aws_secret_access_key": "hunter2"}, r"robot.yaml: unknown key aws_secret_access_key"),
         (

@@ -63,6 +63,7 @@ def collect(
     from posa_vla.console import print_json, print_table
     from posa_vla.episodes.store.quarantine import by_prefix
     from posa_vla.pipeline.context import open_context
+    from posa_vla.pipeline.judged import judged_with
     from posa_vla.pipeline.steps.collect import collect as collect_demonstrations
     from posa_vla.release.bundle import verify_bundle
     from posa_vla.sim.collect import Learner
@@ -78,7 +79,11 @@ def collect(
         if policy:
             digest = by_prefix(policy, (p.name for p in workspace.bundles.glob("*") if p.is_dir()), "bundle")
             verify_bundle(workspace.bundles / digest, digest)
-            learner = Learner(workspace.bundles / digest, digest)
+            way = judged_with(workspace, params.target, digest)
+            learner = Learner(workspace.bundles / digest, digest, way)
+            if "execute" not in params.collect.model_fields_set:
+                executed = params.collect.model_copy(update={"execute": way.execute})
+                context.params = params.model_copy(update={"collect": executed})
         batch = collect_demonstrations(context, learner).batch
     if as_json:
         print_json({"batch": batch, "episodes": params.collect.episodes, "store": str(workspace.store)})

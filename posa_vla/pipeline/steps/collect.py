@@ -24,6 +24,7 @@ def collection_inputs(context: StepContext, params: CollectParams, learner: Lear
         "task": context.target.task,
         "collect": params.model_dump(mode="json"),
         "learner": None if learner is None else learner.digest,
+        "way": None if learner is None or learner.way is None else learner.way.model_dump(mode="json"),
         "code": code_digest("posa_vla.sim.collect", "posa_vla.episodes.store.episode_store"),
     }
 

@@ -9,7 +9,9 @@ from posa_vla.evidence.record import Evidence, evidence_path, read_evidence, wri
 from posa_vla.evidence.suite import Suite
 from posa_vla.evidence.summary import Summary
 from posa_vla.pipeline.context import StepContext
+from posa_vla.pipeline.judged import judged_with
 from posa_vla.pipeline.records import Candidate, Evaluated
+from posa_vla.policy.execution import Execution
 from posa_vla.promotion.champion import champion_bundle, settle
 from posa_vla.release.bundle import Bundle
 from posa_vla.seeds import scene_seeds
@@ -18,13 +20,24 @@ from posa_vla.seeds import scene_seeds
 EVALUATION_CODE = "posa_vla.evaluation"
 
 
-def run_policy(context: StepContext, bundle: str, seeds: list[int], folder: str) -> Evidence:
-    """Runs a bundle on scenes, as a job, and keeps its evidence; `folder` is the evaluation's own in the storage."""
+def run_policy(
+    context: StepContext, bundle: str, seeds: list[int], folder: str, way: Execution | None = None
+) -> Evidence:
+    """Runs a bundle on scenes, as a job, and keeps its evidence.
+
+    Args:
+        context: Whose target and conditions.
+        bundle: Digest.
+        seeds: Scenes.
+        folder: Of this evaluation in the storage.
+        way: How the policy is run; as the parameters say if None. The step limit is always theirs.
+    """
     from posa_vla.evaluation.submit import evaluate_as_job
 
     workspace = context.workspace
     sealed = Bundle(bundle, workspace.bundles / bundle)
     suite = Suite.of(context.params, seeds)
+    suite = suite if way is None else suite.run_as(way)
     evidence = evaluate_as_job(context.jobs(), workspace.storage, sealed, suite, folder)
     write_evidence(evidence_path(workspace, evidence.digest), evidence)
     return evidence
@@ -32,6 +45,9 @@ def run_policy(context: StepContext, bundle: str, seeds: list[int], folder: str)
 
 def evaluate(context: StepContext, candidate: Candidate) -> Evaluated:
     """Runs the candidate, and the champion of this moment on the same scenes.
+
+    Each is run as it was made for, and as robots run it: the champion as it was judged before it became one, whatever
+    the candidate is made for.
 
     The champion is pinned in the record, so that a second call judges against the same one; where another became
     champion since, the evaluation is done anew.
@@ -43,10 +59,11 @@ def evaluate(context: StepContext, candidate: Candidate) -> Evaluated:
         champion = champion_bundle(workspace, target)
         seeds = scene_seeds(bundle, context.params.evaluate.episodes)
         folder = f"evaluations/{key}"
-        evidence = run_policy(context, bundle, seeds, f"{folder}/{bundle}")
+        evidence = run_policy(context, bundle, seeds, f"{folder}/{bundle}", judged_with(workspace, target, bundle))
         rival = None
         if champion is not None and champion != bundle:
-            rival = run_policy(context, champion, seeds, f"{folder}/{champion}")
+            way = judged_with(workspace, target, champion)
+            rival = run_policy(context, champion, seeds, f"{folder}/{champion}", way)
         return Evaluated(
             candidate=candidate,
             evidence=evidence.digest,

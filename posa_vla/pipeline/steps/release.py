@@ -7,6 +7,7 @@ from functools import partial
 
 from posa_vla.code_digest import code_digest
 from posa_vla.errors import PosaError
+from posa_vla.evidence.record import evidence_path, read_evidence
 from posa_vla.files import write_bytes
 from posa_vla.pipeline.announcements import ApprovalNeeded
 from posa_vla.pipeline.context import StepContext
@@ -21,7 +22,14 @@ from posa_vla.promotion.champion import (
     to_run,
     withdrawn,
 )
-from posa_vla.promotion.drafting import Judged, draft_release, overtaken, target_trust
+from posa_vla.promotion.drafting import (
+    Judged,
+    draft_release,
+    execution_of_evidence,
+    overtaken,
+    require_told,
+    target_trust,
+)
 from posa_vla.promotion.entries import Promotion
 from posa_vla.promotion.kept_records import records_folder
 from posa_vla.promotion.robots_trust import hand_over
@@ -112,6 +120,9 @@ def _publish(context: StepContext, registered: Registered) -> Released:
                 evidence=[d for d in (evaluated.evidence, evaluated.champion_evidence) if d is not None],
                 decision=decided.decision,
             )
+            folder_of_bundle = workspace.bundles / bundle
+            judged = read_evidence(evidence_path(workspace, evaluated.evidence))
+            require_told(params, execution_of_evidence(judged, folder_of_bundle), folder_of_bundle)
             drafted = draft_release(workspace, params, context.embodiment, candidate, publisher)
             write_bytes(path, sign_record(drafted, publisher.record_signer))
         envelope = path.read_bytes()

@@ -37,6 +37,11 @@ class RobotPolicy(Policy, Protocol):
         """Its interface: cameras, image size."""
         ...
 
+    @property
+    def made_for(self) -> Execution | None:
+        """The execution that its bundle names; None where it names none."""
+        ...
+
 
 # A verified bundle's folder and digest to a policy.
 Load = Callable[[Path, str], RobotPolicy]

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from posa_vla.errors import BadInput, PosaError
+from posa_vla.policy.made_for import said_execution
 from posa_vla.release.record import ReleaseRecord
 from posa_vla.release.trust import Trust
 from posa_vla.robot.agent.slots import Slots
@@ -44,11 +45,13 @@ def robot_status(
     state = slots.state
     held: dict[str, dict[str, Any]] = {}
     runs: ReleaseRecord | None = None
+    folder = home
     for slot, installed in sorted(state.slots.items()):
         damage = None
         try:
             record = slots.require_sound(slot, trust)
-            runs = record if slot == state.active else runs
+            if slot == state.active:
+                runs, folder = record, slots.folder(slot)
         except PosaError as error:
             damage = str(error)
         held[slot] = {"number": installed.release, "bundle_digest": installed.bundle_digest, "damage": damage}
@@ -56,7 +59,7 @@ def robot_status(
     terms: Terms | None = None
     if runs is not None and contradiction is None:
         try:
-            terms = terms_of(runs, own or RunSettings(), said_in)
+            terms = terms_of(runs, own or RunSettings(), said_in, said_execution(folder))
         except BadInput as error:
             contradiction = str(error)
     return {

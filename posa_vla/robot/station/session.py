@@ -171,7 +171,7 @@ class Runner:
             except Refused as error:
                 reason = session.update.reason if session.update is not None else ""
                 raise Refused(f"{error} ({reason})" if reason else str(error)) from None
-            terms = terms_of(record, self._settings, self._said_in)
+            terms = terms_of(record, self._settings, self._said_in, policy.made_for)
             robot = self._connected(terms)
             running = self._agent.slots.running
             assert running is not None  # installed() found it

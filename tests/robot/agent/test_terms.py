@@ -48,11 +48,13 @@ class Bench:
         self.robots: list[tuple[Terms, FakeRobot]] = []
         self.policies: list[BundlePolicy] = []
         self.said: list[str] = []
+        self.made_for: Execution | None = None
         self.agent = make_agent(channel, load=self._load)
         self.runner = Runner(self.agent, self._open, RunSettings(**own), seed=1, say=self.said.append)
 
     def _load(self, folder: Path, digest: str) -> RobotPolicy:
         self.policies.append(BundlePolicy(digest, [[0.05, 1.0]] * 8))
+        self.policies[-1].made_for = self.made_for
         return self.policies[-1]
 
     def _open(self, terms: Terms) -> Robot:
@@ -99,11 +101,35 @@ def test_a_release_of_version_1_runs_with_the_robots_own_settings(channel: Chann
         ({"committed": 0}, "--committed 0: release 7 was judged with 1"),
         ({"ensemble": 0.1}, "--ensemble 0.1: release 7 was judged with none"),
         ({"max_steps": 21}, "--max-steps 21: release 7 was judged with 20.*or choose a lower one"),
+        ({"flow_steps": 2}, "--flow-steps 2: release 7 was judged with 3, and runs with it: leave --flow-steps out"),
+        ({"start_noise": 0}, "--start-noise 0.0: release 7 was judged with 0.5, and runs with it: leave --start-noise"),
     ],
 )
-def test_a_flag_that_differs_from_the_release_is_refused(own: dict[str, Any], words: str) -> None:
+def test_a_flag_that_differs_from_the_release_or_from_its_bundle_is_refused(own: dict[str, Any], words: str) -> None:
     with pytest.raises(BadInput, match=words):
         terms_of(make_record_2("a" * 64, 7), RunSettings(**own))
+    with pytest.raises(BadInput, match=words):
+        terms_of(make_record("a" * 64, 7), RunSettings(**own), bundle=EXECUTION)
+
+
+def test_a_release_of_version_1_runs_as_its_bundle_says(channel: Channel) -> None:
+    channel.publish(1)
+    bench = Bench(channel, max_steps=5, image_size=48)
+    bench.made_for = EXECUTION
+    bench.runner.update()
+    terms = bench.run()
+    assert terms.execution == EXECUTION.model_copy(update={"max_steps": 5})
+    assert (terms.image_size, terms.fixed) == (48, False)
+    assert bench.policies[-1].flow == (3, 0.5)
+
+
+def test_no_robot_chooses_how_an_older_bundle_is_sampled() -> None:
+    old = make_record("a" * 64, 7)
+    with pytest.raises(BadInput, match=r"--start-noise 0.0: release 7 says nothing of it.*noise of scale 1: leave"):
+        terms_of(old, RunSettings(start_noise=0))
+    with pytest.raises(BadInput, match=r"--flow-steps 2: release 7 .* its policy's own flow steps: leave --flow-steps"):
+        terms_of(old, RunSettings(flow_steps=2))
+    assert terms_of(old, RunSettings(start_noise=1)) == terms_of(old, RunSettings())
 
 
 def test_a_flag_that_says_the_same_or_a_lower_limit_is_applied_and_said(channel: Channel) -> None:
