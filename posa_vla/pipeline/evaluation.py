@@ -10,8 +10,8 @@ from posa_vla.evidence.summary import Summary
 from posa_vla.files import sha256_json
 from posa_vla.params import Params
 from posa_vla.pipeline.context import StepContext, open_context
-from posa_vla.pipeline.judged import judged_with
 from posa_vla.pipeline.steps.evaluate import EVALUATION_CODE, run_policy
+from posa_vla.pipeline.steps.judged import judged_with
 from posa_vla.policy.execution import JUDGED, asked_execution
 from posa_vla.promotion.champion import promotion_log
 from posa_vla.schema import Closed

@@ -11,7 +11,7 @@ from posa_vla.evaluation.pictures import sheet, video
 from posa_vla.files import write_bytes
 from posa_vla.model.posa_policy import load_policy
 from posa_vla.params import Params
-from posa_vla.pipeline.judged import judged_with
+from posa_vla.pipeline.steps.judged import judged_with
 from posa_vla.release.bundle import MANIFEST, verify_bundle
 from posa_vla.release.bundle_store import bundle_at_hand
 from posa_vla.schema import Closed

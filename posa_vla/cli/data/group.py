@@ -63,8 +63,8 @@ def collect(
     from posa_vla.console import print_json, print_table
     from posa_vla.episodes.store.quarantine import by_prefix
     from posa_vla.pipeline.context import open_context
-    from posa_vla.pipeline.judged import judged_with
     from posa_vla.pipeline.steps.collect import collect as collect_demonstrations
+    from posa_vla.pipeline.steps.judged import judged_with
     from posa_vla.release.bundle import verify_bundle
     from posa_vla.sim.collect import Learner
     from posa_vla.workspace import Workspace

@@ -9,8 +9,8 @@ from posa_vla.evidence.record import Evidence, evidence_path, read_evidence, wri
 from posa_vla.evidence.suite import Suite
 from posa_vla.evidence.summary import Summary
 from posa_vla.pipeline.context import StepContext
-from posa_vla.pipeline.judged import judged_with
 from posa_vla.pipeline.records import Candidate, Evaluated
+from posa_vla.pipeline.steps.judged import judged_with
 from posa_vla.policy.execution import Execution
 from posa_vla.promotion.champion import champion_bundle, settle
 from posa_vla.release.bundle import Bundle
