@@ -33,15 +33,14 @@ class NaivePolicy(PosAPolicy):
         batch: Sequence[Observation],
         *,
         committed: NDArray[np.float32] | None = None,
-        seed: int = 0,
+        seed: int | Sequence[int] = 0,
         attention: bool = False,
     ) -> ActionChunk:
         """Chooses the next actions by Euler's method; neither a committed prefix nor attention."""
         for observation in batch:
             self._check(observation)
         device, steps = self._model.theta.device, self.sampled_steps
-        shape = (len(batch), self.horizon, self.config.action_dim)
-        x = self.start_noise * torch.randn(shape, generator=torch.Generator().manual_seed(seed)).to(device)
+        x = self.start_noise * self._noise(len(batch), seed).to(device)
         for step in range(steps):
             images = {r: torch.from_numpy(np.stack([o.images[r] for o in batch])) for r in self.config.cameras}
             state = self._state(torch.from_numpy(np.stack([o.state for o in batch])).to(device))

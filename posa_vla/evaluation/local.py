@@ -6,8 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from posa_vla.console import progress
-from posa_vla.evaluation.environments import open_environment
-from posa_vla.evaluation.rollout import Environment, run_episode
+from posa_vla.evaluation.environments import TOGETHER, open_environment
+from posa_vla.evaluation.rollout import Environment, run_episodes
 from posa_vla.evaluation.rows import Rows, gather
 from posa_vla.evidence.record import Evidence
 from posa_vla.evidence.suite import Suite
@@ -37,16 +37,15 @@ def evaluate(
     objects, folder = open_objects(str(out.parent)), out.name
     kept = Rows(objects, folder, policy.digest, suite)
     rows = kept.find(seeds)
-    environment = make(suite)
+    left = [seed for seed in seeds if seed not in rows]
+    environments = [make(suite) for _ in range(min(TOGETHER, len(left)))]
     with progress("evaluate", len(seeds), done=len(rows), unit="episodes") as advance:
-        for number, seed in enumerate(seeds):
-            if seed in rows:
-                continue
-            record = number < params.videos
-            rollout = run_episode(policy, environment, seed, params, record)
-            if record:
+        for rollout in run_episodes(policy, environments, left, params, seeds[: params.videos]):
+            if rollout.images:
                 keep_rollout(objects, folder, rollout)
             kept.add(rollout.row)
-            rows[seed] = rollout.row
+            rows[rollout.row.scene_seed] = rollout.row
             advance(1, f"{sum(row.success for row in rows.values())} solved")
+    for environment in environments:
+        environment.close()
     return gather(policy.digest, suite, rows)

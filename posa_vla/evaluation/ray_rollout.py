@@ -7,9 +7,9 @@ from typing import Any
 
 import ray
 
-from posa_vla.evaluation.environments import open_environment
+from posa_vla.evaluation.environments import TOGETHER, open_environment
 from posa_vla.evaluation.job import RolloutJob
-from posa_vla.evaluation.rollout import run_episode
+from posa_vla.evaluation.rollout import run_episodes
 from posa_vla.evaluation.rows import Rows, gather
 from posa_vla.evidence.record import EpisodeRow
 from posa_vla.files import canonical_json
@@ -22,24 +22,28 @@ from posa_vla.settings import Settings, cache_folder
 
 
 class RolloutWorker:
-    """Holds one policy and one environment, and runs the scenes that it is handed."""
+    """Holds one policy and a few environments, and runs the scenes that it is handed."""
 
     def __init__(self, job: RolloutJob) -> None:
         from posa_vla.model.posa_policy import load_policy
 
         self._job = job
         self._objects = open_objects(job.storage)
-        self._environment = open_environment(job.suite)
+        self._environments = [open_environment(job.suite)]
         self._policy = load_policy(_bundle(self._objects, job.digest), job.digest, threads=1)
 
-    def run(self, seed: int, record: bool) -> EpisodeRow:
-        """Runs one scene; keeps a video of it where asked."""
+    def run(self, seeds: list[int], recorded: list[int]) -> list[EpisodeRow]:
+        """Runs scenes at a time, at most `TOGETHER`; keeps a video of those that are recorded."""
         from posa_vla.evaluation.pictures import keep_rollout
 
-        rollout = run_episode(self._policy, self._environment, seed, self._job.suite.params, record)
-        if record:
-            keep_rollout(self._objects, self._job.folder, rollout)
-        return rollout.row
+        while len(self._environments) < len(seeds):
+            self._environments.append(open_environment(self._job.suite))
+        rows = []
+        for rollout in run_episodes(self._policy, self._environments, seeds, self._job.suite.params, recorded):
+            if rollout.images:
+                keep_rollout(self._objects, self._job.folder, rollout)
+            rows.append(rollout.row)
+        return rows
 
 
 def _bundle(objects: Objects, digest: str) -> Path:
@@ -49,11 +53,17 @@ def _bundle(objects: Objects, digest: str) -> Path:
     return folder
 
 
+def _parts(seeds: list[int], workers: int) -> list[list[int]]:
+    """Scenes that a worker runs at a time: at most `TOGETHER`, fewer where the workers share what is left."""
+    size = max(1, min(TOGETHER, -(-len(seeds) // workers)))
+    return [seeds[start : start + size] for start in range(0, len(seeds), size)]
+
+
 def evaluate(job: RolloutJob) -> None:
     """Runs a policy on every scene; continues where a killed job stopped, and leaves `evidence.json`.
 
-    A scene whose actor died is run once more in a new actor; dead again, its row says `crashed`, and the evidence is
-    incomplete.
+    Scenes whose actor died are run once more, each for itself; the row of one that kills its actor again says
+    `crashed`, and the evidence is incomplete.
 
     Args:
         job: What is run, and where its results are left.
@@ -64,34 +74,36 @@ def evaluate(job: RolloutJob) -> None:
     suite, digest, objects = job.suite, job.digest, open_objects(job.storage)
     kept = Rows(objects, job.folder, digest, suite)
     rows = kept.find(suite.seeds)
-    recorded = set(suite.seeds[: suite.params.videos])
-    waiting = [seed for seed in suite.seeds if seed not in rows]
-    tries = dict.fromkeys(waiting, 0)
-    if waiting:
+    recorded = suite.seeds[: suite.params.videos]
+    left = [seed for seed in suite.seeds if seed not in rows]
+    tries = dict.fromkeys(left, 0)
+    if left:
         _bundle(objects, digest)
         ray.init(log_to_driver=False, ignore_reinit_error=True)
     actor_class: Any = ray.remote(num_cpus=1)(RolloutWorker)
-    processors = int(ray.cluster_resources().get("CPU", 1)) if waiting else 0  # type: ignore[no-untyped-call]  # Ray ships it untyped
+    processors = int(ray.cluster_resources().get("CPU", 1)) if left else 0  # type: ignore[no-untyped-call]  # Ray ships it untyped
+    waiting = _parts(left, max(processors, 1))
     idle = [actor_class.remote(job) for _ in range(min(max(processors, 1), len(waiting)))]
-    running: dict[Any, tuple[int, Any]] = {}
+    running: dict[Any, tuple[list[int], Any]] = {}
     while waiting or running:
         while waiting and idle:
-            seed, actor = waiting.pop(0), idle.pop()
-            running[actor.run.remote(seed, seed in recorded)] = (seed, actor)
+            seeds, actor = waiting.pop(0), idle.pop()
+            running[actor.run.remote(seeds, recorded)] = (seeds, actor)
         done, _ = ray.wait(list(running), num_returns=1)
-        seed, actor = running.pop(done[0])
+        seeds, actor = running.pop(done[0])
         try:
-            row = ray.get(done[0])
+            finished = ray.get(done[0])
             idle.append(actor)
         except ray.exceptions.RayActorError:
             idle.append(actor_class.remote(job))
-            tries[seed] += 1
-            if tries[seed] < 2:
-                waiting.append(seed)
-                continue
-            row = EpisodeRow(scene_seed=seed, success=False, steps=0, path_length=0, return_code="crashed")
-        kept.add(row)
-        rows[seed] = row
+            for seed in seeds:
+                tries[seed] += 1
+            waiting += [[seed] for seed in seeds if tries[seed] < 2]
+            crashed = {"success": False, "steps": 0, "path_length": 0, "return_code": "crashed"}
+            finished = [EpisodeRow(scene_seed=seed, **crashed) for seed in seeds if tries[seed] == 2]
+        for row in finished:
+            kept.add(row)
+            rows[row.scene_seed] = row
     evidence = gather(digest, suite, rows)
     objects.put(f"{job.folder}/evidence.json", canonical_json(evidence.model_dump(mode="json")))
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Protocol
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from posa_vla.errors import BadInput
 from posa_vla.evidence.record import EpisodeRow
 from posa_vla.params import EvaluateParams, Params
-from posa_vla.policy.execution import ChunkExecutor, execution_of
+from posa_vla.policy.execution import Asked, ChunkExecutor, execution_of
 from posa_vla.policy.policy import ActionChunk, Observation, Policy
 from posa_vla.seeds import look_seed
 
@@ -27,6 +28,10 @@ class Environment(Protocol):
 
     def step(self, action: NDArray[np.float32]) -> tuple[dict[str, Any], float, bool, bool, dict[str, Any]]:
         """Applies one action; returns observation, reward, terminated, truncated, info."""
+        ...
+
+    def close(self) -> None:
+        """Frees what it holds."""
         ...
 
 
@@ -74,45 +79,111 @@ def mean_jerk(positions: NDArray[Any]) -> float | None:
     return float(np.sqrt((np.diff(positions, n=3, axis=0) ** 2).sum(1).mean()))
 
 
-def run_episode(
-    policy: Policy, environment: Environment, seed: int, params: EvaluateParams, record: bool = False
-) -> Rollout:
-    """Runs one scene to success, to the step limit, or to an action that is not a number.
+class _Episode:
+    """A scene under way: what is seen, and the policy's plan for it."""
+
+    def __init__(
+        self, policy: Policy, environment: Environment, seed: int, params: EvaluateParams, record: bool
+    ) -> None:
+        self.environment, self.record = environment, record
+        self.observation, self.info = environment.reset(seed=seed)
+        row = EpisodeRow(scene_seed=seed, success=False, steps=0, path_length=0)
+        self.rollout = Rollout(row, str(self.info["instruction"]))
+        way = execution_of(params, policy.flow_steps)
+        self.planner: ChunkExecutor[None] = ChunkExecutor(policy, way, partial(look_seed, seed), attention=record)
+        self._path, self._steps = [np.asarray(self.info["end_effector"][:3])], 0
+
+    @property
+    def seen(self) -> Observation:
+        """What the policy sees now."""
+        return Observation(self.observation["images"], self.observation["state"], self.rollout.instruction)
+
+    def step(self, answer: ActionChunk | None) -> bool:
+        """Does a control step, with the policy's answer where it was asked; returns whether the episode is over."""
+        action = self.planner.next(self.seen, None, answer).action
+        if not np.isfinite(action).all():
+            return self._over("nan-action")
+        if self.record:
+            _record(self.rollout, self.observation["images"], self.planner.chunk)
+        self.observation, _, terminated, truncated, self.info = self.environment.step(action)
+        self._steps += 1
+        self._path.append(np.asarray(self.info["end_effector"][:3]))
+        return self._over("ok") if terminated or truncated else False
+
+    def _over(self, code: str) -> bool:
+        self.rollout.row = EpisodeRow(
+            scene_seed=self.rollout.row.scene_seed,
+            success=bool(self.info["success"]) and code == "ok",
+            steps=self._steps,
+            path_length=path_length(np.stack(self._path)),
+            jerk=mean_jerk(np.stack(self._path)),
+            return_code=code,
+        )
+        return True
+
+
+def _answers(episodes: Sequence[_Episode]) -> dict[int, ActionChunk]:
+    """Place in the list -> the policy's answer, for episodes that have to ask; one call for all that are alike."""
+    alike: dict[tuple[bool, bool], list[tuple[int, Asked]]] = {}
+    for place, episode in enumerate(episodes):
+        asked = episode.planner.request(episode.seen)
+        if asked is not None:
+            alike.setdefault((asked.committed is not None, episode.record), []).append((place, asked))
+    answers = {}
+    for (_, record), group in alike.items():
+        committed = [asked.committed for _, asked in group if asked.committed is not None]
+        chunk = episodes[group[0][0]].planner.policy.act(
+            [asked.observation for _, asked in group],
+            committed=np.concatenate(committed) if committed else None,
+            seed=[asked.seed for _, asked in group],
+            attention=record,
+        )
+        answers |= {place: chunk.row(row) for row, (place, _) in enumerate(group)}
+    return answers
+
+
+def run_episodes(
+    policy: Policy,
+    environments: Sequence[Environment],
+    seeds: Iterable[int],
+    params: EvaluateParams,
+    recorded: Collection[int] = (),
+) -> Iterator[Rollout]:
+    """Runs scenes to success, to the step limit, or to an action that is not a number; yields them as they end.
+
+    The policy is asked once for all environments that need an answer at a control step. What a scene's row says follows
+    from its seed alone, up to the rounding of the arithmetic of larger batches.
 
     Args:
         policy: Run as `params` say; its randomness is seeded by scene and chunk.
-        environment: Terminates on success, truncates at the step limit.
-        seed: Seed of the scene.
+        environments: As many scenes as these are run at a time. Each terminates on success, truncates at the limit.
+        seeds: Of the scenes.
         params: How the policy is executed.
-        record: Whether to keep images and attention of every step.
+        recorded: Seeds whose images and attention are kept.
     """
-    observation, info = environment.reset(seed=seed)
-    rollout = Rollout(EpisodeRow(scene_seed=seed, success=False, steps=0, path_length=0), str(info["instruction"]))
-    way = execution_of(params, policy.flow_steps)
-    planner: ChunkExecutor[None] = ChunkExecutor(policy, way, partial(look_seed, seed), attention=record)
-    path, steps, over = [np.asarray(info["end_effector"][:3])], 0, False
-    code = "ok"
-    while not over:
-        seen = Observation(observation["images"], observation["state"], rollout.instruction)
-        action = planner.next(seen, None).action
-        if not np.isfinite(action).all():
-            code = "nan-action"
-            break
-        if record:
-            _record(rollout, observation["images"], planner.chunk)
-        observation, _, terminated, truncated, info = environment.step(action)
-        steps += 1
-        path.append(np.asarray(info["end_effector"][:3]))
-        over = terminated or truncated
-    success = bool(info["success"]) and code == "ok"
-    rollout.row = EpisodeRow(
-        scene_seed=seed,
-        success=success,
-        steps=steps,
-        path_length=path_length(np.stack(path)),
-        jerk=mean_jerk(np.stack(path)),
-        return_code=code,
-    )
+    left = iter(seeds)
+
+    def begin(environment: Environment) -> list[_Episode]:
+        return [_Episode(policy, environment, seed, params, seed in recorded) for seed in itertools.islice(left, 1)]
+
+    episodes = [episode for environment in environments for episode in begin(environment)]
+    while episodes:
+        answers = _answers(episodes)
+        going: list[_Episode] = []
+        for place, episode in enumerate(episodes):
+            if episode.step(answers.get(place)):
+                yield episode.rollout
+                going += begin(episode.environment)
+            else:
+                going.append(episode)
+        episodes = going
+
+
+def run_episode(
+    policy: Policy, environment: Environment, seed: int, params: EvaluateParams, record: bool = False
+) -> Rollout:
+    """Runs one scene; see `run_episodes`."""
+    (rollout,) = run_episodes(policy, [environment], [seed], params, [seed] if record else ())
     return rollout
 
 

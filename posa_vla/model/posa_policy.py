@@ -197,7 +197,7 @@ class PosAPolicy:
         batch: Sequence[Observation],
         *,
         committed: NDArray[np.float32] | None = None,
-        seed: int = 0,
+        seed: int | Sequence[int] = 0,
         attention: bool = False,
     ) -> ActionChunk:
         """Chooses the next actions; see `Policy.act`."""
@@ -211,8 +211,7 @@ class PosAPolicy:
         images = {role: torch.from_numpy(self._fitted(batch, role)).to(device) for role in self.config.cameras}
         state = self._state(torch.from_numpy(np.stack([o.state for o in batch]).astype(np.float32)).to(device))
         encoded = self._model.observe(images, state, *self._encoded_texts([o.instruction for o in batch]))
-        shape = (len(batch), self.horizon, self.config.action_dim)
-        noise = self._start_noise * torch.randn(shape, generator=torch.Generator().manual_seed(seed)).to(device)
+        noise = self._start_noise * self._noise(len(batch), seed).to(device)
         prefix = None if committed is None else self._action(torch.from_numpy(committed.astype(np.float32)).to(device))
         sampled = self._model.sample(encoded.context, noise, prefix, self._steps)
         actions = np.clip(self._action.back(sampled).cpu().numpy(), *self._limits).astype(np.float32)
@@ -225,6 +224,14 @@ class PosAPolicy:
             {role: encoded.anchors.maps[:, c].float().cpu().numpy() for c, role in enumerate(self.config.cameras)},
             {role: looked_at[:, c].float().cpu().numpy() for c, role in enumerate(self.config.cameras)},
         )
+
+    def _noise(self, batch: int, seed: int | Sequence[int]) -> Tensor:
+        shape = (self.horizon, self.config.action_dim)
+        if isinstance(seed, int):
+            return torch.randn((batch, *shape), generator=torch.Generator().manual_seed(seed))
+        if len(seed) != batch:
+            raise BadInput(f"{len(seed)} seeds for {batch} observations, expected one for all, or one for each")
+        return torch.stack([torch.randn(shape, generator=torch.Generator().manual_seed(each)) for each in seed])
 
     def _fitted(self, batch: Sequence[Observation], role: str) -> NDArray[np.uint8]:
         return np.stack([fit_image(observation.images[role], self.config.image_size) for observation in batch])

@@ -145,6 +145,21 @@ class Planned(Generic[Source]):
     source: Source
 
 
+@dataclass(frozen=True)
+class Asked:
+    """A question to a policy.
+
+    Attributes:
+        observation: What is seen.
+        committed: float32 (1, K, A), the prefix that the chunk continues, or None.
+        seed: Of the policy's randomness.
+    """
+
+    observation: Observation
+    committed: NDArray[np.float32] | None
+    seed: int
+
+
 @dataclass
 class _Look(Generic[Source]):
     chunk: ActionChunk
@@ -202,24 +217,42 @@ class ChunkExecutor(Generic[Source]):
         """Drops what was planned: the robot held, and is no longer where the plan began."""
         self._looks, self._pending = [], None
 
-    def next(self, observation: Observation, source: Source) -> Planned[Source]:
+    def request(self, observation: Observation) -> Asked | None:
+        """What the policy is asked for the coming control step; None where the step needs no look.
+
+        Args:
+            observation: What is seen now.
+        """
+        if not self.due:
+            return None
+        committed = None
+        if self._looks and self.way.committed:
+            begin = self._looks[-1].index
+            committed = self._looks[-1].chunk.actions[:, begin : begin + self.way.committed]
+        return Asked(observation, committed, self.seed(self._count))
+
+    def next(self, observation: Observation, source: Source, answer: ActionChunk | None = None) -> Planned[Source]:
         """The action of the coming control step.
 
         Args:
             observation: What is seen now; the policy looks at it only where `due`.
             source: Comes back with the actions that are made from this observation.
+            answer: The policy's answer to this step's `request`, where the caller has asked it himself.
 
         Raises:
             BadInput: The observation does not fit the policy.
         """
+        asked = self.request(observation)
+        self._count += asked is not None
         if self.way.ensemble is not None:
-            return self._averaged(observation, source)
-        if self.due:
-            self._look(observation, source)
+            assert asked is not None  # an ensemble looks at every step
+            return self._averaged(self._ask(asked) if answer is None else answer, source)
+        if asked is not None:
+            self._look(asked, source, answer)
         if self._pending is not None:
-            answer, seen, begin = self._pending
+            given, seen, begin = self._pending
             if not self._looks or self._looks[-1].index - begin >= self.way.committed:
-                chunk = answer if isinstance(answer, ActionChunk) else answer.result()
+                chunk = given if isinstance(given, ActionChunk) else given.result()
                 index = self._looks[-1].index - begin if self._looks else 0
                 self._looks, self._pending = [_Look(chunk, seen, index)], None
         current = self._looks[-1]
@@ -227,29 +260,29 @@ class ChunkExecutor(Generic[Source]):
         current.index += 1
         return Planned(action, current.index - 1, current.source)
 
-    def _look(self, observation: Observation, source: Source) -> None:
-        prefix, begin = None, 0
-        if self._looks and self.way.committed:
-            begin = self._looks[-1].index
-            prefix = self._looks[-1].chunk.actions[:, begin : begin + self.way.committed]
+    def _look(self, asked: Asked, source: Source, answer: ActionChunk | None) -> None:
+        begin = self._looks[-1].index if asked.committed is not None else 0
         if self._looks and not self.way.committed:
             self._looks = []
-        seed, self._count = self.seed(self._count), self._count + 1
-        if prefix is not None and self.background is not None:
-            answer: Future[ActionChunk] | ActionChunk = self.background.submit(self._ask, observation, prefix, seed)
+        given: Future[ActionChunk] | ActionChunk
+        if answer is not None:
+            given = answer
+        elif asked.committed is not None and self.background is not None:
+            given = self.background.submit(self._ask, asked)
         else:
-            answer = self._ask(observation, prefix, seed)
-        self._pending = (answer, source, begin)
+            given = self._ask(asked)
+        self._pending = (given, source, begin)
 
-    def _ask(self, observation: Observation, prefix: NDArray[np.float32] | None, seed: int) -> ActionChunk:
+    def _ask(self, asked: Asked) -> ActionChunk:
         start = time.perf_counter()
-        chunk = self.policy.act([observation], committed=prefix, seed=seed, attention=self.attention)
+        chunk = self.policy.act(
+            [asked.observation], committed=asked.committed, seed=asked.seed, attention=self.attention
+        )
         self.latencies_ms.append(1000 * (time.perf_counter() - start))
         return chunk
 
-    def _averaged(self, observation: Observation, source: Source) -> Planned[Source]:
-        seed, self._count = self.seed(self._count), self._count + 1
-        self._looks.append(_Look(self._ask(observation, None, seed), source))
+    def _averaged(self, chunk: ActionChunk, source: Source) -> Planned[Source]:
+        self._looks.append(_Look(chunk, source))
         self._looks = [look for look in self._looks if look.index < look.chunk.actions.shape[1]]
         said = np.stack([look.chunk.actions[0, look.index] for look in self._looks])
         for look in self._looks:

@@ -46,6 +46,15 @@ class ActionChunk:
     attention: Mapping[str, NDArray[np.float32]] | None = None
     cross_attention: Mapping[str, NDArray[np.float32]] | None = None
 
+    def row(self, number: int) -> ActionChunk:
+        """The chunk of one observation of the batch, as a batch of its own."""
+        one = slice(number, number + 1)
+
+        def rows(maps: Mapping[str, NDArray[np.float32]] | None) -> dict[str, NDArray[np.float32]] | None:
+            return None if maps is None else {role: values[one] for role, values in maps.items()}
+
+        return ActionChunk(self.actions[one], self.frame, rows(self.attention), rows(self.cross_attention))
+
     def __post_init__(self) -> None:
         if self.actions.ndim != 3 or self.actions.dtype != np.float32:
             raise BadInput(f"actions are {self.actions.dtype} {self.actions.shape}, expected float32 (B, H, A)")
@@ -83,7 +92,7 @@ class Policy(Protocol):
         batch: Sequence[Observation],
         *,
         committed: NDArray[np.float32] | None = None,
-        seed: int = 0,
+        seed: int | Sequence[int] = 0,
         attention: bool = False,
     ) -> ActionChunk:
         """Chooses the next actions.
@@ -91,7 +100,8 @@ class Policy(Protocol):
         Args:
             batch: B observations.
             committed: float32 (B, K, A), the prefix of the coming chunk that is already being executed, or None.
-            seed: Fixes the policy's randomness: same batch and seed, same actions.
+            seed: Fixes the policy's randomness: same batch and seed, same actions. With B seeds, one an observation, a
+                row's actions are those of a batch of that observation and seed alone, up to rounding.
             attention: Whether to return both attentions too.
 
         Raises:

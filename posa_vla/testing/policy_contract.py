@@ -71,6 +71,16 @@ class PolicyContract:
         policy.act([observation, observation], seed=6)
         np.testing.assert_array_equal(first, policy.act([observation], seed=5).actions)
 
+    def test_each_row_of_a_batch_may_have_a_seed_of_its_own(
+        self, policy: Policy, embodiment: Embodiment, observation: Observation
+    ) -> None:
+        """An evaluation asks for several scenes at once, and each scene's answer is the one that it has alone."""
+        together = policy.act([observation, observation], seed=[5, 6]).actions
+        low, high = embodiment.action_limits()
+        for row, seed in enumerate((5, 6)):
+            alone = policy.act([observation], seed=seed).actions[0]
+            assert (np.abs(together[row] - alone) <= 1e-3 * (high - low)).all(), f"row {row}, seed {seed}"
+
     def test_another_way_of_sampling_leaves_the_policy_as_it_is(
         self, policy: Policy, embodiment: Embodiment, observation: Observation
     ) -> None:

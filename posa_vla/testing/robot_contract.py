@@ -40,7 +40,7 @@ class _Standing:
         batch: Sequence[Observation],
         *,
         committed: NDArray[np.float32] | None = None,
-        seed: int = 0,
+        seed: int | Sequence[int] = 0,
         attention: bool = False,
     ) -> ActionChunk:
         return ActionChunk(np.tile(self._action, (len(batch), self.horizon, 1)), self._frame)

@@ -24,6 +24,7 @@ from posa_vla.model.normalisation import Standardise
 from posa_vla.model.posa_policy import write_policy_files
 from posa_vla.params import Params, TrainParams
 from posa_vla.training.checkpoints import load_state, save_state
+from posa_vla.training.forecast import Forecast
 
 # Steps between two rows of metrics.
 REPORT_STEPS = 10
@@ -124,7 +125,7 @@ class Trainer:
             fused=True,
         )
         self.bf16 = low_precision(self.params, self.device)
-        self.totals: dict[str, float] = {}
+        self.sums: dict[str, list[float]] = {}
         self._input_seconds = self._seconds = 0.0
 
     def _wrapped(self, anchor_only: bool) -> nn.Module:
@@ -181,19 +182,20 @@ class Trainer:
         self.step += 1
         self._average()
         for name, value in result.items():
-            self.totals[name] = self.totals.get(name, 0.0) + float(value.detach())
+            self.sums.setdefault(name, []).append(float(value.detach()))
         self._seconds += time.perf_counter() - started
         if self.step % REPORT_STEPS and self.step != self.params.steps:
             return None
         count = self.step % REPORT_STEPS or REPORT_STEPS
-        metrics = {name: total / count for name, total in self.totals.items()}
+        metrics = {name: sum(values) / len(values) for name, values in self.sums.items()}
         metrics |= {
             "learning_rate": self.optimizer.param_groups[0]["lr"],
             "steps_per_second": count / self._seconds,
             "input_share": self._input_seconds / self._seconds,
             "memory_gb": self._memory() / 1e9,
+            "bf16": float(self.bf16),
         }
-        self.totals, self._input_seconds, self._seconds = {}, 0.0, 0.0
+        self.sums, self._input_seconds, self._seconds = {}, 0.0, 0.0
         return metrics
 
     def _memory(self) -> int:
@@ -306,11 +308,18 @@ def train(
         for old in sorted(checkpoints.glob("step-*"))[:-2]:
             shutil.rmtree(old)
 
+    forecast = Forecast(params.train)
+
+    def news(step: int, metrics: dict[str, float]) -> None:
+        forecast.add(step, metrics)
+        if on_metrics is not None:
+            on_metrics(step, metrics)
+
     with progress("train", params.train.steps, done=trainer.step, unit="step") as advance:
         run_steps(
             trainer,
             on_step=lambda metrics: advance(1, f"loss {metrics['loss']:.3f}" if metrics else ""),
-            on_metrics=on_metrics or (lambda step, metrics: None),
+            on_metrics=news,
             keep=keep,
         )
     with new_folder(final) as folder:

@@ -86,11 +86,11 @@ def test_actors_give_what_one_process_gives_although_one_dies(
     marker, doomed, worker = tmp_path / "died", seeds[1], ray_rollout.RolloutWorker
 
     class DiesOnce(worker):  # type: ignore[misc, valid-type]  # a class that is only known here
-        def run(self, seed: int, record: bool) -> Any:
-            if seed == doomed and not marker.exists():
+        def run(self, seeds: list[int], recorded: list[int]) -> Any:
+            if doomed in seeds and not marker.exists():
                 marker.touch()
                 os._exit(1)
-            return super().run(seed, record)
+            return super().run(seeds, recorded)
 
     monkeypatch.setattr(ray_rollout, "RolloutWorker", DiesOnce)
     objects = open_objects(str(tmp_path / "ray"))
@@ -117,10 +117,10 @@ def test_a_scene_that_kills_its_actor_twice_has_no_outcome(
     worker = ray_rollout.RolloutWorker
 
     class Dies(worker):  # type: ignore[misc, valid-type]  # a class that is only known here
-        def run(self, seed: int, record: bool) -> Any:
-            if seed == seeds[0]:
+        def run(self, asked: list[int], recorded: list[int]) -> Any:
+            if seeds[0] in asked:
                 os._exit(1)
-            return super().run(seed, record)
+            return super().run(asked, recorded)
 
     monkeypatch.setattr(ray_rollout, "RolloutWorker", Dies)
     objects = open_objects(str(tmp_path))

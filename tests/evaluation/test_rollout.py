@@ -12,7 +12,7 @@ from PIL import Image
 
 from posa_vla.evaluation.local import evaluate
 from posa_vla.evaluation.pictures import overlay
-from posa_vla.evaluation.rollout import run_episode
+from posa_vla.evaluation.rollout import run_episode, run_episodes
 from posa_vla.evidence.suite import Suite
 from posa_vla.evidence.summary import Summary
 from posa_vla.params import EvaluateParams
@@ -26,8 +26,9 @@ PARAMS = EvaluateParams(episodes=6, max_steps=8, execute=3, videos=2)
 class Line:
     """The end effector moves along a line by the action; beyond 0.55 m the task is done; odd scenes start further."""
 
-    def __init__(self) -> None:
-        self.seeds: list[int] = []
+    def __init__(self, seeds: list[int] | None = None) -> None:
+        self.seeds = [] if seeds is None else seeds
+        self.closed = False
 
     def _look(self) -> dict[str, Any]:
         image = np.full((16, 16, 3), 100, np.uint8)
@@ -48,6 +49,9 @@ class Line:
         info = self._info()
         return self._look(), 0.0, info["success"], self.steps >= PARAMS.max_steps, info
 
+    def close(self) -> None:
+        self.closed = True
+
 
 class Scripted:
     """Always the same chunk."""
@@ -56,6 +60,7 @@ class Scripted:
         self.digest = digest
         self.embodiment = make_embodiment()
         self.calls: list[int] = []
+        self.batches: list[int] = []
         self._value = value
 
     flow_steps = 6
@@ -73,10 +78,11 @@ class Scripted:
         batch: Sequence[Observation],
         *,
         committed: NDArray[np.float32] | None = None,
-        seed: int = 0,
+        seed: int | Sequence[int] = 0,
         attention: bool = False,
     ) -> ActionChunk:
-        self.calls.append(seed)
+        self.calls.extend([seed] if isinstance(seed, int) else seed)
+        self.batches.append(len(batch))
         actions = np.full((len(batch), 5, 2), self._value, np.float32)
         maps = {"head": np.ones((len(batch), 2, 4, 4), np.float32)} if attention else None
         return ActionChunk(actions, "base", maps)
@@ -87,8 +93,9 @@ def suite_of(seeds: Sequence[int], params: EvaluateParams) -> Suite:
 
 
 def run(policy: Scripted, out: Path, environment: Line | None = None, seeds: Sequence[int] = range(6)) -> Any:
-    made = environment or Line()
-    return evaluate(policy, suite_of(seeds, PARAMS), out, make=lambda suite: made)
+    first = [environment] if environment else []
+    met = environment.seeds if environment else None
+    return evaluate(policy, suite_of(seeds, PARAMS), out, make=lambda suite: first.pop() if first else Line(met))
 
 
 def test_an_episode_counts_steps_and_metres() -> None:
@@ -130,20 +137,32 @@ class _Killed(BaseException):
 @pytest.mark.fault
 def test_a_killed_evaluation_runs_no_scene_twice(tmp_path: Path) -> None:
     first = Line()
-    reset = first.reset
+    step = first.step
 
-    def deadly(*, seed: int) -> tuple[dict[str, Any], dict[str, Any]]:
-        if seed == 3:
+    def deadly(action: NDArray[np.float32]) -> tuple[dict[str, Any], float, bool, bool, dict[str, Any]]:
+        if first.steps == 6:
             raise _Killed
-        return reset(seed=seed)
+        return step(action)
 
-    first.reset = deadly  # type: ignore[method-assign]  # the fault
+    first.step = deadly  # type: ignore[method-assign]  # the fault
     with pytest.raises(_Killed):
-        run(Scripted(), tmp_path, first)
+        run(Scripted(), tmp_path, first, [1, 0, 2, 3])
     second = Line()
-    evidence = run(Scripted(), tmp_path, second)
-    assert second.seeds == [3, 4, 5]
-    assert evidence == run(Scripted(), tmp_path / "whole")
+    evidence = run(Scripted(), tmp_path, second, [1, 0, 2, 3])
+    assert second.seeds == [1, 3], "the even scenes had ended after six steps"
+    assert evidence == run(Scripted(), tmp_path / "whole", None, [1, 0, 2, 3])
+
+
+def test_the_policy_is_asked_once_for_all_scenes_under_way() -> None:
+    alone, together = Scripted(), Scripted()
+    seeds = range(5)
+    one = [run_episode(alone, Line(), seed, PARAMS).row for seed in seeds]
+    environments = [Line() for _ in range(3)]
+    several = [rollout.row for rollout in run_episodes(together, environments, seeds, PARAMS)]
+    assert sorted(several, key=lambda row: row.scene_seed) == one
+    assert sorted(together.calls) == sorted(alone.calls)
+    assert max(together.batches) == 3
+    assert len(together.batches) < len(alone.batches)
 
 
 def test_rows_of_another_policy_or_suite_never_count(tmp_path: Path) -> None:

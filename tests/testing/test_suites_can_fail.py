@@ -133,7 +133,7 @@ class Acts(FakePolicy):
         batch: Sequence[Observation],
         *,
         committed: NDArray[np.float32] | None = None,
-        seed: int = 0,
+        seed: int | Sequence[int] = 0,
         attention: bool = False,
     ) -> ActionChunk:
         chunk = super().act(batch, committed=committed)
@@ -167,6 +167,13 @@ class OtherFrame(Acts):
 class Unseeded(Acts):
     def changed(self, chunk: ActionChunk, *_: Any) -> ActionChunk:
         return replace(chunk, actions=(chunk.actions * self.random.random()).astype(np.float32))
+
+
+class OneSeedForAll(Acts):
+    def act(self, batch: Sequence[Observation], *, seed: int | Sequence[int] = 0, **options: Any) -> ActionChunk:
+        chunk = super().act(batch, **options)
+        first = np.random.default_rng(seed if isinstance(seed, int) else seed[0])
+        return replace(chunk, actions=(chunk.actions * first.random()).astype(np.float32))
 
 
 class SamplesOtherwiseEverAfter(Acts):
@@ -212,6 +219,7 @@ POLICIES: list[tuple[str, Acts, Mapping[str, Any]]] = [
     (SHAPE, OneForAll(), {"batch": 3}),
     (SHAPE, OtherFrame(), {"batch": 1}),
     ("test_the_same_batch_and_seed_give_the_same_actions", Unseeded(), {}),
+    ("test_each_row_of_a_batch_may_have_a_seed_of_its_own", OneSeedForAll(), {}),
     ("test_another_way_of_sampling_leaves_the_policy_as_it_is", SamplesOtherwiseEverAfter(), {}),
     ("test_what_it_sees_is_not_changed", WritesIntoTheState(), {}),
     ("test_actions_that_are_being_executed_are_the_chunk_s_beginning", StartsAnew(), {}),

@@ -17,6 +17,7 @@ from training_params import quick_params
 
 from posa_vla.errors import BadInput, PosaError
 from posa_vla.model.posa_policy import load_policy
+from posa_vla.training.forecast import Forecast
 from posa_vla.training.loop import Trainer, learning_rate, run_steps, train
 
 
@@ -94,6 +95,18 @@ def test_a_loss_that_is_not_finite_stops_the_training(data: Path, tmp_path: Path
     steps = (trainer.advance() for _ in range(12))
     with pytest.raises(PosaError, match=r"lower train\.learning_rate"):
         list(steps)
+
+
+def test_a_machine_s_speed_is_told_from_the_training_s_own_steps(capsys: pytest.CaptureFixture[str]) -> None:
+    forecast = Forecast(quick_params(steps=1000).train)
+    row = {"loss": 1.0, "steps_per_second": 4.0, "bf16": 0.0}
+    for step in range(10, 60, 10):
+        forecast.add(step, row if step < 30 else {**row, "steps_per_second": 2.0, "action": 1.0})
+    told = [line for line in capsys.readouterr().err.splitlines() if "min here" in line]
+    assert told == [
+        "training: at least 4 more min here (4.0 steps/s on the anchor loss alone, fp32)",
+        "training: about 8 more min here (2.0 steps/s, fp32)",
+    ]
 
 
 def test_gradients_that_are_not_finite_change_no_weight(data: Path) -> None:
