@@ -129,7 +129,7 @@ def _answers(episodes: Sequence[_Episode]) -> dict[int, ActionChunk]:
         asked = episode.planner.request(episode.seen)
         if asked is not None:
             alike.setdefault((asked.committed is not None, episode.record), []).append((place, asked))
-    answers = {}
+    answers: dict[int, ActionChunk] = {}
     for (_, record), group in alike.items():
         committed = [asked.committed for _, asked in group if asked.committed is not None]
         chunk = episodes[group[0][0]].planner.policy.act(
