@@ -22,6 +22,9 @@ from posa_vla.schema import Closed
 from posa_vla.settings import Settings
 
 ROOT = str(Path(__file__).parents[1])
+# For addresses where no cluster is. Without one, Ray's client demands what the first import of Ray found in the
+# environment, which another test of this process may have set.
+TOKEN = "0" * 32
 # Notes each start; then does what its spec says.
 PROGRAM = """
 import os
@@ -158,7 +161,7 @@ def test_a_cluster_that_is_away_is_named_with_its_setting(cluster: RayCluster) -
         taken.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{taken.getsockname()[1]}"
         with pytest.raises(PosaError, match=f"{url} .setting POSA_RAY_ADDRESS. has not answered for 2 s"):
-            Jobs(RayCluster(url, {}), patience=2)
+            Jobs(RayCluster(url, {}, TOKEN), patience=2)
 
 
 def test_a_cluster_that_was_killed_is_not_waited_for() -> None:
@@ -166,7 +169,7 @@ def test_a_cluster_that_was_killed_is_not_waited_for() -> None:
 
     start = time.monotonic()
     with pytest.raises(PosaError, match="has ended, killed perhaps or out of memory"):
-        Jobs(RayCluster(nowhere(), {}, ended=lambda: True))
+        Jobs(RayCluster(nowhere(), {}, TOKEN, ended=lambda: True))
     assert time.monotonic() - start < 30
 
 
@@ -176,7 +179,7 @@ def test_a_wrong_token_is_refused(cluster: RayCluster, monkeypatch: pytest.Monke
         "from posa_vla.errors import BadInput\n"
         "try:\n    Jobs(RayCluster(sys.argv[1], {}))\nexcept BadInput as error:\n    print(error)\n"
     )
-    variables = {**os.environ, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0" * 32}
+    variables = {**os.environ, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN}
     run = subprocess.run([sys.executable, "-c", program, cluster.url], env=variables, capture_output=True, text=True)
     assert "refuses the token" in run.stdout, run.stderr
 
@@ -288,7 +291,7 @@ def test_a_cluster_that_fails_is_not_taken_for_one_that_knows_no_such_job() -> N
     version = {"ray_version": ray.__version__, "version": "4", "ray_commit": "", "session_name": ""}
     pages: dict[str, tuple[int, object]] = {"version": (200, version), attempt: (500, f"about job {attempt}")}
     with server(at_paths(**pages)) as url, pytest.raises(PosaError, match=f"cannot tell of job {attempt}"):
-        Jobs(RayCluster(url, {}), patience=2).run("train-404e", "program", Spec(log=Path("log")), lambda: None)
+        Jobs(RayCluster(url, {}, TOKEN), patience=2).run("train-404e", "program", Spec(log=Path("log")), lambda: None)
 
 
 def test_a_job_that_is_handed_what_its_program_does_not_know_says_so(tmp_path: Path) -> None:

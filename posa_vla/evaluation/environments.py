@@ -6,7 +6,7 @@ from typing import Any
 
 from posa_vla.evidence.suite import Suite
 
-# Scenes that one process runs at a time: an observation in a batch of eight costs a third of one alone.
+# Scenes that one process runs at a time: 1.3 times the episodes a second of one alone (benchmarks/evaluation.py).
 TOGETHER = 8
 
 

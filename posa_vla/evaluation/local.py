@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 from posa_vla.console import progress
@@ -38,14 +39,12 @@ def evaluate(
     kept = Rows(objects, folder, policy.digest, suite)
     rows = kept.find(seeds)
     left = [seed for seed in seeds if seed not in rows]
-    environments = [make(suite) for _ in range(min(TOGETHER, len(left)))]
-    with progress("evaluate", len(seeds), done=len(rows), unit="episodes") as advance:
+    with ExitStack() as opened, progress("evaluate", len(seeds), done=len(rows), unit="episodes") as advance:
+        environments = [opened.enter_context(closing(make(suite))) for _ in range(min(TOGETHER, len(left)))]
         for rollout in run_episodes(policy, environments, left, params, seeds[: params.videos]):
             if rollout.images:
                 keep_rollout(objects, folder, rollout)
             kept.add(rollout.row)
             rows[rollout.row.scene_seed] = rollout.row
             advance(1, f"{sum(row.success for row in rows.values())} solved")
-    for environment in environments:
-        environment.close()
     return gather(policy.digest, suite, rows)

@@ -67,6 +67,7 @@ def test_a_release_judged_at_224_px_runs_at_224_px_on_a_robot_whose_file_says_64
         return act(policy, batch, **options)
 
     monkeypatch.setattr(PosAPolicy, "act", watched)
+    monkeypatch.setattr("posa_vla.evaluation.local.TOGETHER", 1)  # as on a robot: the same looks in the same order
     policy = load_policy(bundle.folder, bundle.digest)
     evidence = evaluate(policy, Suite.of(params, [2**32, 2**32 + 1]), tmp_path / "evaluation")
     judged = seen.copy()
