@@ -24,6 +24,7 @@ import platform
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -33,7 +34,7 @@ import numpy as np
 import torch
 from random_policies import NaivePolicy, make_model, observations, samples
 
-from posa_vla.console import print_json, print_table, reserve_stdout, say
+from posa_vla.console import print_json, print_table, reserved_stdout, say
 from posa_vla.episodes.embodiment import load_embodiment
 from posa_vla.errors import BadInput, PosaError
 from posa_vla.model.losses import Objective
@@ -41,7 +42,7 @@ from posa_vla.model.posa import PosA
 from posa_vla.model.posa_policy import PosAPolicy
 from posa_vla.params import Params
 from posa_vla.params_file import load_params
-from posa_vla.policy.execution import made_for
+from posa_vla.policy.made_for import made_for
 from posa_vla.policy.policy import Observation
 
 ROOT = Path(__file__).parents[1]
@@ -152,11 +153,11 @@ def _compile(model: PosA, policy: PosAPolicy, batch: Sequence[Observation]) -> d
     before = model.observe, model.flow.at
     # Of one flow step rather than of the integration: a graph that is compiled once serves all steps.
     model.observe = torch.compile(model.observe)  # type: ignore[method-assign]  # of this one model
-    model.flow.at = torch.compile(model.flow.at)  # type: ignore[method-assign]
+    model.flow.at = torch.compile(model.flow.at)  # type: ignore[method-assign]  # likewise
     try:
         policy.act(batch)
     except Exception as error:  # of whatever compiler there is, or is not
-        model.observe, model.flow.at = before  # type: ignore[method-assign]
+        model.observe, model.flow.at = before  # type: ignore[method-assign]  # as it was
         return {"failed": f"{type(error).__name__}: {str(error).strip().splitlines()[0][:200]}"}
     return {"seconds": round(time.perf_counter() - start, 1)}
 
@@ -305,16 +306,15 @@ def main() -> None:
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     arguments = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = "1"
-    if arguments.json:
-        reserve_stdout()
     try:
-        result = measure(arguments.quick, arguments.device)
+        with reserved_stdout() if arguments.json else nullcontext():
+            result = measure(arguments.quick, arguments.device)
+            if arguments.json:
+                print_json(result)
+                return
     except PosaError as error:
         say(f"error: {error}")
         raise SystemExit(error.exit_code) from None
-    if arguments.json:
-        print_json(result)
-        return
     machine = result["machine"]
     where = f"{machine['name']}, {machine['precision']}, {machine['threads']} thread(s)"
     for preset in ("small", "paper"):

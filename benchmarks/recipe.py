@@ -80,7 +80,7 @@ def _run(policy_folder: Path, task: str, way: tuple[int, float], scenes: int) ->
             return stepped
 
     params = EvaluateParams(flow_steps=way[0], start_noise=way[1])
-    limits = {"objects": params.objects, "max_steps": params.max_steps}
+    limits: dict[str, Any] = {"objects": params.objects, "max_steps": params.max_steps}
     made = make_environment("sim_arm6", task, image_size=64, **limits)
     environment = Nearest(made.simulation, task, **limits)
     policy = load_policy(policy_folder, "recipe", threads=1)

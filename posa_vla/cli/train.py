@@ -22,15 +22,15 @@ def train(
     as_json: AsJson = False,
 ) -> None:
     """Train PosA-VLA on prepared data, on Ray or in this process; the same command continues a killed training."""
+    import shutil
     import time
 
     from posa_vla.code_digest import code_digest
     from posa_vla.console import print_json, print_table
     from posa_vla.dataset.shards.manifest import MANIFEST, read_manifest
     from posa_vla.errors import BadInput
-    from posa_vla.files import read_json, sha256_file, sha256_json, write_bytes, write_json
-    from posa_vla.policy.execution import made_for
-    from posa_vla.policy.made_for import EXECUTION_FILE, made_for_bytes
+    from posa_vla.files import new_folder, read_json, sha256_file, sha256_json, write_bytes, write_json
+    from posa_vla.policy.made_for import EXECUTION_FILE, made_for, made_for_bytes
 
     params = read_params(params_file, preset, settings)
     read_manifest(data)
@@ -68,7 +68,10 @@ def train(
         storage = open_objects(chosen.storage or str(out))
         with open_jobs(chosen, at_least=params.train.processors) as jobs:
             place = (storage, data.resolve(), version, params, key, cache_folder(chosen))
-            policy = train_as_job(jobs, *place, on_metrics)
+            files = train_as_job(jobs, *place, on_metrics)
+        policy = out.resolve() / "policy"
+        with new_folder(policy) as folder:  # what the storage holds is named by its content, and stays as it is
+            shutil.copytree(files, folder, dirs_exist_ok=True)
     write_bytes(policy / EXECUTION_FILE, made_for_bytes(made_for(params, params.model.flow_steps)))
     seconds = round(time.monotonic() - start, 1)
     if as_json:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pydantic import model_validator
 
 from posa_vla.errors import BadInput
-from posa_vla.params import EvaluateParams, Params
+from posa_vla.params import EvaluateParams
 from posa_vla.policy.policy import ActionChunk, Observation, Policy
 from posa_vla.schema import Closed
 
@@ -93,27 +93,6 @@ def execution_of(params: EvaluateParams, flow_steps: int | None) -> Execution:
         start_noise=params.start_noise,
         max_steps=params.max_steps,
     )
-
-
-def made_for(params: Params, flow_steps: int | None) -> Execution:
-    """The execution that a policy which is made with these parameters is for: it is judged with it, and run with it.
-
-    Where releases of the target are of record version 1, what nobody named is what older robots run such a release
-    with, because the record cannot tell them: noise of scale 1, and the policy's own flow steps.
-
-    Args:
-        params: All parameters.
-        flow_steps: The policy's own.
-
-    Raises:
-        BadInput: See `execution_of`.
-    """
-    evaluate = params.evaluate
-    if params.chosen.record == 1:
-        older = {"flow_steps": None, "start_noise": UNRECORDED.start_noise}
-        unsaid = {name: value for name, value in older.items() if name not in evaluate.model_fields_set}
-        evaluate = evaluate.model_copy(update=unsaid)
-    return execution_of(evaluate, flow_steps)
 
 
 def asked_execution(params: EvaluateParams, own: Execution) -> Execution:

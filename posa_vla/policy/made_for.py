@@ -1,4 +1,4 @@
-"""The file of a policy that says how it is run: `execution.json`, part of every bundle since there is the file."""
+"""The execution that a policy is made for, and the file that says it: `execution.json`, in bundles since it exists."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Literal
 
 from posa_vla.files import canonical_json, read_json
-from posa_vla.policy.execution import UNRECORDED, Execution
+from posa_vla.params import Params
+from posa_vla.policy.execution import UNRECORDED, Execution, execution_of
 from posa_vla.schema import Closed, parse
 
 EXECUTION_FILE = "execution.json"
@@ -21,6 +22,27 @@ class MadeFor(Closed):
 
     schema_version: Literal[1] = 1
     execution: Execution
+
+
+def made_for(params: Params, flow_steps: int | None) -> Execution:
+    """The execution that a policy which is made with these parameters is for: it is judged with it, and run with it.
+
+    Where releases of the target are of record version 1, what nobody named is what older robots run such a release
+    with, because the record cannot tell them: noise of scale 1, and the policy's own flow steps.
+
+    Args:
+        params: All parameters.
+        flow_steps: The policy's own.
+
+    Raises:
+        BadInput: See `execution_of`.
+    """
+    evaluate = params.evaluate
+    if params.chosen.record == 1:
+        older = {"flow_steps": None, "start_noise": UNRECORDED.start_noise}
+        unsaid = {name: value for name, value in older.items() if name not in evaluate.model_fields_set}
+        evaluate = evaluate.model_copy(update=unsaid)
+    return execution_of(evaluate, flow_steps)
 
 
 def made_for_bytes(execution: Execution) -> bytes:

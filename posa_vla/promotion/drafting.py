@@ -12,7 +12,8 @@ from posa_vla.errors import BadInput, Refused
 from posa_vla.evidence.record import Evidence, evidence_path, read_evidence
 from posa_vla.files import sha256_json
 from posa_vla.params import Params
-from posa_vla.policy.execution import Execution, made_for
+from posa_vla.policy.execution import Execution
+from posa_vla.policy.made_for import made_for
 from posa_vla.promotion.champion import next_sequence, promotion_log
 from posa_vla.promotion.kept_records import require_records, signed_records
 from posa_vla.release.code_state import code_state

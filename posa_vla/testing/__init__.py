@@ -17,7 +17,7 @@ pytest.register_assert_rewrite(
 )
 
 from posa_vla.testing.objects_contract import ObjectsContract  # noqa: E402 (see above)
-from posa_vla.testing.policy_contract import PolicyContract  # noqa: E402
-from posa_vla.testing.robot_contract import RobotContract  # noqa: E402
+from posa_vla.testing.policy_contract import PolicyContract  # noqa: E402 (likewise)
+from posa_vla.testing.robot_contract import RobotContract  # noqa: E402 (likewise)
 
 __all__ = ["ObjectsContract", "PolicyContract", "RobotContract"]

@@ -29,7 +29,7 @@ def test_the_page_fits_a_phone_shows_its_media_and_asks_no_network(tmp_path: Pat
     page = write_report(tmp_path, facts(episodes=[episode], recorded=1))
     with sync_playwright() as playwright:
         opened = playwright.chromium.launch(executable_path=BROWSER, args=["--no-sandbox", "--disable-gpu"])
-        shown = opened.new_page(viewport={"width": 400, "height": 800}, color_scheme=scheme)  # type: ignore[arg-type]
+        shown = opened.new_page(viewport={"width": 400, "height": 800}, color_scheme=scheme)  # type: ignore[arg-type]  # of parametrize
         asked: list[str] = []
         complaints: list[str] = []
         shown.on("request", lambda request: asked.append(request.url))

@@ -141,7 +141,7 @@ def test_what_is_young_stays(workspace: Workspace, tmp_path: Path) -> None:
 def _hold(workspace: Workspace, ready: object, done: object) -> None:
     with workspace.lock("a retraining"):
         ready.set()  # type: ignore[attr-defined]  # an event of multiprocessing
-        done.wait(60)  # type: ignore[attr-defined]
+        done.wait(60)  # type: ignore[attr-defined]  # an Event
     os._exit(0)
 
 

@@ -17,8 +17,8 @@ from posa_vla.files import read_json, write_json
 from posa_vla.model.config import read_config
 from posa_vla.model.posa_policy import load_policy
 from posa_vla.params import EvaluateParams, Params
-from posa_vla.policy.execution import Execution, asked_execution, made_for
-from posa_vla.policy.made_for import EXECUTION_FILE, own_execution, said_execution
+from posa_vla.policy.execution import Execution, asked_execution
+from posa_vla.policy.made_for import EXECUTION_FILE, made_for, own_execution, said_execution
 from posa_vla.promotion.drafting import execution_of_evidence, require_recordable
 from posa_vla.release.bundle import MANIFEST, build_bundle, verify_bundle
 from posa_vla.release.record import read_record

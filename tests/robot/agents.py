@@ -84,7 +84,7 @@ def make_agent(channel: Channel, *, trust: Trust | None = None, load: Load = loa
     home = channel.folder / "robot"
     client = ChannelClient(channel.location, home / "tuf", channel.publisher.root_bytes())
     check = {"check": tried_here(load), **options}
-    return Agent(home, client, trust or channel.trust, load=load, **check)  # type: ignore[arg-type]
+    return Agent(home, client, trust or channel.trust, load=load, **check)  # type: ignore[arg-type]  # a test names them
 
 
 def runs(channel: Channel) -> int | None:

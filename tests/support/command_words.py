@@ -13,7 +13,7 @@ from posa_vla.cli.main import COMMANDS, application
 @cache
 def command(name: str) -> Any:
     """The command behind the first word after `posa`, as typer parses it."""
-    return typer.main.get_command(application(name)).commands[name]  # type: ignore[attr-defined]
+    return typer.main.get_command(application(name)).commands[name]  # type: ignore[attr-defined]  # a group
 
 
 def options(parsed: Any) -> set[str]:

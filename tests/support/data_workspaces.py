@@ -29,7 +29,7 @@ def take_in(workspace: Workspace, dataset: Path) -> Ingestion:
 
 def two_versions(folder: Path, **settings: str) -> Workspace:
     """A workspace in `folder/home` with data-v1 (three episodes) and data-v2 (six)."""
-    workspace = Workspace.open(Settings(home=folder / "home", **settings))  # type: ignore[arg-type]
+    workspace = Workspace.open(Settings(home=folder / "home", **settings))  # type: ignore[arg-type]  # a test names them
     take_in(workspace, make_v21(folder / "one"))
     take_in(workspace, make_v21(folder / "two", seed=500))
     return workspace

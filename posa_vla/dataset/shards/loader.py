@@ -64,7 +64,7 @@ class PackedDataset:
         self.horizon, self.cameras, self.captions = horizon, manifest.cameras, manifest.captions
         try:
             with safe_open(path, "pt") as file:
-                tensors: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+                tensors: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no dict)
             frames = manifest.splits[split].frames
             self._images = {role: tensors[f"images.{role}"] for role in self.cameras}
             self._points = {role: tensors[f"anchor_points.{role}"] for role in self.cameras}

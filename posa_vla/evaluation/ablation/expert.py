@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import closing
 
 from posa_vla.console import progress
 from posa_vla.evaluation.environments import open_environment
@@ -16,12 +17,11 @@ def expert_runs(params: Params, seeds: Sequence[int]) -> dict[int, tuple[int, fl
     from posa_vla.sim.demonstration import demonstrate
 
     suite = Suite.of(params, seeds)
-    environment, runs = open_environment(suite), {}
-    with progress("expert", len(seeds), unit="scenes") as advance:
+    runs = {}
+    with closing(open_environment(suite)) as environment, progress("expert", len(seeds), unit="scenes") as advance:
         for seed in seeds:
             episode = demonstrate(environment, seed, 0.0)
             if episode is not None and episode.end_effector is not None:
                 runs[seed] = (len(episode), path_length(episode.end_effector[:, :3]))
             advance(1)
-    environment.close()
     return runs

@@ -13,7 +13,7 @@ from posa_vla.model.config import read_config
 from posa_vla.objects.trees import get_tree
 from posa_vla.pipeline.context import StepContext
 from posa_vla.pipeline.records import Candidate, Trained
-from posa_vla.policy.execution import made_for
+from posa_vla.policy.made_for import made_for
 from posa_vla.training.storage import policy_path
 from posa_vla.workspace import Workspace
 

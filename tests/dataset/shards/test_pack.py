@@ -35,7 +35,7 @@ def some_episodes(count: int = 8, size: int = 16):
 
 def tensors(path: Path) -> dict[str, np.ndarray]:
     with safe_open(path, "numpy") as file:
-        return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no dict)
 
 
 def test_every_frame_of_every_episode_is_in_its_split_with_its_labels(tmp_path):

@@ -27,7 +27,7 @@ ALL = PrepareParams(validation_fraction=0)
 
 
 def good(seed: int = 0, **options: object) -> Episode:
-    return make_episode(np.random.default_rng(seed), size=16, **options)  # type: ignore[arg-type]
+    return make_episode(np.random.default_rng(seed), size=16, **options)  # type: ignore[arg-type]  # a test names them
 
 
 def store_of(folder: Path, *episodes: Episode) -> EpisodeStore:
