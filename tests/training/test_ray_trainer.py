@@ -41,9 +41,12 @@ def ray_here(s3: None) -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def cluster(s3: None) -> Iterator[RayCluster]:
-    with ray_cluster(Settings()) as running:
-        yield running
-        end = time.monotonic()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")  # a processor without bf16
+        patch.setenv("ATEN_CPU_CAPABILITY", "avx2")
+        with ray_cluster(Settings()) as running:
+            yield running
+            end = time.monotonic()
     assert time.monotonic() - end < 20, "Ray waits for the actor that a training leaves"
 
 
@@ -109,12 +112,13 @@ def test_a_job_trains_with_nothing_but_the_bucket_between_us(cluster: RayCluster
     from posa_vla.ray_jobs import Jobs
     from posa_vla.training.submit import train_as_job
 
-    rows: list[int] = []
-    place = (open_objects("s3://storage/posa"), data, "v1", quick_params(workers=1), KEY, tmp_path / "cache")
+    rows: dict[int, dict[str, float]] = {}
+    params = quick_params(workers=1, precision="auto")
+    place = (open_objects("s3://storage/posa"), data, "v1", params, KEY, tmp_path / "cache")
     jobs = Jobs(cluster)
-    folder = train_as_job(jobs, *place, lambda step, metrics: rows.append(step))
+    folder = train_as_job(jobs, *place, rows.__setitem__)
     assert folder.is_relative_to(tmp_path / "cache")
     assert load_policy(folder, "d").horizon == 8
-    assert rows[-1] == 12
+    assert [(step, row["bf16"]) for step, row in rows.items()] == [(10, 0), (12, 0)], "the shell's instructions count"
     again = train_as_job(jobs, *place, lambda step, metrics: pytest.fail("trained again"))
     assert again == folder
