@@ -155,13 +155,15 @@ def test_the_order_is_first_condition_then_conditions_then_demonstrations() -> N
     quick, full = turns(plan, params, full=False), turns(plan, params, full=True)
     assert [(t.cell.variant, t.cell.seed, t.conditions) for t in quick[:2]] == [
         ("full", 0, ("basic",)),
-        ("no-anchors", 0, ("basic",)),
+        ("no-anchors", 0, ("basic", OWN_EXECUTION)),
     ]
     assert len(quick) == 6
     assert full[:6] == quick
     trainings = 3 * len(plan.variants)
     first, then, fewer = full[:trainings], full[trainings : 2 * trainings], full[2 * trainings :]
-    assert {turn.conditions for turn in first} == {("basic",)}
+    own = {turn.cell.variant for turn in first if turn.conditions == ("basic", OWN_EXECUTION)}
+    assert own == set(plan.tuning.own_executions)
+    assert {turn.conditions for turn in first if turn.cell.variant not in own} == {("basic",)}
     assert list(dict.fromkeys(turn.cell.variant for turn in first)) == list(plan.variants)
     assert [turn.cell for turn in then] == [turn.cell for turn in first]
     assert {turn.conditions for turn in then} == {tuple(plan.conditions)[1:]}

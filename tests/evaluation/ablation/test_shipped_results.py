@@ -25,7 +25,7 @@ from posa_vla.params import Params
 from posa_vla.schema import parse
 
 RESULTS = Path(__file__).parents[3] / "docs" / "results"
-FOLDERS = sorted(RESULTS.glob("anchors-*"))
+FOLDERS = sorted(path.parent for path in RESULTS.glob("anchors-*/results.json"))
 Place = tuple[str, int, str]
 
 
