@@ -88,6 +88,8 @@ def _summary(results: Results) -> dict[str, Any]:
         "schema_version": 2,
         "plan": plan.model_dump(mode="json"),
         "plan_digest": plan.digest,
+        # Keys of the plan are sorted here, and its first condition is not the first of them.
+        "first": plan.first,
         "params": params.model_dump(mode="json"),
         "demonstrations": params.collect.episodes,
         "variants": variants,

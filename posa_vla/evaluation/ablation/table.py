@@ -119,7 +119,7 @@ def _about_execution(summary: Mapping[str, Any]) -> list[str]:
     for variant, execution in tuning["own_executions"].items():
         words.append(
             f"`{OWN_EXECUTION}` runs `{variant}` with {_execution(execution)}, which did best for it alone, on the "
-            f"scenes of `{next(iter(plan['conditions']))}`."
+            f"scenes of `{summary['first']}`."
         )
     return ["", " ".join(words)]
 
