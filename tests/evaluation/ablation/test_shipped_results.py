@@ -46,6 +46,9 @@ def rows_of(folder: Path, summary: dict[str, Any]) -> Iterator[tuple[Place, int,
 
 def verify(folder: Path) -> None:
     summary = read_json(folder / "results.json")
+    if summary["schema_version"] > 1:  # its keys are sorted in the file
+        conditions = summary["plan"]["conditions"]
+        summary["plan"]["conditions"] = {summary["first"]: conditions.pop(summary["first"]), **conditions}
     plan, params = parse(AblationPlan, summary["plan"], folder.name), parse(Params, summary["params"], folder.name)
     assert summary["plan_digest"] == plan.digest
     shipped = load_plan()
