@@ -84,11 +84,11 @@ def _run(policy_folder: Path, task: str, way: tuple[int, float], scenes: int) ->
     made = make_environment("sim_arm6", task, image_size=64, **limits)
     environment = Nearest(made.simulation, task, **limits)
     policy = load_policy(policy_folder, "recipe", threads=1)
-    rows, undecided = [], 0
+    rows, far = [], 0
     for seed in TUNING_SEEDS[:scenes]:
         environment.nearest = np.inf
         rows.append(run_episode(policy, environment, seed, params).row)
-        undecided += environment.nearest > _NEAR
+        far += environment.nearest > _NEAR
     environment.close()
     solved = [row.steps for row in rows if row.success]
     return {
@@ -97,13 +97,15 @@ def _run(policy_folder: Path, task: str, way: tuple[int, float], scenes: int) ->
         "success": len(solved) / scenes,
         "steps_all": statistics.mean(row.steps if row.success else params.max_steps for row in rows),
         "steps_solved": statistics.mean(solved) if solved else None,
-        "jerk_mm": 1e3 * statistics.mean(row.jerk for row in rows if row.jerk is not None),
-        "undecided": undecided / scenes,
+        "jerk_mm": 1e3 * statistics.mean(row.jerk for row in rows if row.jerk is not None),  # of all episodes
+        "never_near": far / scenes,
     }
 
 
 def measure(out: Path, recipes: list[str], task: str, quick: bool) -> list[dict[str, Any]]:
     """A row a recipe, training seed and way of running it."""
+    from posa_vla.code_digest import code_digest
+    from posa_vla.files import sha256_json
     from posa_vla.training.loop import train
 
     episodes, steps, scenes, seeds = (16, 20, 4, TRAINING_SEEDS[:1]) if quick else (600, 750, 300, TRAINING_SEEDS)
@@ -113,7 +115,9 @@ def measure(out: Path, recipes: list[str], task: str, quick: bool) -> list[dict[
     with progress("recipes", len(recipes) * len(seeds) * len(WAYS), unit="runs") as advance:
         for recipe in recipes:
             for seed in seeds:
-                policy = train(data, _params(recipe, task, seed, steps), folder / f"{recipe}-{seed}")
+                params = _params(recipe, task, seed, steps)
+                inputs = {"params": params.model_dump(mode="json"), "code": code_digest("posa_vla.training")}
+                policy = train(data, params, folder / f"{recipe}-{seed}-{sha256_json(inputs)[:12]}")
                 for way in WAYS:
                     rows.append({"recipe": recipe, "seed": seed, **_run(policy, task, way, scenes)})
                     advance(1, f"{recipe} {rows[-1]['success']:.0%}")

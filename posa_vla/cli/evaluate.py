@@ -41,7 +41,7 @@ def sim(
     from posa_vla.evidence.summary import Summary
     from posa_vla.model.posa_policy import load_policy
     from posa_vla.policy.execution import asked_execution
-    from posa_vla.policy.made_for import own_execution
+    from posa_vla.policy.made_for import own_execution, said_execution
     from posa_vla.seeds import scene_seeds
     from posa_vla.settings import Settings
     from posa_vla.sim.gl import require_gl
@@ -53,10 +53,12 @@ def sim(
     loaded = load_policy(bundle.folder, bundle.digest)
     folder = f"evaluations/{code_digest('posa_vla.evaluation')}/{bundle.digest}"
     require_rendered(params, loaded.config.image_size, f"{bundle.folder}/config.json: image_size")
-    own = own_execution(bundle.folder, loaded.flow_steps)
+    own, known = own_execution(bundle.folder, loaded.flow_steps), said_execution(bundle.folder) is not None
     way = asked_execution(params.evaluate, own)
     differing = way.otherwise(own)
-    if differing:
+    if not known:
+        say(f"bundle {bundle.digest[:12]} does not say what it was judged with: it runs as all bundles of its time did")
+    elif differing:
         said = ", ".join(f"{name} {asked} (judged: {judged})" for name, (asked, judged) in differing.items())
         say(f"this result is not of the execution that bundle {bundle.digest[:12]} was judged with: {said}")
     suite = Suite.of(params, scene_seeds(bundle.digest, params.evaluate.episodes)).run_as(way)
@@ -74,7 +76,7 @@ def sim(
     write_evidence(out / "evidence.json", evidence)
     figures = Summary.of(evidence).model_dump(mode="json")
     if as_json:
-        document = {"bundle": bundle.digest, "as_judged": not differing, "evidence": evidence.digest}
+        document = {"bundle": bundle.digest, "as_judged": not differing if known else None, "evidence": evidence.digest}
         print_json({**document, "evaluation": figures, "out": str(out)})
         return
     rows = [(name, "none" if value is None else f"{value:.4g}") for name, value in figures.items()]

@@ -126,9 +126,9 @@ def run(
     A release says how it is run (executed actions, committed ones, ensembling, steps): a setting that says otherwise is
     refused, but for a lower step limit. A simulated camera renders what the release was judged on, whatever the
     settings say; a camera that shows less is refused unless --allow-upscale is given. A release of record version 1
-    says nothing of this; it runs with these settings, by default 4, 0, none, 60 and 64. With --once, an update that was
-    refused ends in exit code 1, after the last good release has run its episodes, and a socket that the file names is
-    not opened.
+    says nothing of this: it runs as its bundle says, or, where that says nothing either, with these settings, by
+    default 4, 0, none, 60 and 64. With --once, an update that was refused ends in exit code 1, after the last good
+    release has run its episodes, and a socket that the file names is not opened.
     """
     from posa_vla.console import progress, say
     from posa_vla.errors import BadInput

@@ -33,6 +33,7 @@ def train(
     from posa_vla.policy.made_for import EXECUTION_FILE, made_for, made_for_bytes
 
     params = read_params(params_file, preset, settings)
+    way = made_for(params, params.model.flow_steps)
     read_manifest(data)
     version = sha256_file(data / MANIFEST)
     inputs = {
@@ -72,7 +73,7 @@ def train(
         policy = out.resolve() / "policy"
         with new_folder(policy) as folder:  # what the storage holds is named by its content, and stays as it is
             shutil.copytree(files, folder, dirs_exist_ok=True)
-    write_bytes(policy / EXECUTION_FILE, made_for_bytes(made_for(params, params.model.flow_steps)))
+    write_bytes(policy / EXECUTION_FILE, made_for_bytes(way))
     seconds = round(time.monotonic() - start, 1)
     if as_json:
         print_json({"policy": str(policy), "seconds": seconds, "metrics": last})

@@ -29,6 +29,7 @@ class RolloutWorker:
 
         self._job = job
         self._objects = open_objects(job.storage)
+        self._kept = Rows(self._objects, job.folder, job.digest, job.suite)
         self._environments = [open_environment(job.suite)]
         self._policy = load_policy(_bundle(self._objects, job.digest), job.digest, threads=1)
 
@@ -42,6 +43,7 @@ class RolloutWorker:
         for rollout in run_episodes(self._policy, self._environments, seeds, self._job.suite.params, recorded):
             if rollout.images:
                 keep_rollout(self._objects, self._job.folder, rollout)
+            self._kept.add(rollout.row)
             rows.append(rollout.row)
         return rows
 
@@ -62,8 +64,8 @@ def _parts(seeds: list[int], workers: int) -> list[list[int]]:
 def evaluate(job: RolloutJob) -> None:
     """Runs a policy on every scene; continues where a killed job stopped, and leaves `evidence.json`.
 
-    Scenes whose actor died are run once more, each for itself; the row of one that kills its actor again says
-    `crashed`, and the evidence is incomplete.
+    Scenes that were under way when their actor died are run once more, each for itself; the row of one that kills its
+    actor again says `crashed`, and the evidence is incomplete.
 
     Args:
         job: What is run, and where its results are left.
@@ -96,14 +98,15 @@ def evaluate(job: RolloutJob) -> None:
             idle.append(actor)
         except ray.exceptions.RayActorError:
             idle.append(actor_class.remote(job))
-            for seed in seeds:
+            ended = kept.find(seeds)
+            lost = [seed for seed in seeds if seed not in ended]
+            for seed in lost:
                 tries[seed] += 1
-            waiting += [[seed] for seed in seeds if tries[seed] < 2]
+            waiting += [[seed] for seed in lost if tries[seed] < 2]
             crashed = {"success": False, "steps": 0, "path_length": 0, "return_code": "crashed"}
-            finished = [EpisodeRow(scene_seed=seed, **crashed) for seed in seeds if tries[seed] == 2]
-        for row in finished:
-            kept.add(row)
-            rows[row.scene_seed] = row
+            finished = [EpisodeRow(scene_seed=seed, **crashed) for seed in lost if tries[seed] == 2]
+            finished += ended.values()
+        rows |= {row.scene_seed: row for row in finished}
     evidence = gather(digest, suite, rows)
     objects.put(f"{job.folder}/evidence.json", canonical_json(evidence.model_dump(mode="json")))
 

@@ -89,7 +89,7 @@ class Objective(nn.Module):
             texts: B instructions.
             targets: Supervision.
             generator: Source of noise and flow times.
-            anchor_only: Whether `loss` is the anchor loss alone (the first steps of a training). What it does not reach
+            anchor_only: Whether `loss` leaves the action out (the first steps of a training). What it does not reach
                 gets no gradient, so that its optimiser state begins with the first one that it gets.
         """
         config, channels = self.model.config, len(self.model.config.channels)

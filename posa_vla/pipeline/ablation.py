@@ -10,7 +10,7 @@ from pathlib import Path
 
 from posa_vla.code_digest import code_digest
 from posa_vla.console import say
-from posa_vla.errors import PosaError
+from posa_vla.errors import BadInput, PosaError
 from posa_vla.evaluation.ablation.plan import (
     AblationPlan,
     Cell,
@@ -229,12 +229,14 @@ def _carry_out(ablation: Ablation, turn: Turn, results: Results, folder: Path) -
         execution = execution_under(plan, condition, cell.variant)
         evidence = rolled_out(ablation, cell, candidate.digest, condition, execution, scenes)
         columns = Columns.of(evidence, scenes)
-        known = results.trainings.get(cell)
+        known, origin = results.trainings.get(cell), _origin(ablation, cell)
+        if known is not None and known.origin != origin:
+            raise BadInput(f"{cell.name}: the code has changed since its first rows, which are kept: start again")
         rows = TrainingRows(
             variant=cell.variant,
             demonstrations=cell.demonstrations,
             seed=cell.seed,
-            origin=_origin(ablation, cell),
+            origin=origin,
             commit=code_state(ablation.workspace.settings).commit or "",
             seconds=seconds,
             machine=evidence.hardware,

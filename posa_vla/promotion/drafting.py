@@ -139,7 +139,7 @@ def _require_recordable(params: Params, way: Execution, flow_steps: int, what: s
         f"{what} start_noise {way.start_noise:g} and {way.flow_steps} flow steps, and target {params.target!r} "
         f"publishes records of version 1, which say neither: robots would run noise {older.start_noise:g} and "
         f"{older.flow_steps} steps. Upgrade the robots' agents and set targets.{params.target}.record=2 "
-        "(docs/operations.md), or leave evaluate.start_noise and evaluate.flow_steps out"
+        f"(docs/operations.md), or set evaluate.start_noise={older.start_noise:g} and evaluate.flow_steps={flow_steps}"
     )
 
 

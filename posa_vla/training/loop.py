@@ -186,7 +186,7 @@ class Trainer:
         self._seconds += time.perf_counter() - started
         if self.step % REPORT_STEPS and self.step != self.params.steps:
             return None
-        count = self.step % REPORT_STEPS or REPORT_STEPS
+        count = len(self.sums["loss"])  # fewer than usual after a resumed training's first steps, and at the end
         metrics = {name: sum(values) / len(values) for name, values in self.sums.items()}
         metrics |= {
             "learning_rate": self.optimizer.param_groups[0]["lr"],
@@ -257,7 +257,7 @@ def run_steps(
         on_step: Called on every worker after each step, with the means where the step has some.
 
     Raises:
-        PosaError: The loss is no longer finite.
+        PosaError: The gradients are no longer finite.
     """
     while not trainer.done:
         metrics = trainer.advance()

@@ -111,7 +111,7 @@ def _about_execution(summary: Mapping[str, Any]) -> list[str]:
     """How steps of all scenes are counted, and how policies were run; nothing for results of version 1."""
     if summary["schema_version"] == 1:
         return []
-    plan, tuning = summary["plan"], summary["plan"]["tuning"]
+    tuning = summary["plan"]["tuning"]
     limit = summary["params"]["evaluate"]["max_steps"]
     words = [f"Of all scenes: a failure counts as the limit of {limit} steps, so that failing cannot help."]
     if tuning["execution"] is not None:

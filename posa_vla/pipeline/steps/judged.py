@@ -35,7 +35,9 @@ def judged_with(workspace: Workspace, target: str, bundle: str, folder: Path | N
     said = said_execution(folder)
     if said is not None:
         return said
-    for entry in reversed(promotion_log(workspace, target).entries()):
+    log = promotion_log(workspace, target)
+    # What robots run counts before a verdict on a later evaluation of the same bundle.
+    for entry in (*reversed(log.releases()), *reversed(log.entries())):
         if entry.bundle != bundle:
             continue
         try:

@@ -191,8 +191,8 @@ class Runner:
         """
         try:
             terms = terms_of(record, self._settings)
-        except BadInput:  # said when the release is to be run
-            terms = terms_of(record, RunSettings())
+        except BadInput:  # said when the release is to be run; what a camera shows is no part of the contradiction
+            terms = terms_of(record, RunSettings(image_size=self._settings.image_size))
         robot = self._connected(terms)
         sizes, roles = camera_sizes(robot), robot.embodiment.cameras
         require_judged_size(sizes, record.image_size, roles, allow_upscale=self._settings.allow_upscale)
