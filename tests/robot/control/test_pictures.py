@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from factories import make_embodiment
 from releases import TARGET, Channel, make_record_2, make_trust
-from robot.agents import BundlePolicy, load, make_agent
+from robot.agents import BundlePolicy, load, make_agent, tried_here
 from robot.fakes import SIZE, FakePolicy, FakeRobot
 from untrained import arm_params, untrained_bundle
 
@@ -28,7 +28,7 @@ from posa_vla.policy.execution import Execution, execution_of
 from posa_vla.policy.policy import ActionChunk, Observation
 from posa_vla.release.record import sign_record
 from posa_vla.robot.agent.agent import Agent
-from posa_vla.robot.agent.health import RobotPolicy
+from posa_vla.robot.agent.health import RobotPolicy, load_installed
 from posa_vla.robot.agent.provision import provision
 from posa_vla.robot.agent.terms import RunSettings, Terms
 from posa_vla.robot.control.loop import run_episode
@@ -68,6 +68,9 @@ def test_a_release_judged_at_224_px_runs_at_224_px_on_a_robot_whose_file_says_64
 
     monkeypatch.setattr(PosAPolicy, "act", watched)
     monkeypatch.setattr("posa_vla.evaluation.local.TOGETHER", 1)  # as on a robot: the same looks in the same order
+    # Tried in this process, where it is seen; how fast this machine is while other tests run is no question here.
+    monkeypatch.setattr("posa_vla.robot.agent.agent.check_health", tried_here(load_installed))
+    monkeypatch.setattr("posa_vla.robot.agent.health.PATIENCE", 100.0)
     policy = load_policy(bundle.folder, bundle.digest)
     evidence = evaluate(policy, Suite.of(params, [2**32, 2**32 + 1]), tmp_path / "evaluation")
     judged = seen.copy()
