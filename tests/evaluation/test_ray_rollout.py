@@ -83,21 +83,26 @@ def test_actors_give_what_one_process_gives_although_one_dies(
     from posa_vla.evaluation import ray_rollout
 
     seeds = scene_seeds(bundle.digest, PARAMS.evaluate.episodes)
-    marker, doomed, worker = tmp_path / "died", seeds[1], ray_rollout.RolloutWorker
+    marker, log, doomed, worker = tmp_path / "died", tmp_path / "log", seeds[1], ray_rollout.RolloutWorker
 
     class DiesOnce(worker):  # type: ignore[misc, valid-type]  # a class that is only known here
         def run(self, seeds: list[int], recorded: list[int]) -> Any:
             if doomed in seeds and not marker.exists():
-                marker.touch()
+                ended = [seed for seed in seeds if seed != doomed]
+                marker.write_text(" ".join(map(str, ended)))
+                super().run(ended, recorded)
                 os._exit(1)
+            with log.open("a") as file:
+                file.write(" ".join(map(str, seeds)) + " ")
             return super().run(seeds, recorded)
 
     monkeypatch.setattr(ray_rollout, "RolloutWorker", DiesOnce)
     objects = open_objects(str(tmp_path / "ray"))
     ray_rollout.evaluate(job_of(bundle, objects, seeds))
     there = evidence_of(objects)
-    assert marker.exists()
     assert there.complete()
+    ended, later = marker.read_text().split(), log.read_text().split()
+    assert sorted([*ended, *later]) == sorted(map(str, seeds)), "what had ended before its actor died is not run again"
     policy = load_policy(bundle.folder, bundle.digest, threads=1)
     here = evaluate(policy, Suite.of(PARAMS, seeds), tmp_path / "local")
     assert [r.scene_seed for r in there.rows] == [r.scene_seed for r in here.rows] == seeds
