@@ -94,8 +94,8 @@ def _processes(folder: Path, arrangement: dict[str, Any], steps: int, *, pure: b
 def _on_ray(folder: Path, steps: int, number: int) -> float:
     """Steps a second of a training on Ray.
 
-    It leaves a row of metrics every ten steps. The times are those at which the rows were left; the last one comes with
-    the validation, and does not count.
+    It leaves rows of metrics every ten steps, or every two seconds. The times are those at which the rows were left; the
+    last one comes with the validation, and does not count.
     """
     from posa_vla.dataset.shards.manifest import MANIFEST
     from posa_vla.files import sha256_file
@@ -111,6 +111,10 @@ def _on_ray(folder: Path, steps: int, number: int) -> float:
     with open_jobs(Settings(), at_least=params.train.processors) as jobs:
         train_as_job(jobs, objects, folder / "data", version, params, key, folder, lambda step, metrics: None)
     left = {int(Path(path).stem): (folder / "store" / path).stat().st_mtime for path in metrics_paths(objects, key)}
+    if len(left) < 3:
+        raise SystemExit(
+            f"{params.train.steps} steps leave {len(left)} times on this machine, expected 3: give no --quick"
+        )
     first, *_, last, _ = sorted(left)
     return (last - first) / (left[last] - left[first])
 

@@ -43,8 +43,8 @@ _CLUSTER = {
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
     # At its end Ray waits half a minute for actors that stay, of which a training leaves one; ours has no work then.
     "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",
-    # Nobody looks at figures of a cluster that ends with the command, and its one node is taken away by nobody. Without
-    # these Ray's own processes take 18 % of a core beside a training, with them 15 %.
+    # Nobody looks at figures of a cluster that ends with the command, and its one node is taken away by nobody: what
+    # Ray's own processes take is missing to the training (`ray_overhead` of benchmarks/training.py).
     "RAY_task_events_report_interval_ms": "0",
     "RAY_enable_metrics_collection": "0",
     "RAY_event_stats": "0",

@@ -231,7 +231,9 @@ def _carry_out(ablation: Ablation, turn: Turn, results: Results, folder: Path) -
         columns = Columns.of(evidence, scenes)
         known, origin = results.trainings.get(cell), _origin(ablation, cell)
         if known is not None and known.origin != origin:
-            raise BadInput(f"{cell.name}: the code has changed since its first rows, which are kept: start again")
+            raise BadInput(
+                f"{cell.name}: the code has changed since its first rows: go on from commit {known.commit[:12]}"
+            )
         rows = TrainingRows(
             variant=cell.variant,
             demonstrations=cell.demonstrations,
