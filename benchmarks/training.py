@@ -94,8 +94,8 @@ def _processes(folder: Path, arrangement: dict[str, Any], steps: int, *, pure: b
 def _on_ray(folder: Path, steps: int, number: int) -> float:
     """Steps a second of a training on Ray.
 
-    It leaves rows of metrics every ten steps, or every two seconds. The times are those at which they were left; the last
-    one comes with the validation, and does not count.
+    It leaves rows of metrics every ten steps, or every two seconds. The times are those at which they were left; the
+    last one comes with the validation, and does not count.
     """
     from posa_vla.dataset.shards.manifest import MANIFEST
     from posa_vla.files import sha256_file

@@ -107,7 +107,7 @@ def retrain(
     Whatever was done for the same inputs is reused. "reject" and "no decision" are successful endings.
 
     Args:
-        preset: Shipped overlay of the parameters: demo (four to seven minutes on two cores) or tiny (a minute, learns nothing).
+        preset: Shipped overlay of the parameters: demo (minutes on two cores) or tiny (a minute, learns nothing).
         target: Deployment target, one of `targets` in the parameter file; empty for the file's own choice.
         changes: Single parameters that shall differ.
         params_file: Parameter file on the machine that runs the flow.
