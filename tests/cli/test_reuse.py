@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -42,10 +43,11 @@ def test_a_training_by_other_code_is_not_continued(
 
 
 def test_rollouts_by_other_code_are_not_taken_for_this_ones(
-    tmp_path: Path, params: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, params: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def run() -> int:
         sim(policy=bundle.folder, out=tmp_path / "out", local=True, params_file=params, as_json=True)
+        assert json.loads(capsys.readouterr().out)["as_judged"] is None, "its bundle does not say how it is run"
         return len({path.parent for path in (tmp_path / "out" / "evaluations").rglob("*.json")})
 
     bundle = untrained_bundle(tmp_path / "policy", arm_params())

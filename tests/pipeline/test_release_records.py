@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
-from candidates import candidate, make_workspace, two_releases
+from candidates import Candidate, candidate, make_workspace, two_releases
 from securesystemslib.signer import CryptoSigner
 from untrained import arm_params
 
@@ -15,7 +15,11 @@ from posa_vla.params import Params
 from posa_vla.params_file import overlaid
 from posa_vla.pipeline.context import open_context
 from posa_vla.pipeline.rollback import roll_back
+from posa_vla.pipeline.steps.decide import decide
+from posa_vla.pipeline.steps.judged import judged_with
+from posa_vla.pipeline.steps.register import register
 from posa_vla.policy.execution import Execution
+from posa_vla.policy.made_for import said_execution
 from posa_vla.promotion.champion import promotion_log
 from posa_vla.release.keys import public_hex
 from posa_vla.release.publisher import Publisher
@@ -77,6 +81,17 @@ def test_a_rollback_carries_the_way_its_release_was_judged_in_and_a_new_sequence
     assert record.log_head != "0" * 64
     roll_back(workspace, params, 2, "old robots have to follow")
     assert (shown_record(workspace).schema_version, shown_record(workspace).sequence) == (1, None)
+
+
+def test_a_bundle_that_says_nothing_runs_as_it_was_released_and_not_as_it_was_judged_later(tmp_path: Path) -> None:
+    workspace, params, (_, second) = two_releases(tmp_path)
+    digest = second.bundle.digest
+    assert said_execution(second.bundle.folder) is None
+    with open_context(workspace, overlaid(params, {"evaluate": {"execute": 1}}, "test"), "test") as context:
+        again = Candidate(context, second.bundle)
+        register(context, decide(context, again.evaluated(0, champion=digest)))
+    assert promotion_log(workspace, "t").entries()[-1].bundle == digest
+    assert judged_with(workspace, "t", digest) == Execution(execute=4, max_steps=6, flow_steps=2)
 
 
 def test_a_release_that_waited_while_the_champion_went_and_came_back_is_still_taken(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from posa_vla.model.posa_policy import load_policy
 from posa_vla.objects.open import open_objects
 from posa_vla.objects.trees import get_tree, put_tree
 from posa_vla.params import Params
+from posa_vla.policy.made_for import made_for, said_execution
 from posa_vla.ray_cluster import RayCluster, ray_cluster
 from posa_vla.settings import Settings
 from posa_vla.training.job import TrainingJob
@@ -122,3 +124,19 @@ def test_a_job_trains_with_nothing_but_the_bucket_between_us(cluster: RayCluster
     assert [(step, row["bf16"]) for step, row in rows.items()] == [(10, 0), (12, 0)], "the shell's instructions count"
     again = train_as_job(jobs, *place, lambda step, metrics: pytest.fail("trained again"))
     assert again == folder
+
+
+def test_a_training_by_hand_keeps_its_policy_and_how_it_is_run(
+    cluster: RayCluster, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from posa_vla.cli.train import train
+    from posa_vla.ray_jobs import Jobs
+
+    params = quick_params(workers=1)
+    (tmp_path / "params.yaml").write_text(params.model_dump_json())  # JSON is YAML
+    monkeypatch.setenv("POSA_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr("posa_vla.ray_jobs.open_jobs", lambda *_, **__: nullcontext(Jobs(cluster)))
+    train(data=data, out=tmp_path / "out", params_file=tmp_path / "params.yaml", as_json=True)
+    policy = tmp_path / "out" / "policy"
+    assert load_policy(policy, "d").horizon == 8
+    assert said_execution(policy) == made_for(params, params.model.flow_steps)
