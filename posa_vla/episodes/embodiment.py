@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
+from posa_vla.episodes.chain import Kinematics
 from posa_vla.errors import BadInput, did_you_mean
 from posa_vla.files import sha256_json
 from posa_vla.schema import Closed, parse
@@ -18,8 +19,6 @@ from posa_vla.yaml_file import read_yaml
 
 # Unit or frame of what nobody has declared.
 UNSTATED = "unstated"
-# Units of joints that MuJoCo can be given as they are.
-_JOINT_UNITS = ("rad", "m")
 
 
 def _absent(value: object) -> bool:
@@ -83,20 +82,6 @@ class SimulatedArm(Closed):
     gripper_range: tuple[float, float]
 
 
-class Kinematics(Closed):
-    """Where the end-effector is, from recorded joints: MuJoCo computes the forward kinematics of an MJCF.
-
-    `mjcf` is relative to the embodiment file. `joints` names the MJCF joint of each state channel that is a joint's
-    position (rad, or m for a sliding one); joints that are not named stay at the model's default. `site` is the
-    end-effector, `base` the body whose frame is the base frame (the world's by default).
-    """
-
-    mjcf: str
-    joints: dict[str, str] = Field(min_length=1)
-    site: str
-    base: str = "world"
-
-
 class GripperRule(Closed):
     """What of the recording is the gripper, and when it has opened or closed.
 
@@ -156,11 +141,8 @@ class Embodiment(Closed):
                 twice = sorted({name for name in names if names.count(name) > 1})
                 raise ValueError(f"{what} names {', '.join(twice)} twice")
         joints = self.kinematics.joints if self.kinematics is not None else {}
-        for channel in self.state:
-            if channel.name in joints and channel.unit not in _JOINT_UNITS:
-                raise ValueError(
-                    f"kinematics.joints: state {channel.name} is in {channel.unit}, expected rad, or m where it slides"
-                )
+        if self.kinematics is not None:
+            self.kinematics.require_units({channel.name: channel.unit for channel in self.state})
         wanted = [("state", name) for name in joints]
         wanted += [(self.gripper.vector, self.gripper.channel)] if self.gripper else []
         for vector, name in wanted:

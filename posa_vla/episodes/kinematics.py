@@ -2,69 +2,153 @@
 
 from __future__ import annotations
 
+import collections
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 from numpy.typing import NDArray
 
+from posa_vla.episodes.chain import JointUse, joint_line
 from posa_vla.episodes.embodiment import Embodiment
 from posa_vla.errors import BadInput, did_you_mean
 from posa_vla.geometry import compose, invert
 
+# What of a model file is no chain of joints. Meshes are often absent, and without shapes bodies need a mass of ours.
+_NO_CHAIN = (
+    *("actuators", "sensors", "tendons", "equalities", "pairs", "excludes", "keys", "cameras", "lights", "skins"),
+    *("flexes", "geoms", "meshes", "hfields", "materials", "textures"),
+)
+_MASS = 1e-3
+_SITE = "posa_end_effector"
+# By how much a recorded joint may exceed its limit, rad (m), and in what share of the frames: encoders are off by some.
+_SLACK, _BEYOND = 0.15, 0.05
+
+
+def load_chain(path: Path) -> Any:
+    """The specification of an MJCF's or URDF's bodies, joints and sites, without shapes, which may be absent.
+
+    Raises:
+        BadInput: The file is missing, cannot be read, or its links go round in a circle.
+    """
+    import mujoco
+
+    if not path.is_file():
+        raise BadInput(f"{path} does not exist: the kinematics' file is relative to the embodiment file")
+    if path.suffix.lower() == ".urdf":
+        _require_tree(path)
+    try:
+        spec: Any = mujoco.MjSpec.from_file(str(path))
+    except ValueError as error:
+        raise BadInput(f"{path} is no MJCF or URDF that MuJoCo can load: {error}") from None
+    # The links of fixed joints would lose their names.
+    spec.compiler.fusestatic = False
+    spec.compiler.boundmass = spec.compiler.boundinertia = _MASS
+    for kind in _NO_CHAIN:
+        for element in list(getattr(spec, kind)):
+            spec.delete(element)
+    return spec
+
+
+def _require_tree(path: Path) -> None:
+    try:
+        root = ElementTree.parse(path).getroot()
+    except ElementTree.ParseError as error:
+        raise BadInput(f"{path} is no URDF: {error}") from None
+    parents: dict[str, list[str]] = collections.defaultdict(list)
+    for joint in root.iter("joint"):
+        child = joint.find("child")
+        if child is not None:
+            parents[child.get("link", "")].append(joint.get("name", ""))
+    for link, joints in parents.items():
+        if len(joints) > 1:
+            raise BadInput(
+                f"{path}: link {link!r} is the child of the joints {' and '.join(joints)}: a loop has no one position "
+                "that follows from its joints. Leave the joint that closes it out of the file"
+            )
+
 
 class ForwardKinematics:
-    """An embodiment's MJCF, ready to be asked where the end-effector is."""
+    """An embodiment's chain, ready to be asked where the end-effector is."""
 
     def __init__(self, embodiment: Embodiment, folder: Path) -> None:
         """Loads the model.
 
         Args:
             embodiment: With a `kinematics` section.
-            folder: The embodiment file's folder, which `mjcf` is relative to.
+            folder: The embodiment file's folder, which the model file is relative to.
 
         Raises:
-            BadInput: The MJCF is missing or cannot be read, or has no joint, site or body of a name that is declared.
+            BadInput: The model file is missing or cannot be read, or has no joint, site or body of a name that is
+                declared.
         """
         import mujoco
 
         kinematics = embodiment.kinematics
         if kinematics is None:
             raise BadInput(f"embodiment {embodiment.id} declares no `kinematics`")
-        path = folder / kinematics.mjcf
-        if not path.is_file():
-            raise BadInput(f"{path} does not exist: `kinematics.mjcf` is relative to the embodiment file")
+        self._mujoco, self._path = mujoco, folder / kinematics.file
+        spec = load_chain(self._path)
+        kind, name = kinematics.end_effector
+        self._require(name, kind, [element.name for element in (spec.sites if kind == "site" else spec.bodies)])
+        if kind == "body":
+            spec.body(name).add_site(name=_SITE, pos=kinematics.point or (0, 0, 0))
         try:
-            self._model: Any = mujoco.MjModel.from_xml_path(str(path))
+            self._model: Any = spec.compile()
         except ValueError as error:
-            raise BadInput(f"{path} is no MJCF that MuJoCo can load: {error}") from None
-        self._mujoco, self._path = mujoco, path
+            raise BadInput(f"{self._path} is no chain of joints that MuJoCo can compute: {error}") from None
         self._data = mujoco.MjData(self._model)
-        self._site = self._named("site", kinematics.site)
-        self._base = self._named("body", kinematics.base)
+        self._site = self._model.site(name if kind == "site" else _SITE).id
+        bodies = [self._model.body(number).name for number in range(self._model.nbody)]
+        self._require(kinematics.base, "body", bodies)
+        self._base = self._model.body(kinematics.base).id
         names = [channel.name for channel in embodiment.state]
-        self._columns = [names.index(channel) for channel in kinematics.joints]
-        joints = [self._named("joint", joint) for joint in kinematics.joints.values()]
-        for joint, name in zip(joints, kinematics.joints.values(), strict=True):
-            one_axis = (int(mujoco.mjtJoint.mjJNT_HINGE), int(mujoco.mjtJoint.mjJNT_SLIDE))
-            if int(self._model.jnt_type[joint]) not in one_axis:
-                raise BadInput(f"{path}: joint {name!r} turns or slides along no one axis: one channel cannot set it")
-        self._places = [int(self._model.jnt_qposadr[joint]) for joint in joints]
+        self._channels = list(kinematics.joints)
+        self._columns = [names.index(channel) for channel in self._channels]
+        uses = [kinematics.use(channel) for channel in self._channels]
+        self._joints = [self._joint(use) for use in uses]
+        units = {channel.name: channel.unit for channel in embodiment.state}
+        try:
+            lines = [
+                joint_line(u, units[c], self._limits(j))
+                for c, u, j in zip(self._channels, uses, self._joints, strict=True)
+            ]
+        except ValueError as error:
+            raise BadInput(f"{self._path}: {error}") from None
+        self._scale, self._offset = (np.array(column) for column in zip(*lines, strict=True))
+        self._places = [int(self._model.jnt_qposadr[joint]) for joint in self._joints]
 
-    def _named(self, kind: str, name: str) -> int:
-        model, mujoco = self._model, self._mujoco
-        number = mujoco.mj_name2id(model, getattr(mujoco.mjtObj, f"mjOBJ_{kind.upper()}"), name)
-        if number < 0:
-            count = {"site": model.nsite, "body": model.nbody, "joint": model.njnt}[kind]
-            known = [getattr(model, kind)(index).name for index in range(count)]
-            raise BadInput(f"{self._path} has no {kind} {name!r}; {did_you_mean(name, known)}")
-        return int(number)
+    def _require(self, name: str, kind: str, known: list[str]) -> None:
+        if name not in known:
+            raise BadInput(f"{self._path} has no {kind} {name!r}; {did_you_mean(name, [k for k in known if k])}")
+
+    def _joint(self, use: JointUse) -> int:
+        mujoco, model = self._mujoco, self._model
+        self._require(use.joint, "joint", [model.joint(number).name for number in range(model.njnt)])
+        joint = int(model.joint(use.joint).id)
+        one_axis = (int(mujoco.mjtJoint.mjJNT_HINGE), int(mujoco.mjtJoint.mjJNT_SLIDE))
+        if int(model.jnt_type[joint]) not in one_axis:
+            raise BadInput(
+                f"{self._path}: joint {use.joint!r} turns or slides along no one axis: one channel cannot set it"
+            )
+        return joint
+
+    def _limits(self, joint: int) -> tuple[float, float] | None:
+        if not self._model.jnt_limited[joint]:
+            return None
+        low, high = self._model.jnt_range[joint]
+        return float(low), float(high)
+
+    def positions(self, state: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Positions of the declared joints, float64 (T, J), rad (m where they slide), of states (T, S)."""
+        return state[:, self._columns].astype(np.float64) * self._scale + self._offset
 
     def poses(self, state: NDArray[np.float32]) -> NDArray[np.float64]:
         """Where the end-effector is.
 
         Args:
-            state: float32 (T, S), the embodiment's state channels; joints in rad (m where they slide).
+            state: float32 (T, S), the embodiment's state channels, in their own units.
 
         Returns:
             float64 (T, 7): position (m) and quaternion `wxyz`, in the base frame.
@@ -73,10 +157,31 @@ class ForwardKinematics:
         data.qpos[:] = model.qpos0
         poses = np.empty((len(state), 7))
         quaternion = np.empty(4)
-        for frame, joints in enumerate(state[:, self._columns]):
+        for frame, joints in enumerate(self.positions(state)):
             data.qpos[self._places] = joints
             mujoco.mj_kinematics(model, data)
             mujoco.mju_mat2Quat(quaternion, data.site_xmat[self._site])
             base = np.concatenate([data.xpos[self._base], data.xquat[self._base]])
             poses[frame] = compose(invert(base), np.concatenate([data.site_xpos[self._site], quaternion]))
         return poses
+
+    def out_of_limits(self, state: NDArray[np.float32]) -> str:
+        """What is wrong with recorded joints that the model file's limits do not hold, in words; empty if nothing is.
+
+        Args:
+            state: float32 (T, S) of one or several episodes.
+        """
+        wrong = []
+        for column, (channel, joint) in enumerate(zip(self._channels, self._joints, strict=True)):
+            limits = self._limits(joint)
+            values = self.positions(state)[:, column]
+            if limits is None or len(values) == 0:
+                continue
+            beyond = np.mean((values < limits[0] - _SLACK) | (values > limits[1] + _SLACK))
+            if beyond > _BEYOND:
+                name = self._model.joint(joint).name
+                seen = f"{values.min():.2f} to {values.max():.2f}"
+                wrong.append(
+                    f"{channel} moves joint {name!r} from {seen}, its limits are {limits[0]:.2f} to {limits[1]:.2f}"
+                )
+        return "; ".join(wrong)

@@ -137,8 +137,8 @@ def test_late_times_of_single_precision_are_regular_and_come_back(tmp_path, stor
     assert "content" not in validate(store.root).rules
 
 
-@pytest.mark.parametrize("unit", ["deg", "unstated"])
-def test_joints_in_degrees_are_not_given_to_kinematics(unit):
+@pytest.mark.parametrize("unit", ["ticks", "unstated"])
+def test_joints_in_an_unknown_unit_are_not_given_to_kinematics(unit):
     channel = {"name": "elbow", "unit": unit}
     value = {
         "id": "arm",
