@@ -1,0 +1,1 @@
+"""Cameras found from the demonstrations themselves."""

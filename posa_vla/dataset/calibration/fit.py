@@ -1,0 +1,231 @@
+"""A fixed camera from where the gripper was, and where in the picture something changed: robust least squares."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import least_squares
+from scipy.spatial.transform import Rotation
+
+from posa_vla.geometry import compose, matrix_to_quaternion, project, quaternion_to_matrix
+
+Floats = NDArray[np.float64]
+
+# Shares of the image's longer side: what an ordinary lens has as focal length, and the scatter of its logarithm.
+_FOCAL, _FOCAL_SPREAD = 0.85, 0.3
+# Metres, one standard deviation for each axis: how far from the end-effector the middle of the change may be. The
+# fingers move, not the point between their tips.
+_OFFSET_SPREAD = 0.015
+# Share of the longer side: within it a picture's change counts as explained while the best start is sought.
+_COARSE = 0.04
+# Pixels: nothing is measured better than this.
+_FINEST = 0.5
+# Standard deviations within which a change belongs to the gripper.
+_INLIER = 3.5
+# Starts that are refined, and how much worse (in squared standard deviations) a different solution may be and still
+# count as equally good.
+_REFINED, _EQUALLY_GOOD = 12, 16.0
+# Share of the longer side by which the labels of two solutions differ in the median, for them to be two.
+_DIFFERENT = 0.02
+
+
+@dataclass(frozen=True)
+class CameraFit:
+    """A camera and how sure it is.
+
+    Attributes:
+        parameters: float64 (10,): rotation vector (camera to base) and position (m) of the camera in the base frame,
+            logarithm of the focal length (pixels), offset (m, end-effector's frame) of the change's middle.
+        covariance: float64 (10, 10), of the parameters.
+        width: Of the image, pixels.
+        height: Likewise.
+        inliers: bool (N,): which of the changes are the gripper's.
+        sigma: Standard deviation of the inliers' residuals in each direction, pixels.
+        cost: Sum over all changes of squared residuals in standard deviations, none above `_INLIER` squared.
+        below: Whether it is lower than all changes. A table from below looks as it does from above in a mirror.
+        other: An equally good camera whose labels are others, or None.
+    """
+
+    parameters: Floats
+    covariance: Floats
+    width: int
+    height: int
+    inliers: NDArray[np.bool_]
+    sigma: float
+    cost: float
+    below: bool
+    other: CameraFit | None = None
+
+    @property
+    def intrinsics(self) -> Floats:
+        """float64 (4,): fx, fy, cx, cy in pixels; the principal point is the middle."""
+        focal = float(np.exp(self.parameters[6]))
+        return np.array([focal, focal, self.width / 2, self.height / 2])
+
+    @property
+    def pose(self) -> Floats:
+        """float64 (7,): the camera in the base frame, position (m), quaternion `wxyz`, OpenCV axes."""
+        return np.concatenate([self.parameters[3:6], matrix_to_quaternion(_rotation(self.parameters))])
+
+    def pixels(self, points: Floats) -> Floats:
+        """Where points (T, 3) (m, base frame) are in the image, float64 (T, 2); NaN behind the camera."""
+        return project(points, self.intrinsics, self.pose, self.width, self.height).pixels
+
+    def uncertainty(self, points: Floats) -> Floats:
+        """One standard deviation of where points (T, 3) are, in the direction where it is largest: pixels (T,).
+
+        It follows from the parameters' covariance to first order. What cannot be seen is infinitely uncertain.
+        """
+        camera = self.covariance[:7, :7]
+        slopes = _slopes(lambda p: _project(p, points, self.width, self.height), self.parameters[:7])
+        spread = np.einsum("tip,pq,tjq->tij", slopes, camera, slopes)
+        finite = np.isfinite(spread).all((1, 2))
+        largest = np.full(len(points), np.inf)
+        largest[finite] = np.sqrt(np.maximum(np.linalg.eigvalsh(spread[finite])[:, -1], 0))
+        return largest
+
+
+def _rotation(parameters: Floats) -> Floats:
+    matrix: Floats = Rotation.from_rotvec(parameters[:3]).as_matrix()
+    return matrix
+
+
+def _project(parameters: Floats, points: Floats, width: int, height: int) -> Floats:
+    """Pixels (T, 2) of points (T, 3); those behind the camera are far away, so that a search turns round."""
+    local = (points - parameters[3:6]) @ _rotation(parameters)
+    depth = np.maximum(local[:, 2:], 1e-3)
+    pixels: Floats = np.exp(parameters[6]) * local[:, :2] / depth + np.array([width / 2, height / 2])
+    return pixels
+
+
+def _slopes(function: Callable[[Floats], Floats], at: Floats) -> Floats:
+    """Central differences of a function of parameters (P,), appended as last axis."""
+    step = 1e-6
+    columns = [(function(at + step * unit) - function(at - step * unit)) / (2 * step) for unit in np.eye(len(at))]
+    return np.stack(columns, axis=-1)
+
+
+class _Problem:
+    """Changes to be explained."""
+
+    def __init__(self, poses: Floats, pixels: Floats, width: int, height: int, focal: float | None) -> None:
+        self.poses, self.seen, self.width, self.height = poses, pixels, width, height
+        self.side = max(width, height)
+        self.turn = quaternion_to_matrix(poses[:, 3:])
+        known = focal is not None
+        self.log_focal = float(np.log(focal if focal is not None else _FOCAL * self.side))
+        self._focal_spread = 1e-3 if known else _FOCAL_SPREAD
+
+    def misses(self, parameters: Floats) -> Floats:
+        """Pixels (N, 2) by which the changes are missed."""
+        points = self.poses[:, :3] + np.einsum("nij,j->ni", self.turn, parameters[7:])
+        return _project(parameters, points, self.width, self.height) - self.seen
+
+    def residuals(self, parameters: Floats, sigma: float, chosen: NDArray[np.bool_]) -> Floats:
+        """What is squared: misses of the chosen in standard deviations, and what is known beforehand."""
+        known = [(parameters[6] - self.log_focal) / self._focal_spread, *(parameters[7:] / _OFFSET_SPREAD)]
+        return np.concatenate([(self.misses(parameters)[chosen] / sigma).ravel(), known])
+
+    def starts(self) -> Iterator[Floats]:
+        """Cameras all round the changes that see them in the middle, upright, lying and upside down."""
+        middle = np.median(self.poses[:, :3], axis=0)
+        spread = float(np.linalg.norm(self.poses[:, :3] - middle, axis=1).mean())
+        seen = float(np.linalg.norm(self.seen - np.median(self.seen, axis=0), axis=1).mean())
+        distance = float(np.clip(np.exp(self.log_focal) * spread / max(seen, 1.0), 0.2, 5.0))
+        for azimuth, elevation, roll in itertools.product(np.arange(0, 360, 30), (15, 45, 75), (0, 90, 180, 270)):
+            around = Rotation.from_euler("ZY", [azimuth, -elevation], degrees=True)
+            outward = around.apply([1.0, 0.0, 0.0])
+            forward = -outward
+            right = np.cross(forward, [0.0, 0.0, 1.0])
+            right /= np.linalg.norm(right)
+            upright = Rotation.from_matrix(np.stack([right, np.cross(forward, right), forward], axis=1))
+            turned = upright * Rotation.from_euler("z", roll, degrees=True)
+            yield np.concatenate([turned.as_rotvec(), middle + distance * outward, [self.log_focal], np.zeros(3)])
+
+    def solve(self, start: Floats, sigma: float, chosen: NDArray[np.bool_], loss: str, tries: int) -> Floats:
+        """The nearest best parameters."""
+        arguments = (sigma, chosen)
+        done = least_squares(self.residuals, start, loss=loss, args=arguments, max_nfev=tries, x_scale="jac")
+        return np.asarray(done.x)
+
+    def cost(self, parameters: Floats, sigma: float) -> float:
+        """How badly all changes are explained; what is not the gripper's counts as the limit."""
+        squared = (self.misses(parameters) ** 2).sum(1) / sigma**2
+        return float(np.minimum(squared, _INLIER**2).sum())
+
+    def refined(self, start: Floats) -> CameraFit:
+        """The solution near a start, with its own scatter and inliers."""
+        everything = np.ones(len(self.seen), np.bool_)
+        parameters = self.solve(start, _COARSE * self.side, everything, "cauchy", 60)
+        sigma, inliers = _COARSE * self.side, everything
+        for _ in range(4):
+            lengths = np.linalg.norm(self.misses(parameters), axis=1)
+            # Of two directions with one scatter, the median length is 1.1774 standard deviations.
+            sigma = max(float(np.median(lengths[inliers])) / 1.1774, _FINEST)
+            inliers = lengths < _INLIER * sigma
+            parameters = self.solve(parameters, sigma, inliers, "linear", 40)
+        slopes = _slopes(lambda p: self.residuals(p, sigma, inliers), parameters)
+        return CameraFit(
+            parameters=parameters,
+            covariance=np.linalg.pinv(slopes.T @ slopes),
+            width=self.width,
+            height=self.height,
+            inliers=inliers,
+            sigma=sigma,
+            cost=self.cost(parameters, sigma),
+            below=bool(parameters[5] < self.poses[:, 2].min()),
+        )
+
+
+def fit_camera(
+    poses: Floats, pixels: Floats, reach: Floats, *, width: int, height: int, focal: float | None = None
+) -> CameraFit:
+    """The fixed camera in which the gripper's changes are seen where they are.
+
+    Square pixels, the principal point in the middle, no distortion. Some of the changes may be other things'.
+
+    Args:
+        poses: float64 (N, 7): the end-effector at each change, position (m) and quaternion `wxyz`, base frame.
+        pixels: float64 (N, 2): middle of each change, continuous pixels.
+        reach: float64 (M, 3): where the end-effector goes (m, base frame); two cameras are two if they differ there.
+        width: Of the image, pixels.
+        height: Likewise.
+        focal: Focal length in pixels, where it is known.
+    """
+    problem = _Problem(poses, pixels, width, height, focal)
+    coarse = _COARSE * problem.side
+    everything = np.ones(len(pixels), np.bool_)
+    tried = [problem.solve(start, coarse, everything, "cauchy", 12) for start in problem.starts()]
+    tried.sort(key=lambda parameters: problem.cost(parameters, coarse / _INLIER))
+    best: CameraFit | None = None
+    others: list[CameraFit] = []
+    for parameters in tried[:_REFINED]:
+        found = problem.refined(parameters)
+        if best is None or _worse(best, found, problem) > 0:
+            best, found = found, best if best is not None else found
+        others.append(found)
+    assert best is not None  # there are starts
+    for other in others:
+        if _worse(other, best, problem) < _EQUALLY_GOOD and _apart(best, other, reach) > _DIFFERENT * problem.side:
+            return CameraFit(**{**vars(best), "other": other})
+    return best
+
+
+def _worse(one: CameraFit, other: CameraFit, problem: _Problem) -> float:
+    """By how much `one` explains all changes worse than `other`, in squared standard deviations of `other`."""
+    return problem.cost(one.parameters, other.sigma) - problem.cost(other.parameters, other.sigma)
+
+
+def _apart(one: CameraFit, other: CameraFit, reach: Floats) -> float:
+    """Pixels between where two cameras see the same points, in the median."""
+    return float(np.nanmedian(np.linalg.norm(one.pixels(reach) - other.pixels(reach), axis=1)))
+
+
+def change_points(poses: Floats, offset: Floats) -> Floats:
+    """Where the middle of a change is, float64 (N, 3) (m, base frame), of end-effector poses (N, 7)."""
+    points: Floats = compose(poses, np.concatenate([offset, [1.0, 0.0, 0.0, 0.0]]))[:, :3]
+    return points
