@@ -142,7 +142,8 @@ class ForwardKinematics:
 
     def positions(self, state: NDArray[np.float32]) -> NDArray[np.float64]:
         """Positions of the declared joints, float64 (T, J), rad (m where they slide), of states (T, S)."""
-        return state[:, self._columns].astype(np.float64) * self._scale + self._offset
+        positions: NDArray[np.float64] = state[:, self._columns].astype(np.float64) * self._scale + self._offset
+        return positions
 
     def poses(self, state: NDArray[np.float32]) -> NDArray[np.float64]:
         """Where the end-effector is.

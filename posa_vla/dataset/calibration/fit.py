@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -112,29 +113,38 @@ def _slopes(function: Callable[[Floats], Floats], at: Floats) -> Floats:
 class _Problem:
     """Changes to be explained."""
 
-    def __init__(self, poses: Floats, pixels: Floats, width: int, height: int, focal: float | None) -> None:
+    def __init__(
+        self, poses: Floats, pixels: Floats, width: int, height: int, focal: float | None, offset: Floats
+    ) -> None:
         self.poses, self.seen, self.width, self.height = poses, pixels, width, height
-        self.side = max(width, height)
+        self._strongest = pixels[:, 0]
+        self.side, self.offset = max(width, height), offset
         self.turn = quaternion_to_matrix(poses[:, 3:])
         known = focal is not None
         self.log_focal = float(np.log(focal if focal is not None else _FOCAL * self.side))
         self._focal_spread = 1e-3 if known else _FOCAL_SPREAD
 
     def misses(self, parameters: Floats) -> Floats:
-        """Pixels (N, 2) by which the changes are missed."""
+        """Pixels (N, 2) by which the changes are missed: of each event the place that is nearest."""
         points = self.poses[:, :3] + np.einsum("nij,j->ni", self.turn, parameters[7:])
-        return _project(parameters, points, self.width, self.height) - self.seen
+        away = _project(parameters, points, self.width, self.height)[:, None] - self.seen
+        nearest = np.nanargmin((away**2).sum(2), axis=1)
+        missed: Floats = away[np.arange(len(away)), nearest]
+        return missed
 
     def residuals(self, parameters: Floats, sigma: float, chosen: NDArray[np.bool_]) -> Floats:
         """What is squared: misses of the chosen in standard deviations, and what is known beforehand."""
-        known = [(parameters[6] - self.log_focal) / self._focal_spread, *(parameters[7:] / _OFFSET_SPREAD)]
+        known = [
+            (parameters[6] - self.log_focal) / self._focal_spread,
+            *((parameters[7:] - self.offset) / _OFFSET_SPREAD),
+        ]
         return np.concatenate([(self.misses(parameters)[chosen] / sigma).ravel(), known])
 
     def starts(self) -> Iterator[Floats]:
         """Cameras all round the changes that see them in the middle, upright, lying and upside down."""
         middle = np.median(self.poses[:, :3], axis=0)
         spread = float(np.linalg.norm(self.poses[:, :3] - middle, axis=1).mean())
-        seen = float(np.linalg.norm(self.seen - np.median(self.seen, axis=0), axis=1).mean())
+        seen = float(np.linalg.norm(self._strongest - np.median(self._strongest, axis=0), axis=1).mean())
         distance = float(np.clip(np.exp(self.log_focal) * spread / max(seen, 1.0), 0.2, 5.0))
         for azimuth, elevation, roll in itertools.product(np.arange(0, 360, 30), (15, 45, 75), (0, 90, 180, 270)):
             around = Rotation.from_euler("ZY", [azimuth, -elevation], degrees=True)
@@ -144,9 +154,11 @@ class _Problem:
             right /= np.linalg.norm(right)
             upright = Rotation.from_matrix(np.stack([right, np.cross(forward, right), forward], axis=1))
             turned = upright * Rotation.from_euler("z", roll, degrees=True)
-            yield np.concatenate([turned.as_rotvec(), middle + distance * outward, [self.log_focal], np.zeros(3)])
+            yield np.concatenate([turned.as_rotvec(), middle + distance * outward, [self.log_focal], self.offset])
 
-    def solve(self, start: Floats, sigma: float, chosen: NDArray[np.bool_], loss: str, tries: int) -> Floats:
+    def solve(
+        self, start: Floats, sigma: float, chosen: NDArray[np.bool_], loss: Literal["linear", "cauchy"], tries: int
+    ) -> Floats:
         """The nearest best parameters."""
         arguments = (sigma, chosen)
         done = least_squares(self.residuals, start, loss=loss, args=arguments, max_nfev=tries, x_scale="jac")
@@ -171,7 +183,7 @@ class _Problem:
         slopes = _slopes(lambda p: self.residuals(p, sigma, inliers), parameters)
         return CameraFit(
             parameters=parameters,
-            covariance=np.linalg.pinv(slopes.T @ slopes),
+            covariance=np.asarray(np.linalg.pinv(slopes.T @ slopes), np.float64),
             width=self.width,
             height=self.height,
             inliers=inliers,
@@ -182,7 +194,14 @@ class _Problem:
 
 
 def fit_camera(
-    poses: Floats, pixels: Floats, reach: Floats, *, width: int, height: int, focal: float | None = None
+    poses: Floats,
+    pixels: Floats,
+    reach: Floats,
+    *,
+    width: int,
+    height: int,
+    focal: float | None = None,
+    offset: Floats | None = None,
 ) -> CameraFit:
     """The fixed camera in which the gripper's changes are seen where they are.
 
@@ -190,13 +209,15 @@ def fit_camera(
 
     Args:
         poses: float64 (N, 7): the end-effector at each change, position (m) and quaternion `wxyz`, base frame.
-        pixels: float64 (N, 2): middle of each change, continuous pixels.
+        pixels: float64 (N, K, 2): where the picture changed, continuous pixels; the strongest change first, NaN where
+            there are fewer than K.
         reach: float64 (M, 3): where the end-effector goes (m, base frame); two cameras are two if they differ there.
         width: Of the image, pixels.
         height: Likewise.
         focal: Focal length in pixels, where it is known.
+        offset: float64 (3,): where the middle of what moves is, m, end-effector's frame; there if None.
     """
-    problem = _Problem(poses, pixels, width, height, focal)
+    problem = _Problem(poses, pixels, width, height, focal, np.zeros(3) if offset is None else offset)
     coarse = _COARSE * problem.side
     everything = np.ones(len(pixels), np.bool_)
     tried = [problem.solve(start, coarse, everything, "cauchy", 12) for start in problem.starts()]

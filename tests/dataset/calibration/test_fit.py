@@ -24,7 +24,7 @@ class Seen:
     truth: np.ndarray
 
     def fit(self, **known: float) -> CameraFit:
-        return fit_camera(self.poses, self.pixels, self.reach, width=WIDTH, height=HEIGHT, **known)
+        return fit_camera(self.poses, self.pixels[:, None], self.reach, width=WIDTH, height=HEIGHT, **known)
 
     def errors(self, camera: CameraFit) -> np.ndarray:
         """Shares of the longer side, of the points in view."""

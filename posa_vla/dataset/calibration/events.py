@@ -1,0 +1,117 @@
+"""Where a picture changes while the gripper closes or opens and the arm stands."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from posa_vla.dataset.labels import gripper_events
+from posa_vla.episodes.embodiment import Embodiment
+from posa_vla.episodes.episode import Episode
+from posa_vla.episodes.media.images import Images
+
+Floats = NDArray[np.float64]
+
+# The arm stands while it moves and turns by less than this: metres, radians.
+_STILL, _STILL_TURN = 0.006, 0.1
+# Seconds: how long before and after its event a gripper may be moving.
+_BEFORE, _AFTER = 0.3, 1.2
+# Largest number of places in a picture that one event may have changed, and the least of them beside the strongest.
+PLACES, _WEAKEST = 3, 0.15
+# A change is above this many times the median change, and above this level of 255.
+_ABOVE_NOISE, _LEVEL = 6.0, 12.0
+# Blur that joins what belongs together: share of the picture's longer side.
+_BLUR = 1 / 80
+
+
+@dataclass(frozen=True)
+class Change:
+    """A gripper's event as a camera saw it.
+
+    Attributes:
+        frame: Of the event.
+        pose: float64 (7,) end-effector meanwhile, position (m) and quaternion `wxyz`, base frame.
+        places: float64 (`PLACES`, 2) pixels, the strongest first; NaN where there are fewer.
+    """
+
+    frame: int
+    pose: Floats
+    places: Floats
+
+
+def standing(end_effector: Floats, event: int, fps: float) -> tuple[int, int] | None:
+    """First and last frame around an event while which the arm stands; None where it does not stand for two frames.
+
+    Args:
+        end_effector: float64 (T, 7), position (m) and quaternion `wxyz`.
+        event: Frame at which the gripper starts to close or open.
+        fps: Frames a second.
+    """
+    away = np.linalg.norm(end_effector[:, :3] - end_effector[event, :3], axis=1)
+    turned = 2 * np.arccos(np.clip(np.abs(end_effector[:, 3:] @ end_effector[event, 3:]), 0, 1))
+    still = (away < _STILL) & (turned < _STILL_TURN)
+    first = last = event
+    while first > max(event - round(_BEFORE * fps), 0) and still[first - 1]:
+        first -= 1
+    while last < min(event + round(_AFTER * fps), len(still) - 1) and still[last + 1]:
+        last += 1
+    return (first, last) if last - event >= 2 else None
+
+
+def changed_places(before: NDArray[np.uint8], after: NDArray[np.uint8]) -> Floats:
+    """Middles of where two pictures uint8 (H, W, 3) differ, float64 (`PLACES`, 2) pixels, the strongest first."""
+    places = np.full((PLACES, 2), np.nan)
+    difference = np.abs(after.astype(np.float32) - before).max(axis=2)
+    width = max(3, 2 * round(_BLUR * max(difference.shape) / 2) + 1)
+    smooth = ndimage.uniform_filter(difference, width)
+    threshold = max(_ABOVE_NOISE * float(np.median(smooth)), _LEVEL)
+    regions, count = ndimage.label(smooth > threshold)
+    if count == 0:
+        return places
+    numbers = np.arange(1, count + 1)
+    energy = ndimage.sum_labels(smooth - threshold, regions, numbers)
+    strongest = [n for n in np.argsort(-energy)[:PLACES] if energy[n] > _WEAKEST * energy.max()]
+    for row, number in enumerate(strongest):
+        v, u = ndimage.center_of_mass(smooth - threshold, regions, int(numbers[number]))
+        places[row] = u + 0.5, v + 0.5
+    return places
+
+
+def gripper_changes(episode: Episode, embodiment: Embodiment, role: str) -> Iterator[Change]:
+    """The gripper's events of an episode in one camera's pictures, where the arm stands and something changes.
+
+    Args:
+        episode: With the end-effector's pose.
+        embodiment: Says which channel the gripper is.
+        role: Of the camera.
+    """
+    poses = episode.end_effector
+    if poses is None:
+        return
+    stretches = {}
+    for event in gripper_events(episode, embodiment):
+        found = standing(poses, int(event), episode.fps)
+        if found is not None:
+            stretches[int(event)] = found
+    pictures = _some(episode.cameras[role].images, {frame for pair in stretches.values() for frame in pair})
+    for event, (first, last) in stretches.items():
+        places = changed_places(pictures[first], pictures[last])
+        if np.isfinite(places).any():
+            yield Change(event, poses[event], places)
+
+
+def _some(images: Images, wanted: set[int]) -> dict[int, NDArray[np.uint8]]:
+    """Some pictures; a video is decoded up to the last of them."""
+    if isinstance(images, np.ndarray):
+        return {frame: images[frame] for frame in wanted}
+    pictures: dict[int, NDArray[np.uint8]] = {}
+    for frame, image in enumerate(images):
+        if frame in wanted:
+            pictures[frame] = image
+            if len(pictures) == len(wanted):
+                break
+    return pictures
