@@ -12,13 +12,12 @@ from posa_vla.errors import BadInput
 from posa_vla.geometry import matrix_to_quaternion
 from posa_vla.params import PerturbParams
 from posa_vla.sim.cameras import SceneCameras
+from posa_vla.sim.control import POSITION, JointChannels, make_control
 from posa_vla.sim.inverse_kinematics import InverseKinematics
 from posa_vla.sim.perturbation import Perturbation
 from posa_vla.sim.scene_model import build_model, object_slots, place_objects, read_arm, require_names
 from posa_vla.sim.tasks import Scene
 
-_POSITION = ("end_effector_x", "end_effector_y", "end_effector_z")
-_ACTION = ["delta_x", "delta_y", "delta_z", "gripper"]
 # The joint targets run to their new values over this share of a control step, in this many pieces; then they rest.
 _RAMP_SHARE, _RAMP_PIECES = 0.4, 4
 
@@ -40,16 +39,17 @@ class Simulation:
         file = embodiment_file(embodiment).parent / self.arm.mjcf
         self.model = build_model(file, objects, image_size)
         require_names(self.model, self.arm, where)
-        self._require_channels(where)
+        self._require_cameras(where)
         self.data = mujoco.MjData(self.model)
         self.slots = object_slots(self.model, objects)
         self.cameras = SceneCameras(self.model, image_size)
-        self._ik = InverseKinematics(read_arm(file).compile(), self.arm)
+        self._arm_model = read_arm(file).compile()
+        self._control = make_control(self.embodiment, self._arm_model, self.arm, where)
+        self._own_channels = self._state_channels(where)
+        self._ik = InverseKinematics(self._arm_model, self.arm)
         self._index_model()
         self._substeps = max(1, round(1 / self.embodiment.control_hz / self.model.opt.timestep))
         self.embodiment.require_limits("the simulator")
-        limits = {c.name: c.limits for c in self.embodiment.state}
-        self._workspace = np.array([limits[name] for name in _POSITION])
 
     def _index_model(self) -> None:
         model, arm = self.model, self.arm
@@ -62,19 +62,22 @@ class Simulation:
         arm_root = model.body_rootid[model.site_bodyid[self._site]]
         self._arm_bodies = {b for b in range(model.nbody) if model.body_rootid[b] == arm_root}
 
-    def _require_channels(self, where: str) -> None:
-        action = [c.name for c in self.embodiment.action]
-        if action != _ACTION:
-            raise BadInput(f"{where}: action channels are {action}, the simulator understands {_ACTION}")
-        known = {*self.arm.joints, *_POSITION, "gripper"}
+    def _state_channels(self, where: str) -> JointChannels | None:
+        """How the joints' positions become state channels in units of their own; None where there are none of these."""
         names = [c.name for c in self.embodiment.state]
-        unknown = [n for n in names if n not in known]
-        missing = [n for n in _POSITION if n not in names]
-        if unknown or missing:
+        unknown = [n for n in names if n not in {*self.arm.joints, *POSITION, "gripper"}]
+        if not unknown:
+            return None
+        try:
+            return JointChannels(self.embodiment, self._arm_model, self.arm, names)
+        except ValueError as error:
             raise BadInput(
-                f"{where}: state channels {unknown} unknown, {missing} missing; expected some of {sorted(known)}, "
-                f"{list(_POSITION)} among them (their limits are the workspace)"
-            )
+                f"{where}: state channels {unknown} unknown; expected some of "
+                f"{sorted({*self.arm.joints, *POSITION, 'gripper'})}, or the joints that `kinematics` names and the "
+                f"gripper: {error}"
+            ) from None
+
+    def _require_cameras(self, where: str) -> None:
         for role, camera in self.embodiment.cameras.items():
             if mujoco.mj_name2id(self.model, mujoco.mjtObj.mjOBJ_CAMERA, camera.source) < 0:
                 raise BadInput(f"{where}: camera {role}: neither the arm nor the scene has a camera {camera.source!r}")
@@ -109,13 +112,12 @@ class Simulation:
         """Runs one control step.
 
         Args:
-            action: float32 (4,) within the action limits: delta_x, delta_y, delta_z (m, base frame), gripper opening.
+            action: float32 (A,) within the action limits, the embodiment's channels (see `make_control`).
         """
-        aim = self.end_effector_position() + np.asarray(action[:3], dtype=np.float64)
-        aim = np.clip(aim, self._workspace[:, 0], self._workspace[:, 1])
-        goal = self._ik.solve(self.joint_positions(), aim)
+        wanted = np.asarray(action, dtype=np.float64)
+        goal, opening = self._control.targets(wanted, self.joint_positions(), self.end_effector_position())
         closed, opened = self.arm.gripper_range
-        self.data.ctrl[self._gripper_servo] = closed + float(action[3]) * (opened - closed)
+        self.data.ctrl[self._gripper_servo] = closed + opening * (opened - closed)
         start = self.data.ctrl[self._servos].copy()
         piece = max(1, round(self._substeps * _RAMP_SHARE / _RAMP_PIECES))
         for k in range(1, _RAMP_PIECES + 1):
@@ -148,8 +150,10 @@ class Simulation:
 
     def state(self) -> NDArray[np.float32]:
         """The embodiment's state channels, float32 (S,)."""
+        if self._own_channels is not None:
+            return self._own_channels.write(self.joint_positions(), self.gripper_opening())
         values = dict(zip(self.arm.joints, self.joint_positions(), strict=True))
-        values |= dict(zip(_POSITION, self.end_effector_position(), strict=True))
+        values |= dict(zip(POSITION, self.end_effector_position(), strict=True))
         values["gripper"] = self.gripper_opening()
         return np.array([values[c.name] for c in self.embodiment.state], dtype=np.float32)
 
