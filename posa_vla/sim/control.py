@@ -16,6 +16,8 @@ Floats = NDArray[np.float64]
 
 POSITION = ("end_effector_x", "end_effector_y", "end_effector_z")
 _DELTAS = ["delta_x", "delta_y", "delta_z", "gripper"]
+# Metres that a target of the joints is away at most in a control step.
+_JOINT_REACH = 0.02
 
 
 class Control(Protocol):
@@ -34,6 +36,19 @@ class Control(Protocol):
         """
         ...
 
+    @property
+    def reach(self) -> Floats:
+        """Farthest that an action moves the end-effector along each axis, (3,) m."""
+        ...
+
+    def towards(self, displacement: Floats, opening: float, joints: Floats, tip: Floats) -> NDArray[np.float32]:
+        """The action float32 (A,) that moves the end-effector by (3,) m and opens the gripper so far."""
+        ...
+
+    def pushed(self, action: NDArray[np.float32], push: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The action that brings the end-effector (3,) m away from where `action` would."""
+        ...
+
 
 class DeltaControl:
     """Actions move the measured end-effector within the workspace; the last channel is the opening."""
@@ -43,6 +58,17 @@ class DeltaControl:
         limits = {channel.name: channel.limits for channel in embodiment.state}
         self._workspace = np.array([limits[name] for name in POSITION])
         self._ik = InverseKinematics(arm_model, arm)
+        self.reach = np.array([channel.limits[1] for channel in embodiment.action[:3]])
+
+    def towards(self, displacement: Floats, opening: float, joints: Floats, tip: Floats) -> NDArray[np.float32]:
+        """See `Control`."""
+        return np.array([*displacement, opening], dtype=np.float32)
+
+    def pushed(self, action: NDArray[np.float32], push: NDArray[np.float32]) -> NDArray[np.float32]:
+        """See `Control`."""
+        moved = action.copy()
+        moved[:3] += push
+        return moved
 
     def targets(self, action: Floats, joints: Floats, tip: Floats) -> tuple[Floats, float]:
         """See `Control`."""
@@ -57,6 +83,17 @@ class JointControl:
         """Takes the arm's model, whose limits a span of a channel may refer to."""
         self._channels = JointChannels(embodiment, arm_model, arm, [channel.name for channel in embodiment.action])
         self._limits = np.array([arm_model.joint(name).range for name in arm.joints])
+        self._ik = InverseKinematics(arm_model, arm)
+        self.reach = np.full(3, _JOINT_REACH)
+
+    def towards(self, displacement: Floats, opening: float, joints: Floats, tip: Floats) -> NDArray[np.float32]:
+        """See `Control`."""
+        return self._channels.write(self._ik.solve(joints, tip + displacement), opening)
+
+    def pushed(self, action: NDArray[np.float32], push: NDArray[np.float32]) -> NDArray[np.float32]:
+        """See `Control`."""
+        joints, opening = self._channels.read(action.astype(np.float64))
+        return self._channels.write(self._ik.solve(joints, self._ik.tip(joints) + push), opening)
 
     def targets(self, action: Floats, joints: Floats, tip: Floats) -> tuple[Floats, float]:
         """See `Control`."""

@@ -57,15 +57,15 @@ def demonstrate(environment: TaskEnvironment, seed: int, noise: float) -> Episod
     """
     expert = ScriptedExpert(environment)
     low, high = environment.embodiment.action_limits()
-    disturb = BurstNoise(noise * high[:3], seed)
+    control = environment.simulation.control
+    disturb = BurstNoise(noise * control.reach.astype(np.float32), seed)
     expert.reset()
     observation, info = environment.reset(seed=seed)
     frames: list[tuple[dict[str, Any], dict[str, Any], NDArray[np.float32]]] = []
     while True:
         label = expert.act()
         frames.append((observation, info, label))
-        executed = label.copy()
-        executed[:3] += disturb.draw()
+        executed = control.pushed(label, disturb.draw())
         observation, _, success, truncated, info = environment.step(np.clip(executed, low, high))
         if success:
             return _episode(environment, frames)

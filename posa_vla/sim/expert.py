@@ -54,5 +54,7 @@ class ScriptedExpert:
         length = float(np.linalg.norm(displacement))
         if length > _SPEED:
             displacement = displacement * (_SPEED / length)
+        simulation = self._environment.simulation
         low, high = self._environment.embodiment.action_limits()
-        return np.clip(np.array([*displacement, gripper], dtype=np.float32), low, high)
+        place = simulation.joint_positions(), simulation.end_effector_position()
+        return np.clip(simulation.control.towards(displacement, gripper, *place), low, high)

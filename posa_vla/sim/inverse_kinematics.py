@@ -25,6 +25,16 @@ class InverseKinematics:
         self._limits = [mink.ConfigurationLimit(arm_model)]
         self._rest = arm_model.qpos0.copy()
 
+    def tip(self, joints: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Where joints (J,) rad bring the end-effector, (3,) m, base frame."""
+        q = self._rest.copy()
+        q[self._addresses] = joints
+        self._configuration.update(q)
+        place: NDArray[np.float64] = self._configuration.get_transform_frame_to_world(
+            self._task.frame_name, self._task.frame_type
+        ).translation()
+        return place
+
     def solve(self, joints: NDArray[np.float64], position: NDArray[np.float64], steps: int = 2) -> NDArray[np.float64]:
         """Joints (J,) rad that bring the end-effector to `position` (m, base frame), sought from `joints` (J,) rad."""
         q = self._rest.copy()

@@ -44,7 +44,7 @@ class Simulation:
         self.slots = object_slots(self.model, objects)
         self.cameras = SceneCameras(self.model, image_size)
         self._arm_model = read_arm(file).compile()
-        self._control = make_control(self.embodiment, self._arm_model, self.arm, where)
+        self.control = make_control(self.embodiment, self._arm_model, self.arm, where)
         self._own_channels = self._state_channels(where)
         self._ik = InverseKinematics(self._arm_model, self.arm)
         self._index_model()
@@ -115,7 +115,7 @@ class Simulation:
             action: float32 (A,) within the action limits, the embodiment's channels (see `make_control`).
         """
         wanted = np.asarray(action, dtype=np.float64)
-        goal, opening = self._control.targets(wanted, self.joint_positions(), self.end_effector_position())
+        goal, opening = self.control.targets(wanted, self.joint_positions(), self.end_effector_position())
         closed, opened = self.arm.gripper_range
         self.data.ctrl[self._gripper_servo] = closed + opening * (opened - closed)
         start = self.data.ctrl[self._servos].copy()
