@@ -25,6 +25,14 @@ def _absent(value: object) -> bool:
     return value is None
 
 
+def _no(value: object) -> bool:
+    return value is False
+
+
+def _square(value: object) -> bool:
+    return value == 1.0
+
+
 class Channel(Closed):
     """One number of the state or action vector.
 
@@ -59,17 +67,37 @@ class CameraSpec(Closed):
     """A camera by its role (`head`, `wrist`, ...).
 
     `source` is the name that the robot or the MJCF gives it; `moving` says whether its pose changes over an episode.
+    `aspect` is width over height of what the simulator renders for it.
     """
 
     source: str
     moving: bool = False
+    aspect: float = Field(default=1.0, ge=1, le=4, exclude_if=_square)
+
+
+class TableArea(Closed):
+    """Where on the table a simulated arm's objects lie, and how large they are.
+
+    Attributes:
+        centre: Of the square that they lie in, (x, y) m, base frame.
+        half_width: Half its side, m.
+        scale: Size of the objects, and of the distances between them, beside those of `sim_arm6`.
+        camera: Elevation (rad), distance (m) and vertical field of view (degrees) of the scene's camera `head`, which
+            looks at the centre from in front of the arm.
+    """
+
+    centre: tuple[float, float] = (0.41, 0.0)
+    half_width: float = Field(default=0.13, gt=0)
+    scale: float = Field(default=1.0, gt=0)
+    camera: tuple[float, float, float] = (0.96, 0.9, 24.0)
 
 
 class SimulatedArm(Closed):
     """How an MJCF arm is driven: names inside the MJCF file.
 
     `mjcf` is relative to the embodiment file. `home` is the joint configuration (rad) in which an episode starts.
-    `gripper_range` is the finger actuator's control for (closed, open), in metres.
+    `area` is where objects lie, `one_jaw` says that one jaw moves and the other one stands still.
+    `gripper_range` is the finger actuator's control for (closed, open), in metres, or in rad where the finger turns.
     """
 
     mjcf: str
@@ -80,6 +108,8 @@ class SimulatedArm(Closed):
     gripper_actuator: str
     gripper_joint: str
     gripper_range: tuple[float, float]
+    area: TableArea | None = Field(default=None, exclude_if=_absent)
+    one_jaw: bool = Field(default=False, exclude_if=_no)
 
 
 class GripperRule(Closed):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import mujoco
@@ -15,20 +16,26 @@ _TO_OPENCV = np.diag([1.0, -1.0, -1.0])
 
 
 class SceneCameras:
-    """Off-screen renderer of square images, without shadows, reflections and multisampling."""
+    """Off-screen renderer, without shadows, reflections and multisampling."""
 
-    def __init__(self, model: Any, image_size: int) -> None:
+    def __init__(self, model: Any, image_size: int, aspects: Mapping[str, float]) -> None:
+        """Takes the images' longer side (pixels), and width over height of each camera's."""
         self._model = model
-        self.size = image_size
-        self._renderer = mujoco.Renderer(model, image_size, image_size)
+        self._shapes = {camera: (round(image_size / aspect), image_size) for camera, aspect in aspects.items()}
+        self._renderers = {shape: mujoco.Renderer(model, *shape) for shape in dict.fromkeys(self._shapes.values())}
+
+    def shape(self, camera: str) -> tuple[int, int]:
+        """Height and width of a camera's images."""
+        return self._shapes[camera]
 
     def render(self, data: Any, camera: str) -> NDArray[np.uint8]:
         """An image, uint8 (H, W, 3)."""
-        self._renderer.update_scene(data, camera)
-        flags = self._renderer.scene.flags
+        renderer = self._renderers[self._shapes[camera]]
+        renderer.update_scene(data, camera)
+        flags = renderer.scene.flags
         flags[mujoco.mjtRndFlag.mjRND_SHADOW] = 0
         flags[mujoco.mjtRndFlag.mjRND_REFLECTION] = 0
-        image: NDArray[np.uint8] = self._renderer.render()
+        image: NDArray[np.uint8] = renderer.render()
         return image
 
     def calibration(self, data: Any, camera: str) -> dict[str, NDArray[np.float64]]:
@@ -39,13 +46,15 @@ class SceneCameras:
             quaternion `wxyz`, OpenCV axes.
         """
         index = self._model.camera(camera).id
-        focal = self.size / 2 / np.tan(np.deg2rad(self._model.cam_fovy[index]) / 2)
+        height, width = self._shapes[camera]
+        focal = height / 2 / np.tan(np.deg2rad(self._model.cam_fovy[index]) / 2)
         rotation = data.cam_xmat[index].reshape(3, 3) @ _TO_OPENCV
         return {
-            "intrinsics": np.array([focal, focal, self.size / 2, self.size / 2]),
+            "intrinsics": np.array([focal, focal, width / 2, height / 2]),
             "pose": np.concatenate([data.cam_xpos[index], matrix_to_quaternion(rotation)]),
         }
 
     def close(self) -> None:
-        """Frees the OpenGL context."""
-        self._renderer.close()
+        """Frees the OpenGL contexts."""
+        for renderer in self._renderers.values():
+            renderer.close()

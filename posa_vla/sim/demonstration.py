@@ -11,7 +11,7 @@ from posa_vla.episodes.episode import CameraTrack, Episode
 from posa_vla.policy.policy import Observation, Policy
 from posa_vla.seeds import look_seed
 from posa_vla.sim.environment import TaskEnvironment
-from posa_vla.sim.expert import ScriptedExpert
+from posa_vla.sim.expert import make_expert
 
 # Chance that a burst of noise starts at a step outside one, and the shortest and longest burst (steps).
 _BURST_CHANCE, _BURST_STEPS = 0.15, (2, 5)
@@ -55,7 +55,7 @@ def demonstrate(environment: TaskEnvironment, seed: int, noise: float) -> Episod
     Returns:
         The episode, `action` holding the expert's clean labels; None where the expert did not succeed in time.
     """
-    expert = ScriptedExpert(environment)
+    expert = make_expert(environment)
     low, high = environment.embodiment.action_limits()
     control = environment.simulation.control
     disturb = BurstNoise(noise * control.reach.astype(np.float32), seed)
@@ -89,7 +89,7 @@ def relabelled(environment: TaskEnvironment, seed: int, policy: Policy, beta: fl
     Returns:
         The episode, to success or to the step limit; `success` says which, `scene["collected"]` how it came about.
     """
-    expert, draw = ScriptedExpert(environment), np.random.default_rng([3, seed])
+    expert, draw = make_expert(environment), np.random.default_rng([3, seed])
     low, high = environment.embodiment.action_limits()
     expert.reset()
     observation, info = environment.reset(seed=seed)

@@ -12,7 +12,8 @@ from posa_vla.errors import BadInput
 from posa_vla.params import PerturbParams, Wording
 from posa_vla.seeds import COLLECTION_SEEDS
 from posa_vla.sim.gl import require_gl
-from posa_vla.sim.tasks import LIFT_HEIGHT, Kinds, Scene, require_task, sample_scene
+from posa_vla.sim.success import lifts, succeeded
+from posa_vla.sim.tasks import WITH_BOWL, Kinds, Scene, require_task, sample_scene
 
 if TYPE_CHECKING:
     from posa_vla.sim.simulation import Simulation
@@ -46,7 +47,7 @@ class TaskEnvironment(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
     ) -> None:
         self.simulation = simulation
         self.embodiment = simulation.embodiment
-        self._task = task
+        self.task = task
         self._objects = objects
         self._max_steps = max_steps
         self._kinds = kinds
@@ -59,10 +60,12 @@ class TaskEnvironment(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
         self._perturbed: dict[str, Any] = {}
         self._low, self._high = self.embodiment.action_limits()
         self.action_space = gymnasium.spaces.Box(self._low, self._high, dtype=np.float32)
-        size = simulation.cameras.size
-        image = gymnasium.spaces.Box(0, 255, (size, size, 3), np.uint8)
+        pictures: dict[str, gymnasium.Space[Any]] = {
+            role: gymnasium.spaces.Box(0, 255, (*simulation.cameras.shape(camera.source), 3), np.uint8)
+            for role, camera in self.embodiment.cameras.items()
+        }
         state = gymnasium.spaces.Box(-np.inf, np.inf, (len(self.embodiment.state),), np.float32)
-        images = gymnasium.spaces.Dict(dict.fromkeys(self.embodiment.cameras, image))
+        images = gymnasium.spaces.Dict(pictures)
         self.observation_space = gymnasium.spaces.Dict({"images": images, "state": state})
 
     @property
@@ -83,7 +86,9 @@ class TaskEnvironment(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
         super().reset(seed=seed)
         if seed is None:
             seed = int(self.np_random.integers(COLLECTION_SEEDS.stop))
-        self._scene = sample_scene(self._task, int(seed), self._objects, self._kinds, self._wording)
+        self._scene = sample_scene(
+            self.task, int(seed), self._objects, self._kinds, self._wording, self.simulation.area
+        )
         self._steps = 0
         if self._perturbation is not None:
             self._perturbed = {"perturbed": self._perturbation.apply(int(seed))}
@@ -116,13 +121,9 @@ class TaskEnvironment(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
     def _info(self) -> dict[str, Any]:
         simulation, scene = self.simulation, self.scene
         centres = np.stack([simulation.object_position(i) for i in range(self._objects)])
-        right = [
-            (simulation.held(i), float(centres[i, 2] - scene.objects[i].position[2]))
-            for i in (scene.target, *scene.equals)
-        ]
-        held, lift = right[0]
+        held, lift = lifts(simulation, scene)[0]
         return {
-            "success": any(held and lift >= LIFT_HEIGHT for held, lift in right),
+            "success": succeeded(simulation, scene),
             "instruction": scene.instruction,
             "end_effector": simulation.end_effector_pose(),
             "gripper": simulation.gripper_opening(),
@@ -155,7 +156,7 @@ def make_environment(
     Args:
         embodiment: A shipped embodiment's name or the path of an embodiment file.
         task: A task of `posa_vla.sim.tasks`.
-        image_size: Side of the square images (pixels).
+        image_size: Longer side of the images (pixels); the embodiment says their shape.
         objects: Objects on the table, the target among them.
         max_steps: Control steps after which an episode is truncated.
         perturb: How much scenes look otherwise than usual; not at all if None.
@@ -169,7 +170,7 @@ def make_environment(
     require_gl()
     from posa_vla.sim.simulation import Simulation
 
-    simulation = Simulation(embodiment, objects, image_size)
+    simulation = Simulation(embodiment, objects, image_size, bowl=task in WITH_BOWL)
     return TaskEnvironment(
         simulation, task, objects=objects, max_steps=max_steps, perturb=perturb, kinds=kinds, wording=wording
     )

@@ -21,7 +21,9 @@ class InverseKinematics:
         """Takes the arm's model alone, so that the QP has the arm's degrees of freedom and no others."""
         self._configuration = mink.Configuration(arm_model)
         self._addresses = np.array([int(arm_model.jnt_qposadr[arm_model.joint(name).id]) for name in arm.joints])
-        self._task = mink.FrameTask(arm.end_effector_site, "site", position_cost=1.0, orientation_cost=0.2)
+        # With fewer than six joints there is not always a way to have both: then the position counts.
+        turn = 0.2 if len(arm.joints) >= 6 else 0.01
+        self._task = mink.FrameTask(arm.end_effector_site, "site", position_cost=1.0, orientation_cost=turn)
         self._limits = [mink.ConfigurationLimit(arm_model)]
         self._rest = arm_model.qpos0.copy()
 

@@ -10,9 +10,9 @@ import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
-from posa_vla.episodes.embodiment import SimulatedArm
+from posa_vla.episodes.embodiment import SimulatedArm, TableArea
 from posa_vla.errors import BadInput
-from posa_vla.sim.tasks import AREA_CENTRE, COLOURS, SHAPES, Scene
+from posa_vla.sim.tasks import BOWL_RADIUS, COLOURS, SHAPES, Scene
 
 _GEOM_TYPES = {
     "cube": mujoco.mjtGeom.mjGEOM_BOX,
@@ -25,9 +25,10 @@ _PREFIX = "scene/"
 _SHOWN, _HIDDEN = 0, 4
 # Mass (kg) and principal inertia (kg m2) of any object: the shapes in a slot differ by less than this matters.
 _MASS, _INERTIA = 0.05, 2e-5
-# Head camera: elevation over the table (rad), distance from the point it looks at (m), field of view (degrees).
-_HEAD_ELEVATION, _HEAD_DISTANCE, _HEAD_FOVY = 0.96, 0.9, 24.0
-_HEAD_LOOKS_AT = np.array([*AREA_CENTRE, 0.03])
+# Height of the point that the head camera looks at (m), over the middle of the objects.
+_HEAD_LOOKS_AT = 0.03
+# A bowl is a ring of boards on a floor: how many, and their height and thickness (m).
+_BOARDS, _BOARD_HEIGHT, _BOARD_THICKNESS = 12, 0.012, 0.003
 
 
 @dataclass(frozen=True)
@@ -53,22 +54,26 @@ def read_arm(file: Path) -> Any:
         raise BadInput(f"arm model {file} is not MJCF that MuJoCo accepts: {error}") from None
 
 
-def _add_head_camera(spec: Any) -> None:
-    back = np.array([np.cos(_HEAD_ELEVATION), 0, np.sin(_HEAD_ELEVATION)])
+def _add_head_camera(spec: Any, area: TableArea) -> None:
+    elevation, distance, fovy = area.camera
+    back = np.array([np.cos(elevation), 0, np.sin(elevation)])
     right = np.array([0.0, 1.0, 0.0])
     up = np.cross(back, right)
     quaternion = np.zeros(4)
     mujoco.mju_mat2Quat(quaternion, np.stack([right, up, back], axis=1).reshape(9))
-    spec.worldbody.add_camera(name="head", pos=_HEAD_LOOKS_AT + _HEAD_DISTANCE * back, quat=quaternion, fovy=_HEAD_FOVY)
+    place = np.array([*area.centre, _HEAD_LOOKS_AT]) + distance * back
+    spec.worldbody.add_camera(name="head", pos=place, quat=quaternion, fovy=fovy)
 
 
-def build_model(arm_file: Path, objects: int, image_size: int) -> Any:
+def build_model(arm_file: Path, objects: int, image_size: int, area: TableArea, *, bowl: bool = False) -> Any:
     """Compiles arm, table, light, head camera and object slots into one model.
 
     Args:
         arm_file: The arm's MJCF.
         objects: Number of object slots.
         image_size: Side of the off-screen buffer (pixels).
+        area: Where the objects lie, and how large they are.
+        bowl: Whether a bowl is among them.
 
     Returns:
         `mujoco.MjModel`; the head camera is called `head`.
@@ -86,17 +91,17 @@ def build_model(arm_file: Path, objects: int, image_size: int) -> Any:
     spec.visual.headlight.ambient = [0.45, 0.45, 0.45]
     spec.visual.headlight.diffuse = [0.25, 0.25, 0.25]
     spec.visual.headlight.specular = [0, 0, 0]
-    _add_head_camera(spec)
+    _add_head_camera(spec, area)
     # Attached and not added: the arm file's defaults are for the arm alone.
-    spec.attach(_surroundings(objects), prefix=_PREFIX, frame=spec.worldbody.add_frame())
+    spec.attach(_surroundings(objects, area, bowl), prefix=_PREFIX, frame=spec.worldbody.add_frame())
     try:
         return spec.compile()
     except ValueError as error:
         raise BadInput(f"arm model {arm_file} does not compile into the scene: {error}") from None
 
 
-def _surroundings(objects: int) -> Any:
-    """Table, light and object slots."""
+def _surroundings(objects: int, area: TableArea, bowl: bool) -> Any:
+    """Table, light, object slots, and a bowl."""
     spec = mujoco.MjSpec()
     world = spec.worldbody
     world.add_light(
@@ -127,12 +132,36 @@ def _surroundings(objects: int) -> Any:
             body.add_geom(
                 name=f"object_{slot}_{shape}",
                 type=_GEOM_TYPES[shape],
-                size=[*size, 0, 0][:3],
+                size=[*(extent * area.scale for extent in size), 0, 0][:3],
                 condim=6,
                 friction=[1.0, 0.02, 0.002],
                 solref=[0.01, 1],
             )
+    if bowl:
+        _add_bowl(world, BOWL_RADIUS * area.scale)
     return spec
+
+
+def _add_bowl(world: Any, radius: float) -> None:
+    body = world.add_body(name="bowl", pos=[0.4, 0, 0])
+    look = {"rgba": [0.95, 0.95, 0.97, 1], "type": mujoco.mjtGeom.mjGEOM_BOX}
+    floor = {**look, "type": mujoco.mjtGeom.mjGEOM_CYLINDER}
+    body.add_geom(name="bowl_floor", size=[radius, 0.001, 0], pos=[0, 0, 0.001], **floor)
+    for board in range(_BOARDS):
+        angle = 2 * np.pi * board / _BOARDS
+        body.add_geom(
+            name=f"bowl_{board}",
+            size=[_BOARD_THICKNESS, radius * np.tan(np.pi / _BOARDS) + _BOARD_THICKNESS, _BOARD_HEIGHT],
+            pos=[radius * np.cos(angle), radius * np.sin(angle), _BOARD_HEIGHT],
+            quat=[np.cos(angle / 2), 0, 0, np.sin(angle / 2)],
+            **look,
+        )
+
+
+def place_bowl(model: Any, scene: Scene) -> None:
+    """Puts the bowl of a scene where it says; nothing where it has none."""
+    if scene.bowl is not None:
+        model.body_pos[model.body(f"{_PREFIX}bowl").id][:2] = scene.bowl
 
 
 def object_slots(model: Any, objects: int) -> list[ObjectSlot]:

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.polynomial.polynomial import polyval
 from numpy.typing import NDArray
 
-from posa_vla.episodes.embodiment import Embodiment, SimulatedArm, embodiment_file, load_embodiment
+from posa_vla.episodes.embodiment import Embodiment, SimulatedArm, TableArea, embodiment_file, load_embodiment
 from posa_vla.errors import BadInput
 from posa_vla.geometry import matrix_to_quaternion
 from posa_vla.params import PerturbParams
@@ -15,7 +15,7 @@ from posa_vla.sim.cameras import SceneCameras
 from posa_vla.sim.control import POSITION, JointChannels, make_control
 from posa_vla.sim.inverse_kinematics import InverseKinematics
 from posa_vla.sim.perturbation import Perturbation
-from posa_vla.sim.scene_model import build_model, object_slots, place_objects, read_arm, require_names
+from posa_vla.sim.scene_model import build_model, object_slots, place_bowl, place_objects, read_arm, require_names
 from posa_vla.sim.tasks import Scene
 
 # The joint targets run to their new values over this share of a control step, in this many pieces; then they rest.
@@ -25,8 +25,8 @@ _RAMP_SHARE, _RAMP_PIECES = 0.4, 4
 class Simulation:
     """An arm over a table with objects; the base frame is MuJoCo's world frame."""
 
-    def __init__(self, embodiment: str, objects: int, image_size: int) -> None:
-        """Builds the model of an embodiment with room for `objects` objects.
+    def __init__(self, embodiment: str, objects: int, image_size: int, *, bowl: bool = False) -> None:
+        """Builds the model of an embodiment with room for `objects` objects, and a bowl.
 
         Raises:
             BadInput: The embodiment has no arm model, or one that does not fit what its file says.
@@ -37,12 +37,14 @@ class Simulation:
             raise BadInput(f"{where} declares no `arm`: a simulated environment needs one")
         self.arm: SimulatedArm = self.embodiment.arm
         file = embodiment_file(embodiment).parent / self.arm.mjcf
-        self.model = build_model(file, objects, image_size)
+        self.area = self.arm.area or TableArea()
+        self.model = build_model(file, objects, image_size, self.area, bowl=bowl)
         require_names(self.model, self.arm, where)
         self._require_cameras(where)
         self.data = mujoco.MjData(self.model)
         self.slots = object_slots(self.model, objects)
-        self.cameras = SceneCameras(self.model, image_size)
+        aspects = {camera.source: camera.aspect for camera in self.embodiment.cameras.values()}
+        self.cameras = SceneCameras(self.model, image_size, aspects)
         self._arm_model = read_arm(file).compile()
         self.control = make_control(self.embodiment, self._arm_model, self.arm, where)
         self._own_channels = self._state_channels(where)
@@ -86,6 +88,7 @@ class Simulation:
         """Places the scene's objects and brings the arm to its start pose, open and at rest."""
         mujoco.mj_resetData(self.model, self.data)
         place_objects(self.model, self.data.qpos, self.slots, scene)
+        place_bowl(self.model, scene)
         joints = np.array(self.arm.home, dtype=np.float64)
         self._set_arm(joints)
         mujoco.mj_forward(self.model, self.data)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from posa_vla.episodes.embodiment import TableArea
 from posa_vla.errors import BadInput, did_you_mean
 from posa_vla.params import Wording
 from posa_vla.sim.instructions import instruction
@@ -28,13 +29,12 @@ SHAPES: dict[str, tuple[float, ...]] = {
     "cylinder": (0.018, 0.03),
     "ball": (0.024,),
 }
-# Centre and half width (m, base frame) of the square that objects lie in.
-AREA_CENTRE = (0.41, 0.0)
-AREA_HALF_WIDTH = 0.13
 # The open gripper fits between two objects whose centres are this far apart (m).
 MIN_DISTANCE = 0.09
 # A target held this far (m) above where it lay is picked up.
 LIFT_HEIGHT = 0.06
+# Inner radius (m) of the bowl that objects are put into, beside those of `sim_arm6`.
+BOWL_RADIUS = 0.055
 
 
 @dataclass(frozen=True)
@@ -71,6 +71,7 @@ class Scene:
         instruction: The task in words.
         start_offset: Displacement (m, base frame) of the end-effector's first position from home.
         equals: Indices of objects that are as right as the target, being the same in words and looks.
+        bowl: Centre of the bowl (x, y) (m, base frame), where the task has one.
     """
 
     task: str
@@ -80,6 +81,7 @@ class Scene:
     instruction: str
     start_offset: tuple[float, float, float]
     equals: tuple[int, ...] = ()
+    bowl: tuple[float, float] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """JSON values that describe the scene; task, seed and object count fix it again."""
@@ -93,6 +95,7 @@ class Scene:
             ],
             "start_offset": list(self.start_offset),
             **({"equals": list(self.equals)} if self.equals else {}),
+            **({"bowl": list(self.bowl)} if self.bowl else {}),
         }
 
 
@@ -109,28 +112,38 @@ class Kinds:
     targets: tuple[str, ...] = ()
 
 
-def rest_height(shape: str) -> float:
+def rest_height(shape: str, scale: float = 1.0) -> float:
     """Height (m) of a shape's centre above the table it lies on."""
-    return SHAPES[shape][-1]
+    return SHAPES[shape][-1] * scale
 
 
-def _scatter(rng: np.random.Generator, count: int) -> NDArray[np.float64]:
-    """Points (count, 2) in the area, no two closer than `MIN_DISTANCE`; a crowded draw is thrown away whole."""
+def _scatter(rng: np.random.Generator, count: int, area: TableArea) -> NDArray[np.float64]:
+    """Points (count, 2) in the area, no two closer than the gripper needs; a crowded draw is thrown away whole."""
     while True:
-        points = np.array(AREA_CENTRE) + rng.uniform(-AREA_HALF_WIDTH, AREA_HALF_WIDTH, (count, 2))
+        points = np.array(area.centre) + rng.uniform(-area.half_width, area.half_width, (count, 2))
         gaps = np.linalg.norm(points[:, None] - points[None], axis=-1)[np.triu_indices(count, 1)]
-        if (gaps >= MIN_DISTANCE).all():
+        if (gaps >= MIN_DISTANCE * area.scale).all():
             return points
 
 
-def _pick(seed: int, objects: int, allowed: Kinds, wording: Wording, *, twins: bool = False) -> Scene:
+def _pick(
+    seed: int,
+    objects: int,
+    allowed: Kinds,
+    wording: Wording,
+    area: TableArea,
+    *,
+    task: str = "pick",
+    twins: bool = False,
+    bowl: bool = False,
+) -> Scene:
     rng = np.random.default_rng([0, seed])
     kinds = [kind for kind in itertools.product(SHAPES, COLOURS) if _name(kind) not in allowed.held_out]
     chosen = [kinds[index] for index in rng.permutation(len(kinds))[:objects]]
-    points = _scatter(rng, objects)
+    points = _scatter(rng, objects + bowl, area)
     yaws = [float(rng.uniform(-0.35, 0.35)) for _ in chosen]
     target = int(rng.integers(objects))
-    offset = rng.uniform((-0.03, -0.03, -0.02), (0.03, 0.03, 0.02))
+    offset = rng.uniform((-0.03, -0.03, -0.02), (0.03, 0.03, 0.02)) * area.scale
     if allowed.targets:
         wanted = _kind(allowed.targets[int(rng.integers(len(allowed.targets)))])
         chosen = [chosen[target] if kind == wanted else kind for kind in chosen]
@@ -139,28 +152,34 @@ def _pick(seed: int, objects: int, allowed: Kinds, wording: Wording, *, twins: b
     for index in equals:
         chosen[index] = chosen[target]
     placed = tuple(
-        SceneObject(shape, colour, (float(x), float(y), rest_height(shape)), yaw)
-        for (shape, colour), (x, y), yaw in zip(chosen, points, yaws, strict=True)
+        SceneObject(shape, colour, (float(x), float(y), rest_height(shape, area.scale)), yaw)
+        for (shape, colour), (x, y), yaw in zip(chosen, points[:objects], yaws, strict=True)
     )
     others = [thing.name for thing in placed if thing.name != placed[target].name]
     if wording == "contrasted" and not others:
         raise BadInput(f"wording 'contrasted' names another object, and among {objects} there is none: add objects")
     return Scene(
-        task="pick_either" if twins else "pick",
+        task=task,
         seed=seed,
         objects=placed,
         target=target,
-        instruction=instruction(wording, seed, placed[target].name, others),
+        instruction=instruction(task, wording, seed, placed[target].name, others),
         start_offset=(float(offset[0]), float(offset[1]), float(offset[2])),
         equals=equals,
+        bowl=(float(points[-1, 0]), float(points[-1, 1])) if bowl else None,
     )
 
 
-def _pick_either(seed: int, objects: int, allowed: Kinds, wording: Wording) -> Scene:
+def _pick_either(seed: int, objects: int, allowed: Kinds, wording: Wording, area: TableArea) -> Scene:
     """Two of the objects are the same, and either is right; which one the expert takes depends on the seed alone."""
     if objects < 2:
         raise BadInput(f"task pick_either has two equal objects: {objects} object asked for, expected 2 to 6")
-    return _pick(seed, objects, allowed, wording, twins=True)
+    return _pick(seed, objects, allowed, wording, area, task="pick_either", twins=True)
+
+
+def _pick_place(seed: int, objects: int, allowed: Kinds, wording: Wording, area: TableArea) -> Scene:
+    """The target has to be put into a bowl."""
+    return _pick(seed, objects, allowed, wording, area, task="pick_place", bowl=True)
 
 
 def _name(kind: tuple[str, str]) -> str:
@@ -172,7 +191,13 @@ def _kind(name: str) -> tuple[str, str]:
     return shape, colour
 
 
-TASKS: dict[str, Callable[[int, int, Kinds, Wording], Scene]] = {"pick": _pick, "pick_either": _pick_either}
+TASKS: dict[str, Callable[[int, int, Kinds, Wording, TableArea], Scene]] = {
+    "pick": _pick,
+    "pick_either": _pick_either,
+    "pick_place": _pick_place,
+}
+# Tasks with a bowl on the table.
+WITH_BOWL = ("pick_place",)
 
 
 def make_kinds(held_out: Sequence[str], targets: Sequence[str] = (), objects: int = 1) -> Kinds:
@@ -200,7 +225,14 @@ def require_task(task: str) -> None:
         raise BadInput(f"unknown task {task!r}; {did_you_mean(task, TASKS)}")
 
 
-def sample_scene(task: str, seed: int, objects: int, kinds: Kinds | None = None, wording: Wording = "trained") -> Scene:
+def sample_scene(
+    task: str,
+    seed: int,
+    objects: int,
+    kinds: Kinds | None = None,
+    wording: Wording = "trained",
+    area: TableArea | None = None,
+) -> Scene:
     """The scene of a task and a seed.
 
     Args:
@@ -209,6 +241,7 @@ def sample_scene(task: str, seed: int, objects: int, kinds: Kinds | None = None,
         objects: Objects on the table, the target among them.
         kinds: Shapes and colours that objects may have; any if None.
         wording: How the instruction is worded, see `EvaluateParams.wording`; nothing else of the scene follows from it.
+        area: Of the arm's table; that of `sim_arm6` if None.
 
     Raises:
         BadInput: Unknown task, negative seed, more objects than fit (6), or no other object for a wording that names
@@ -219,4 +252,4 @@ def sample_scene(task: str, seed: int, objects: int, kinds: Kinds | None = None,
         raise BadInput(f"scene seed {seed} is negative, expected 0 or more")
     if not 1 <= objects <= 6:
         raise BadInput(f"{objects} objects asked for, expected 1 to 6")
-    return TASKS[task](seed, objects, kinds or Kinds(), wording)
+    return TASKS[task](seed, objects, kinds or Kinds(), wording, area or TableArea())
