@@ -34,9 +34,9 @@ class ScriptedExpert:
         scale = environment.simulation.area.scale
         self._clearance, self._near, self._far = _CLEARANCE * scale, _NEAR * scale, _FAR * scale
         # One jaw pushes the object against the other one: what follows the object then runs away with it.
-        self._follow = 0.5
+        self._follow = np.array([0.5, 0.5, 0.5])
         if environment.simulation.arm.one_jaw:
-            self._follow, self._far = 0.0, 1.6 * self._far
+            self._follow, self._far = np.array([0.0, 0.0, 0.5]), 1.6 * self._far
 
     def reset(self) -> None:
         """Starts a new episode; there is nothing to forget."""

@@ -117,12 +117,18 @@ def rest_height(shape: str, scale: float = 1.0) -> float:
     return SHAPES[shape][-1] * scale
 
 
-def _scatter(rng: np.random.Generator, count: int, area: TableArea) -> NDArray[np.float64]:
-    """Points (count, 2) in the area, no two closer than the gripper needs; a crowded draw is thrown away whole."""
+def _scatter(rng: np.random.Generator, count: int, area: TableArea, *, bowl: bool = False) -> NDArray[np.float64]:
+    """Points (count, 2) in the area, no two closer than the gripper needs; a crowded draw is thrown away whole.
+
+    The last one is the bowl's middle, where there is one: the others are so much farther from it as the bowl is wide.
+    """
+    needed = np.full((count, count), MIN_DISTANCE * area.scale)
+    if bowl:
+        needed[:, -1] += BOWL_RADIUS * area.scale
     while True:
         points = np.array(area.centre) + rng.uniform(-area.half_width, area.half_width, (count, 2))
-        gaps = np.linalg.norm(points[:, None] - points[None], axis=-1)[np.triu_indices(count, 1)]
-        if (gaps >= MIN_DISTANCE * area.scale).all():
+        gaps = np.linalg.norm(points[:, None] - points[None], axis=-1)
+        if (gaps >= needed)[np.triu_indices(count, 1)].all():
             return points
 
 
@@ -140,7 +146,7 @@ def _pick(
     rng = np.random.default_rng([0, seed])
     kinds = [kind for kind in itertools.product(SHAPES, COLOURS) if _name(kind) not in allowed.held_out]
     chosen = [kinds[index] for index in rng.permutation(len(kinds))[:objects]]
-    points = _scatter(rng, objects + bowl, area)
+    points = _scatter(rng, objects + bowl, area, bowl=bowl)
     yaws = [float(rng.uniform(-0.35, 0.35)) for _ in chosen]
     target = int(rng.integers(objects))
     offset = rng.uniform((-0.03, -0.03, -0.02), (0.03, 0.03, 0.02)) * area.scale

@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from posa_vla.episodes.embodiment import TableArea
 from posa_vla.errors import BadInput
 from posa_vla.params import Wording
-from posa_vla.sim.tasks import AREA_CENTRE, AREA_HALF_WIDTH, COLOURS, MIN_DISTANCE, SHAPES, sample_scene
+from posa_vla.sim.tasks import BOWL_RADIUS, COLOURS, MIN_DISTANCE, SHAPES, sample_scene
 
 
 @settings(max_examples=60, deadline=None)
@@ -23,7 +24,8 @@ def test_objects_differ_and_leave_room_for_the_gripper(seed: int, objects: int) 
     assert len(scene.objects) == objects
     assert len({o.name for o in scene.objects}) == objects
     points = np.array([o.position[:2] for o in scene.objects])
-    assert (np.abs(points - AREA_CENTRE) <= AREA_HALF_WIDTH).all()
+    area = TableArea()
+    assert (np.abs(points - area.centre) <= area.half_width).all()
     gaps = np.linalg.norm(points[:, None] - points[None], axis=-1) + np.eye(objects)
     assert gaps.min() >= MIN_DISTANCE
     assert scene.instruction == f"pick up the {scene.objects[scene.target].name}"
@@ -96,3 +98,18 @@ def test_bad_scenes_are_refused() -> None:
         sample_scene("pick_either", 0, 1)
     with pytest.raises(BadInput, match="negative"):
         sample_scene("pick", -1, 3)
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 2**32), objects=st.integers(1, 3))
+def test_objects_lie_beside_the_bowl_and_in_the_arm_s_own_area(seed: int, objects: int) -> None:
+    area = TableArea(centre=(0.23, 0), half_width=0.075, scale=0.65)
+    scene = sample_scene("pick_place", seed, objects, area=area)
+    assert scene.bowl is not None
+    points = np.array([o.position[:2] for o in scene.objects])
+    assert (np.abs(np.array([*points, scene.bowl]) - area.centre) <= area.half_width).all()
+    assert (np.linalg.norm(points - scene.bowl, axis=1) >= (MIN_DISTANCE + BOWL_RADIUS) * area.scale).all()
+    assert scene.instruction == f"put the {scene.objects[scene.target].name} into the bowl"
+    assert scene.to_json()["bowl"] == list(scene.bowl)
+    with pytest.raises(BadInput, match="pick_place has no wording 'paraphrased'"):
+        sample_scene("pick_place", seed, objects, wording="paraphrased", area=area)
