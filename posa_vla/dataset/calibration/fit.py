@@ -76,6 +76,19 @@ class CameraFit:
         """Where points (T, 3) (m, base frame) are in the image, float64 (T, 2); NaN behind the camera."""
         return project(points, self.intrinsics, self.pose, self.width, self.height).pixels
 
+    def misfits(self, poses: Floats, places: Floats, sigma: float) -> Floats:
+        """How badly each of some changes is explained, float64 (N,): squared standard deviations, up to the limit.
+
+        Args:
+            poses: See `fit_camera`.
+            places: Likewise, its `pixels`.
+            sigma: Standard deviation, pixels.
+        """
+        seen = _project(self.parameters, change_points(poses, self.parameters[7:]), self.width, self.height)
+        squared = np.nanmin(((seen[:, None] - places) ** 2).sum(2), axis=1) / sigma**2
+        limited: Floats = np.minimum(squared, _INLIER**2)
+        return limited
+
     def uncertainty(self, points: Floats) -> Floats:
         """One standard deviation of where points (T, 3) are, in the direction where it is largest: pixels (T,).
 
