@@ -29,7 +29,7 @@ _FINEST = 0.5
 _INLIER = 3.5
 # Starts that are refined, and how much worse (in squared standard deviations) a different solution may be and still
 # count as equally good.
-_REFINED, _EQUALLY_GOOD = 12, 16.0
+_REFINED, _EQUALLY_GOOD = 6, 16.0
 # Share of the longer side by which the labels of two solutions differ in the median, for them to be two.
 _DIFFERENT = 0.02
 
@@ -159,7 +159,7 @@ class _Problem:
         spread = float(np.linalg.norm(self.poses[:, :3] - middle, axis=1).mean())
         seen = float(np.linalg.norm(self._strongest - np.median(self._strongest, axis=0), axis=1).mean())
         distance = float(np.clip(np.exp(self.log_focal) * spread / max(seen, 1.0), 0.2, 5.0))
-        for azimuth, elevation, roll in itertools.product(np.arange(0, 360, 30), (15, 45, 75), (0, 90, 180, 270)):
+        for azimuth, elevation, roll in itertools.product(np.arange(0, 360, 45), (20, 60), (0, 90, 180, 270)):
             around = Rotation.from_euler("ZY", [azimuth, -elevation], degrees=True)
             outward = around.apply([1.0, 0.0, 0.0])
             forward = -outward
