@@ -50,22 +50,80 @@ class Intrinsics(Closed):
     height: int = Field(gt=0)
 
 
+def _absent(value: object) -> bool:
+    return value is None or value == []
+
+
+class Found(Closed):
+    """How a calibration came about that nobody measured.
+
+    Attributes:
+        how: From the gripper's events in the recordings, or from clicks on its tip.
+        events: How many events or clicks there were.
+        used: How many of them were the gripper's.
+        sigma: Standard deviation of what these miss, pixels.
+        uncertainty: 90th percentile of a label's standard deviation, share of the picture's longer side.
+        covariance: 7 x 7: rotation vector (camera to base), position (m), logarithm of the focal length.
+    """
+
+    how: Literal["automatic", "clicked"]
+    events: int
+    used: int
+    sigma: float
+    uncertainty: float
+    covariance: list[list[float]]
+
+
+class Later(Closed):
+    """Where a fixed camera stands from an episode on: it was moved.
+
+    Attributes:
+        from_episode: Number of the first such episode of the dataset.
+        intrinsics: As those of the camera.
+        base_from_camera: Likewise.
+        found: How it was found.
+    """
+
+    from_episode: int = Field(ge=1)
+    intrinsics: Intrinsics
+    base_from_camera: Pose
+    found: Found | None = None
+
+
 class CameraCalibration(Closed):
     """One camera, OpenCV axes (x right, y down, z forward).
 
     `base_from_camera` is a fixed camera's pose in the base frame (extrinsics); `end_effector_from_camera` the pose of
-    one that is mounted on the hand (hand-eye).
+    one that is mounted on the hand (hand-eye). `found` says how they were found, where nobody measured them; `later`,
+    in order, where a fixed camera stands after it was moved.
     """
 
     intrinsics: Intrinsics
     base_from_camera: Pose | None = None
     end_effector_from_camera: Pose | None = None
+    found: Found | None = Field(default=None, exclude_if=_absent)
+    later: list[Later] = Field(default_factory=list, exclude_if=_absent)
 
     @model_validator(mode="after")
     def _one_place(self) -> CameraCalibration:
         if self.base_from_camera is not None and self.end_effector_from_camera is not None:
             raise ValueError("give base_from_camera (a fixed camera) or end_effector_from_camera (one on the hand)")
+        starts = [later.from_episode for later in self.later]
+        if starts and self.base_from_camera is None:
+            raise ValueError("later says where a fixed camera stands: give base_from_camera")
+        if starts != sorted(set(starts)):
+            raise ValueError(f"later must begin at rising episodes, got {starts}")
         return self
+
+    def at(self, episode: int) -> CameraCalibration:
+        """The camera as it stands in an episode, by the episode's number in the dataset."""
+        standing = self
+        for later in self.later:
+            if later.from_episode <= episode:
+                standing = CameraCalibration(
+                    intrinsics=later.intrinsics, base_from_camera=later.base_from_camera, found=later.found
+                )
+        return standing
 
 
 class Calibration(Closed):

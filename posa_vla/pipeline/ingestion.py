@@ -115,7 +115,7 @@ def ingest_dataset(workspace: Workspace, params: Params, dataset: Dataset, annou
     with at_hand(workspace, dataset.location) as folder, workspace.lock("an ingestion", "data.lock", wait=DATA_WAIT):
         require_whole(workspace)
         store = EpisodeStore(workspace.store)
-        reader, declaration = _reader(open_source(folder), dataset, store)
+        reader, declaration = open_reader(open_source(folder), dataset, store)
         _require_one_meaning(store, reader.embodiment)
         if not declaration.is_file():
             _declare(reader.embodiment, declaration)
@@ -178,7 +178,7 @@ def _robot(source: SourceDataset, dataset: Dataset, store: EpisodeStore) -> str:
     return robot
 
 
-def _reader(source: SourceDataset, dataset: Dataset, store: EpisodeStore) -> tuple[SourceReader, Path]:
+def open_reader(source: SourceDataset, dataset: Dataset, store: EpisodeStore) -> tuple[SourceReader, Path]:
     """The dataset with all that is declared of it, and the file of its embodiment, which there may not be yet."""
     robot = ""
     if dataset.embodiment:

@@ -213,7 +213,7 @@ class SourceReader:
         images = self.images(self.features.cameras[role], where, len(table))
         camera = self.calibration.cameras.get(role) if self.calibration is not None else None
         if camera is not None:
-            return calibrate(images, camera, end_effector)
+            return calibrate(images, camera.at(where.number), end_effector)
         names = {part: n for part, n in self.features.calibration[role].items() if n in table.column_names}
         tracks = {part: vector(table, name, np.float64) for part, name in names.items()}
         if "pose" in tracks:

@@ -1,0 +1,164 @@
+"""Finds a dataset's cameras from the dataset itself, and writes them down as a calibration file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from posa_vla.console import progress, say
+from posa_vla.dataset.calibration.automatic import Stretch, find_camera
+from posa_vla.dataset.calibration.events import Change, gripper_changes
+from posa_vla.episodes.calibration import Calibration, CameraCalibration, Found, Intrinsics, Later, Pose
+from posa_vla.episodes.foreign.bad_episode import BadEpisode
+from posa_vla.episodes.foreign.dataset import open_source
+from posa_vla.episodes.foreign.reader import SourceReader
+from posa_vla.episodes.store.episode_store import EpisodeStore
+from posa_vla.errors import BadInput
+from posa_vla.files import write_text
+from posa_vla.pipeline.incoming import at_hand
+from posa_vla.pipeline.ingestion import Dataset, open_reader
+from posa_vla.schema import Closed
+from posa_vla.workspace import Workspace
+from posa_vla.yaml_file import yaml_text
+
+
+class CameraFound(Closed):
+    """What was found of one camera.
+
+    Attributes:
+        role: Of the camera.
+        events: Events of the gripper in which its picture changed.
+        usable: Whether it is in the file.
+        uncertainty: 90th percentile of a label's standard deviation, share of the picture's longer side.
+        stretches: How often it stood somewhere else.
+        reasons: Why it is not in the file, or what is to be done.
+    """
+
+    role: str
+    events: int
+    usable: bool
+    uncertainty: float | None
+    stretches: int
+    reasons: list[str]
+
+
+class Calibrated(Closed):
+    """The document of `posa data calibrate --json`.
+
+    Attributes:
+        file: The calibration file; None where no camera was found.
+        episodes: Episodes that were looked at.
+        cameras: What was found of each camera.
+    """
+
+    file: str | None
+    episodes: int
+    cameras: list[CameraFound]
+
+
+def calibrate_dataset(workspace: Workspace, dataset: Dataset, out: Path) -> Calibrated:
+    """Finds the cameras of a dataset that is not yet in the store.
+
+    Args:
+        workspace: Whose store knows the dataset's robot.
+        dataset: Its embodiment declares a chain of joints and a gripper.
+        out: Calibration file to write.
+
+    Raises:
+        BadInput: The embodiment declares no chain, or recorded joints do not fit it; `out` exists.
+    """
+    if out.exists():
+        raise BadInput(f"{out} exists: name another file with --out, or delete it")
+    with at_hand(workspace, dataset.location) as folder:
+        reader, declaration = open_reader(open_source(folder), dataset, EpisodeStore(workspace.store))
+        _require_chain(reader, declaration)
+        changes, reach, shapes = _look(reader)
+    found: dict[str, list[Stretch]] = {}
+    for role, seen in changes.items():
+        height, width = shapes[role]
+        found[role] = find_camera(seen, reach, width=width, height=height)
+        for stretch in found[role]:
+            for reason in stretch.reasons:
+                say(f"camera {role}: {reason}")
+    cameras = {role: _declared(stretches) for role, stretches in found.items() if all(s.usable for s in stretches)}
+    if cameras:
+        value = Calibration(cameras=cameras).model_dump(mode="json", exclude_none=True)
+        write_text(out, "# Found by `posa data calibrate` from the gripper's events.\n" + yaml_text(value))
+    return Calibrated(
+        file=str(out) if cameras else None,
+        episodes=len({number for seen in changes.values() for number, _ in seen}),
+        cameras=[_told(role, stretches) for role, stretches in found.items()],
+    )
+
+
+def _require_chain(reader: SourceReader, declaration: Path) -> None:
+    embodiment = reader.embodiment
+    if embodiment.kinematics is None:
+        raise BadInput(
+            f"embodiment {embodiment.id} declares no `kinematics`, so that nobody knows where its gripper is: name a "
+            f"shipped arm (--embodiment so101), or add the section to {declaration} (docs/your-recordings.md)"
+        )
+
+
+def _look(
+    reader: SourceReader,
+) -> tuple[dict[str, list[tuple[int, Change]]], np.ndarray, dict[str, tuple[int, int]]]:
+    """Role -> changes, where the end-effector goes (M, 3), and role -> height and width."""
+    changes: dict[str, list[tuple[int, Change]]] = {role: [] for role in reader.embodiment.cameras}
+    reach: list[np.ndarray] = []
+    shapes: dict[str, tuple[int, int]] = {}
+    places = list(reader.source.episodes())
+    with progress("look", len(places), unit="episode") as advance:
+        for where in places:
+            try:
+                episode = reader.episode(where)
+                for role, camera in episode.cameras.items():
+                    shapes[role] = camera.images.shape[1:3]
+                    changes[role] += [(where.number, c) for c in gripper_changes(episode, reader.embodiment, role)]
+            except BadEpisode as error:
+                say(f"episode {where.number} is left out: {error}")
+                continue
+            finally:
+                advance(1)
+            if episode.end_effector is not None:
+                reach.append(episode.end_effector[:: max(1, len(episode) // 20), :3])
+    return changes, np.concatenate(reach) if reach else np.zeros((0, 3)), shapes
+
+
+def _declared(stretches: list[Stretch]) -> CameraCalibration:
+    first, *rest = stretches
+    later = [Later(from_episode=s.first, **_place(s)) for s in rest]
+    return CameraCalibration(**_place(first), later=later)
+
+
+def _place(stretch: Stretch) -> dict[str, object]:
+    camera = stretch.camera
+    assert camera is not None  # it is usable
+    assert stretch.uncertainty is not None
+    focal, _, across, down = (float(value) for value in camera.intrinsics)
+    pose = [float(value) for value in camera.pose]
+    return {
+        "intrinsics": Intrinsics(fx=focal, fy=focal, cx=across, cy=down, width=camera.width, height=camera.height),
+        "base_from_camera": Pose(position=tuple(pose[:3]), quaternion=tuple(pose[3:])),
+        "found": Found(
+            how="automatic",
+            events=len(camera.inliers),
+            used=int(camera.inliers.sum()),
+            sigma=camera.sigma,
+            uncertainty=stretch.uncertainty,
+            covariance=camera.covariance[:7, :7].tolist(),
+        ),
+    }
+
+
+def _told(role: str, stretches: list[Stretch]) -> CameraFound:
+    sure = [stretch.uncertainty for stretch in stretches if stretch.uncertainty is not None]
+    return CameraFound(
+        role=role,
+        events=sum(stretch.events for stretch in stretches),
+        usable=all(stretch.usable for stretch in stretches),
+        uncertainty=max(sure) if sure else None,
+        stretches=len(stretches),
+        reasons=[reason for stretch in stretches for reason in stretch.reasons],
+    )
