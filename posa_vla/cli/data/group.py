@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from posa_vla.cli.data.calibrate import calibrate
 from posa_vla.cli.data.ingest import ingest, quarantine, release, remove
 from posa_vla.cli.data.out import export, show
 from posa_vla.cli.data.versions import checkout, diff, verify, versions
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from posa_vla.params import Params
 
 app = typer.Typer(help="Collect, ingest, validate, prepare and version demonstrations.", no_args_is_help=True)
-for command in (ingest, quarantine, release, remove, versions, diff, checkout, verify, export, show):
+for command in (calibrate, ingest, quarantine, release, remove, versions, diff, checkout, verify, export, show):
     app.command()(command)
 
 StoreOption = Annotated[Path | None, typer.Option("--store", help="Episode store; by default the workspace's.")]
