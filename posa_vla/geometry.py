@@ -112,3 +112,54 @@ def project(points: Floats, intrinsics: Floats, camera_pose: Floats, width: int,
     with np.errstate(invalid="ignore"):
         inside = (u >= 0) & (u < width) & (v >= 0) & (v < height)
     return Projection(np.stack([u, v], axis=-1), in_front & inside)
+
+
+# Numbers of a camera's covariance that are kept: the lower triangle of 7 x 7, row by row.
+COVARIANCE_SIZE = 28
+_ROWS, _COLUMNS = np.tril_indices(7)
+
+
+def packed_covariance(covariance: Floats) -> NDArray[np.float64]:
+    """The lower triangles (..., 28) of symmetric matrices (..., 7, 7), row by row."""
+    return np.asarray(covariance, np.float64)[..., _ROWS, _COLUMNS]
+
+
+def unpacked_covariance(packed: Floats) -> NDArray[np.float64]:
+    """The symmetric matrices (..., 7, 7) of their lower triangles (..., 28)."""
+    packed = np.asarray(packed, np.float64)
+    full = np.zeros((*packed.shape[:-1], 7, 7))
+    full[..., _ROWS, _COLUMNS] = packed
+    full[..., _COLUMNS, _ROWS] = packed
+    return full
+
+
+def projection_spread(
+    points: Floats, intrinsics: Floats, camera_pose: Floats, covariance: Floats
+) -> NDArray[np.float64]:
+    """How uncertain projected points are, because their camera is: (...) pixels, to first order.
+
+    It is one standard deviation in the direction in which it is largest; infinite behind the camera.
+
+    Args:
+        points: (..., 3) metres, base frame.
+        intrinsics: (..., 4) fx, fy, cx, cy.
+        camera_pose: (..., 7) the camera in the base frame, OpenCV axes.
+        covariance: (..., 7, 7) of a small turn (rad) and shift (m) of the camera, both in its own frame, and of the
+            logarithm of its focal lengths.
+    """
+    intrinsics, pose = np.asarray(intrinsics, np.float64), np.asarray(camera_pose, np.float64)
+    rotation = quaternion_to_matrix(pose[..., 3:])
+    local = np.einsum("...ji,...j->...i", rotation, np.asarray(points, np.float64) - pose[..., :3])
+    x, y, z = np.moveaxis(local, -1, 0)
+    in_front = z > 1e-6
+    z = np.where(in_front, z, 1.0)
+    zero, one = np.zeros_like(z), np.ones_like(z)
+    # Of the point in the camera's frame: by a turn of the camera (the cross product with it), and by a shift.
+    turn = np.stack([np.stack(r, -1) for r in ([zero, -z, y], [z, zero, -x], [-y, x, zero])], -2)
+    by_camera = np.concatenate([turn, np.broadcast_to(-np.eye(3), turn.shape)], axis=-1)
+    in_image = np.stack([np.stack([one / z, zero, -x / z**2], -1), np.stack([zero, one / z, -y / z**2], -1)], -2)
+    slopes = np.concatenate([in_image @ by_camera, np.stack([x / z, y / z], -1)[..., None]], axis=-1)
+    slopes = slopes * intrinsics[..., :2, None]
+    spread = slopes @ np.asarray(covariance, np.float64) @ np.swapaxes(slopes, -1, -2)
+    largest = np.sqrt(np.maximum(np.linalg.eigvalsh(spread)[..., -1], 0))
+    return np.where(in_front, largest, np.inf)

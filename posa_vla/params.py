@@ -91,8 +91,9 @@ class ModelParams(Closed):
     # Attention channels: both, or the task's alone (the paper's ablation "without end-effector attention").
     channels: Literal["both", "task"] = "both"
     # How the channels gate the action head's features (Eq. 12): by the larger one, by their sum, each in a stream of
-    # tokens of its own, or not at all.
-    gate: Literal["max", "sum", "streams", "none"] = "max"
+    # tokens of its own, or not at all. `auto` is the larger one where the data teach the anchors; where fewer than 5 %
+    # of the frames have a task label, a gate would open anywhere, and there are no anchors at all.
+    gate: Literal["auto", "max", "sum", "streams", "none"] = "auto"
     # Whether each channel adds a token: its attended feature and the image position that it points at.
     anchor_tokens: bool = True
     # What of the (gated) features the action head sees: pooled patches, or the expected image position of each channel

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 
 from posa_vla.episodes.embodiment import Embodiment
 from posa_vla.episodes.episode import CameraTrack, Episode
-from posa_vla.geometry import project
+from posa_vla.geometry import project, projection_spread, unpacked_covariance
 
 # Hysteresis of the opening, 0 closed to 1 open: noise around one threshold makes no event.
 CLOSED_BELOW = 0.4
@@ -74,21 +75,36 @@ def task_points(end_effector: NDArray[np.float64], events: NDArray[np.int64]) ->
     return positions
 
 
-def _project(points: NDArray[np.float64], camera: CameraTrack) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+def _project(
+    points: NDArray[np.float64], camera: CameraTrack, width_share: float
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Pixels (T, 2) of points (T, 3), and whether they are in view and sure enough; zero where they are not."""
     assert camera.intrinsics is not None  # for the type checker: the caller looked
     assert camera.pose is not None
     height, width = camera.images.shape[1:3]
     seen = project(points, camera.intrinsics, camera.pose, width, height)
-    return np.where(seen.visible[:, None], seen.pixels, 0.0), seen.visible
+    valid = seen.visible
+    if camera.covariance is not None:
+        spread = projection_spread(points, camera.intrinsics, camera.pose, unpacked_covariance(camera.covariance))
+        valid = valid & (spread <= width_share * max(height, width))
+    return np.where(valid[:, None], seen.pixels, 0.0), valid
 
 
-def anchor_labels(episode: Episode, embodiment: Embodiment) -> dict[str, AnchorLabels]:
+def anchor_labels(
+    episode: Episode, embodiment: Embodiment, widths: tuple[float, float] = (math.inf, math.inf)
+) -> dict[str, AnchorLabels]:
     """Projects both anchors into every camera of every frame (PosA-VLA Eq. 3-4).
 
     The end-effector anchor is the frame's own end-effector position. The task anchor is the position at the next
     gripper event, seen by this frame's camera. A label is not valid, and masked out of the loss, where the point is
-    behind the camera or out of view, where the camera is not calibrated or the end-effector pose unknown, and for the
-    task anchor where the episode has no event.
+    behind the camera or out of view, where the camera is not calibrated or the end-effector pose unknown, for the task
+    anchor where the episode has no event, and where a camera that was found is less sure of the point than its label is
+    wide: a wrong label is worse than none.
+
+    Args:
+        episode: The episode.
+        embodiment: Its robot.
+        widths: Standard deviations of the task's and the end-effector's label, shares of a picture's longer side.
 
     Returns:
         Camera role -> labels.
@@ -100,7 +116,7 @@ def anchor_labels(episode: Episode, embodiment: Embodiment) -> dict[str, AnchorL
         valid = np.zeros((len(episode), 2), np.bool_)
         if episode.end_effector is not None and camera.intrinsics is not None and camera.pose is not None:
             if len(events):
-                points[:, 0], valid[:, 0] = _project(task_points(episode.end_effector, events), camera)
-            points[:, 1], valid[:, 1] = _project(episode.end_effector[:, :3], camera)
+                points[:, 0], valid[:, 0] = _project(task_points(episode.end_effector, events), camera, widths[0])
+            points[:, 1], valid[:, 1] = _project(episode.end_effector[:, :3], camera, widths[1])
         labels[role] = AnchorLabels(points, valid)
     return labels

@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 from posa_vla.episodes.episode import CameraTrack
 from posa_vla.episodes.media.images import Images
 from posa_vla.errors import BadInput, did_you_mean
-from posa_vla.geometry import compose
+from posa_vla.geometry import compose, packed_covariance
 from posa_vla.schema import Closed, parse
 from posa_vla.yaml_file import read_yaml
 
@@ -63,7 +63,7 @@ class Found(Closed):
         used: How many of them were the gripper's.
         sigma: Standard deviation of what these miss, pixels.
         uncertainty: 90th percentile of a label's standard deviation, share of the picture's longer side.
-        covariance: 7 x 7: rotation vector (camera to base), position (m), logarithm of the focal length.
+        covariance: 7 x 7: turn (rad) and shift (m) of the camera in its own frame, logarithm of the focal length.
     """
 
     how: Literal["automatic", "clicked"]
@@ -72,6 +72,12 @@ class Found(Closed):
     sigma: float
     uncertainty: float
     covariance: list[list[float]]
+
+    @model_validator(mode="after")
+    def _is_square(self) -> Found:
+        if len(self.covariance) != 7 or any(len(row) != 7 for row in self.covariance):
+            raise ValueError("covariance is 7 rows of 7 numbers")
+        return self
 
 
 class Later(Closed):
@@ -171,4 +177,7 @@ def calibrate(images: Images, camera: CameraCalibration, end_effector: NDArray[n
         pose = np.tile(camera.base_from_camera.array(), (frames, 1))
     elif camera.end_effector_from_camera is not None and end_effector is not None:
         pose = compose(end_effector, camera.end_effector_from_camera.array())
-    return CameraTrack(images, np.tile(intrinsics, (frames, 1)), pose)
+    covariance = None
+    if camera.found is not None and pose is not None:
+        covariance = np.tile(packed_covariance(np.array(camera.found.covariance)), (frames, 1))
+    return CameraTrack(images, np.tile(intrinsics, (frames, 1)), pose, covariance)

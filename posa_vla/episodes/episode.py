@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from posa_vla.episodes.media.images import Images
 from posa_vla.errors import BadInput
+from posa_vla.geometry import COVARIANCE_SIZE
 
 Source = Literal["sim", "teleop", "deployment"]
 
@@ -27,11 +28,14 @@ class CameraTrack:
         intrinsics: float64 (T, 4) fx, fy, cx, cy in pixels of these images, or None where not calibrated.
         pose: float64 (T, 7) camera in the base frame: position (m), quaternion `wxyz`, OpenCV axes (x right, y down,
             z forward), or None where not calibrated.
+        covariance: float64 (T, 28) of a calibration that was found and not measured, or None: how sure it is (see
+            `geometry.projection_spread`), packed (`geometry.packed_covariance`).
     """
 
     images: Images
     intrinsics: NDArray[np.float64] | None = None
     pose: NDArray[np.float64] | None = None
+    covariance: NDArray[np.float64] | None = None
 
 
 @dataclass(frozen=True)
@@ -105,6 +109,7 @@ class Episode:
         for role, camera in self.cameras.items():
             wanted.append((f"cameras[{role}].intrinsics", camera.intrinsics, (frames, 4), np.float64))
             wanted.append((f"cameras[{role}].pose", camera.pose, (frames, 7), np.float64))
+            wanted.append((f"cameras[{role}].covariance", camera.covariance, (frames, COVARIANCE_SIZE), np.float64))
             images = camera.images
             if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] != 3 or len(images) != frames:
                 raise BadInput(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import collections
+import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -24,6 +26,8 @@ _MASS = 1e-3
 _SITE = "posa_end_effector"
 # By how much a recorded joint may exceed its limit, rad (m), and in what share of the frames: encoders are off by some.
 _SLACK, _BEYOND = 0.15, 0.05
+# Joints that turn by less than this (rad) in whole demonstrations are written in another unit.
+_HARDLY = 0.07
 
 
 def load_chain(path: Path) -> Any:
@@ -166,23 +170,46 @@ class ForwardKinematics:
             poses[frame] = compose(invert(base), np.concatenate([data.site_xpos[self._site], quaternion]))
         return poses
 
-    def out_of_limits(self, state: NDArray[np.float32]) -> str:
-        """What is wrong with recorded joints that the model file's limits do not hold, in words; empty if nothing is.
+    def unfit(self, state: NDArray[np.float32]) -> str:
+        """Why recorded joints are not those of this chain, in words with what to mend; empty where they may be.
 
         Args:
             state: float32 (T, S) of one or several episodes.
         """
+        if len(state) == 0:
+            return ""
+        positions = self.positions(state)
         wrong = []
         for column, (channel, joint) in enumerate(zip(self._channels, self._joints, strict=True)):
-            limits = self._limits(joint)
-            values = self.positions(state)[:, column]
-            if limits is None or len(values) == 0:
-                continue
-            beyond = np.mean((values < limits[0] - _SLACK) | (values > limits[1] + _SLACK))
-            if beyond > _BEYOND:
-                name = self._model.joint(joint).name
+            limits, values = self._limits(joint), positions[:, column]
+            if limits is not None and self._beyond(values, limits):
                 seen = f"{values.min():.2f} to {values.max():.2f}"
                 wrong.append(
-                    f"{channel} moves joint {name!r} from {seen}, its limits are {limits[0]:.2f} to {limits[1]:.2f}"
+                    f"{channel} moves joint {self._model.joint(joint).name!r} from {seen}, its limits are "
+                    f"{limits[0]:.2f} to {limits[1]:.2f}"
                 )
-        return "; ".join(wrong)
+        if wrong:
+            degrees = all(self._holds(positions * (math.pi / 180)))
+            mend = (
+                "they would fit as degrees: declare unit deg"
+                if degrees
+                else "compare units, order and signs with kinematics.joints, or is this another arm"
+            )
+            return f"{'; '.join(wrong)}: {mend}"
+        radians = (positions - self._offset) * (180 / math.pi) + self._offset
+        turning = np.array([bool(self._model.jnt_type[j] == self._mujoco.mjtJoint.mjJNT_HINGE) for j in self._joints])
+        moved = float(np.ptp(positions[:, turning], axis=0).max()) if turning.any() else math.inf
+        if 0 < moved < _HARDLY and all(self._holds(radians)):
+            return (
+                f"no joint turns by more than {math.degrees(moved):.1f} degrees in all: they would fit as rad, declare "
+                "unit rad"
+            )
+        return ""
+
+    def _beyond(self, values: NDArray[np.float64], limits: tuple[float, float]) -> bool:
+        return bool(np.mean((values < limits[0] - _SLACK) | (values > limits[1] + _SLACK)) > _BEYOND)
+
+    def _holds(self, positions: NDArray[np.float64]) -> Iterator[bool]:
+        for column, joint in enumerate(self._joints):
+            limits = self._limits(joint)
+            yield limits is None or not self._beyond(positions[:, column], limits)

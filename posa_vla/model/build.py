@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from posa_vla.dataset.shards.manifest import read_manifest
+from posa_vla.dataset.shards.manifest import read_manifest, untaught
 from posa_vla.episodes.embodiment import Embodiment
 from posa_vla.files import read_json
 from posa_vla.model.config import ModelConfig
@@ -23,13 +23,17 @@ from posa_vla.schema import parse
 
 @dataclass(frozen=True)
 class Prepared:
-    """What is known of prepared data: the manifest's content and the statistics."""
+    """What is known of prepared data: the manifest's content and the statistics.
+
+    `untaught` says in words that they do not teach the anchors; it is empty where they do.
+    """
 
     embodiment: Embodiment
     cameras: list[str]
     image_size: int
     captions: list[str]
     normalisation: Normalisation
+    untaught: str = ""
 
 
 def read_prepared(data: Path) -> Prepared:
@@ -45,7 +49,22 @@ def read_prepared(data: Path) -> Prepared:
         image_size=manifest.image_size,
         captions=manifest.captions,
         normalisation=parse(Normalisation, read_json(data / "normalisation.json"), f"{data}/normalisation.json"),
+        untaught=untaught(manifest),
     )
+
+
+def settled(params: Params, prepared: Prepared) -> Params:
+    """The parameters with the anchors' gate decided where they leave it open (`model.gate: auto`).
+
+    Where the data do not teach the anchors, the policy is the baseline without any: no gate, no tokens, no anchor loss.
+    """
+    if params.model.gate != "auto":
+        return params
+    if not prepared.untaught:
+        return params.model_copy(update={"model": params.model.model_copy(update={"gate": "max"})})
+    model = params.model.model_copy(update={"gate": "none", "anchor_tokens": False})
+    train = params.train.model_copy(update={"anchor_weight": 0.0, "anchor_only_steps": 0})
+    return params.model_copy(update={"model": model, "train": train})
 
 
 def _scratch(config: ModelConfig, tokenizer: Tokenizer) -> PosA:
@@ -82,6 +101,7 @@ def new_model(prepared: Prepared, params: Params, seed: int) -> PosA:
     Raises:
         BadInput: Image size and anchor grid do not fit, or the pretrained encoders cannot be loaded.
     """
+    params = settled(params, prepared)
     values = {
         "cameras": prepared.cameras,
         "image_size": prepared.image_size,

@@ -122,7 +122,7 @@ class PosA(nn.Module):
             size = (dense.shape[-2], dense.shape[-1])
             maps = F.interpolate(maps.flatten(0, 1), size, mode="bilinear").view(*maps.shape[:3], *size)
         match self.config.params.gate:
-            case "max":
+            case "max" | "auto":
                 return (dense * maps.amax(2, keepdim=True))[:, :, None]
             case "sum":
                 return (dense * maps.sum(2, keepdim=True))[:, :, None]

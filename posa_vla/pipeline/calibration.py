@@ -147,7 +147,7 @@ def _place(stretch: Stretch) -> dict[str, object]:
             used=int(camera.inliers.sum()),
             sigma=camera.sigma,
             uncertainty=stretch.uncertainty,
-            covariance=camera.covariance[:7, :7].tolist(),
+            covariance=camera.own_covariance.tolist(),
         ),
     }
 

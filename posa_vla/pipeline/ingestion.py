@@ -10,6 +10,7 @@ from pathlib import Path
 from posa_vla.console import say
 from posa_vla.dataset.exchange.ingest import Ingested, ingest
 from posa_vla.dataset.exchange.recordings import Recordings
+from posa_vla.dataset.shards.manifest import read_manifest, untaught
 from posa_vla.dataset.shards.prepare import nothing_to_learn
 from posa_vla.dataset.validation.findings import Finding, remedy_of, severity_of
 from posa_vla.dataset.validation.report import ValidationReport
@@ -18,8 +19,9 @@ from posa_vla.dataset.versions.history_tools import require_tools
 from posa_vla.dataset.versions.record import DataVersion
 from posa_vla.dataset.versions.store_state import require_whole
 from posa_vla.episodes.calibration import load_calibration
-from posa_vla.episodes.embodiment import Embodiment, embodiment_file, load_embodiment
+from posa_vla.episodes.embodiment import Embodiment, embodiment_file, load_embodiment, shipped_embodiments
 from posa_vla.episodes.episode import Source
+from posa_vla.episodes.foreign.arms import arms_like, as_arm, chain_folder, copy_chain
 from posa_vla.episodes.foreign.dataset import SourceDataset, open_source
 from posa_vla.episodes.foreign.fit import require_fit
 from posa_vla.episodes.foreign.mapping import derived_embodiment, map_features, parts_of, robot_id
@@ -53,6 +55,7 @@ class Dataset:
         embodiment: Shipped name or file; empty for what `declarations` or the dataset itself shows.
         calibration: Calibration file, or None.
         origin: Where its episodes come from.
+        arm: Shipped arm that the robot is, where the dataset's own declaration is to be derived; empty for none.
         declarations: Folder in which a derived embodiment is written down, for somebody to complete.
     """
 
@@ -62,6 +65,7 @@ class Dataset:
     embodiment: str = ""
     calibration: Path | None = None
     origin: Source = "teleop"
+    arm: str = ""
 
 
 class Judged(Closed):
@@ -90,6 +94,7 @@ class Ingestion(Judged):
         embodiment: Id of the dataset's robot.
         declaration: File that declares it.
         batches: Digests of the batches that hold episodes of the dataset.
+        labelled: Share of the data version's frames with a task label, over all cameras; None without a version.
     """
 
     new: int
@@ -100,6 +105,7 @@ class Ingestion(Judged):
     embodiment: str
     declaration: str
     batches: list[str]
+    labelled: float | None
 
 
 def ingest_dataset(workspace: Workspace, params: Params, dataset: Dataset, announce: Announce = silent) -> Ingestion:
@@ -117,8 +123,14 @@ def ingest_dataset(workspace: Workspace, params: Params, dataset: Dataset, annou
         store = EpisodeStore(workspace.store)
         reader, declaration = open_reader(open_source(folder), dataset, store)
         _require_one_meaning(store, reader.embodiment)
+        if not reader.knows_poses:
+            like = " or ".join(f"--arm {name}" for name in arms_like([c.name for c in reader.embodiment.state]))
+            say(
+                "neither a pose nor kinematics says where the gripper is: anchors are not labelled"
+                + (f". Its joints are named as a shipped arm's: {like} (docs/your-recordings.md)" if like else "")
+            )
         if not declaration.is_file():
-            _declare(reader.embodiment, declaration)
+            _declare(reader.embodiment, declaration, dataset.arm)
         beside = dataset.declarations / f"{reader.embodiment.id}.yaml"
         if beside.is_file() and load_embodiment(str(beside)).digest != reader.embodiment.digest:
             say(f"{beside} declares this robot otherwise than {declaration}: all other commands judge by it, mend it")
@@ -135,11 +147,16 @@ def ingest_dataset(workspace: Workspace, params: Params, dataset: Dataset, annou
         )
         judged = _judged(store, done, report, params.validation)
         version: DataVersion | None = None
+        labelled: float | None = None
         reason = "no episode of this dataset may be learnt from"
         if judged.accepted:
             reason = nothing_to_learn(workspace.store, report, reader.embodiment, params.prepare)
         if not reason:
             version = version_store(workspace, params, reader.embodiment).record
+            manifest = read_manifest(workspace.data / version.version)
+            labelled, said = manifest.task_share, untaught(manifest)
+            if said:
+                say(said)
         else:
             say(f"{reason}: the episodes are in the store, and no data version was made")
     return Ingestion(
@@ -154,6 +171,7 @@ def ingest_dataset(workspace: Workspace, params: Params, dataset: Dataset, annou
         embodiment=reader.embodiment.id,
         declaration=str(declaration),
         batches=done.batches,
+        labelled=labelled,
     )
 
 
@@ -182,16 +200,27 @@ def open_reader(source: SourceDataset, dataset: Dataset, store: EpisodeStore) ->
     """The dataset with all that is declared of it, and the file of its embodiment, which there may not be yet."""
     robot = ""
     if dataset.embodiment:
+        if dataset.arm:
+            raise BadInput("--arm derives a declaration from the dataset, and --embodiment names one: give either")
         path = embodiment_file(dataset.embodiment)
     else:
         robot = _robot(source, dataset, store)
         path = dataset.declarations / f"{robot}.yaml"
+    folder = path.parent
     if path.is_file():
         embodiment = load_embodiment(str(path))
+        if dataset.arm and embodiment.kinematics is None:
+            raise BadInput(
+                f"{path} declares this robot already, without kinematics: move it away, and --arm {dataset.arm} writes "
+                f"it anew, or copy them from {shipped_embodiments().get(dataset.arm, 'a shipped arm')}"
+            )
         features = map_features(source, dataset.mapping, embodiment)
     else:
         features = map_features(source, dataset.mapping, None)
         embodiment = derived_embodiment(source, features, robot)
+        if dataset.arm:
+            embodiment = as_arm(embodiment, dataset.arm)
+            folder = chain_folder(dataset.arm)
     source.remarks += [("gripper", said) for said in grippers_beside(source, features.parts, features.extra)]
     calibration = None
     if dataset.calibration is not None:
@@ -201,7 +230,7 @@ def open_reader(source: SourceDataset, dataset: Dataset, store: EpisodeStore) ->
         # Kinematics draws nothing; but who draws later in this process needs the choice made before MuJoCo is imported.
         with suppress(BadInput):
             require_gl()
-        kinematics = ForwardKinematics(embodiment, path.parent)
+        kinematics = ForwardKinematics(embodiment, folder)
     try:
         reader = SourceReader(
             source, features, embodiment, calibration=calibration, kinematics=kinematics, origin=dataset.origin
@@ -241,7 +270,9 @@ def _announce(
         announce(DataIngested(batch, len(DatasetReader(store.folder(batch))), params.target))
 
 
-def _declare(embodiment: Embodiment, path: Path) -> None:
+def _declare(embodiment: Embodiment, path: Path, arm: str) -> None:
+    if arm:
+        copy_chain(arm, path)
     text = yaml_text(embodiment.model_dump(mode="json", exclude_none=True))
     write_text(
         path,

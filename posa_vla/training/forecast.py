@@ -1,11 +1,20 @@
-"""How long a training will take on the machine that it runs on, from its own first steps."""
+"""What a training says before it is over: what its data cannot teach, and how long it will take on this machine."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 from posa_vla.console import say
+from posa_vla.dataset.shards.manifest import read_manifest, untaught
 from posa_vla.params import TrainParams
+
+
+def say_untaught(data: Path) -> None:
+    """Says of prepared data that they do not teach the anchors, where that is so."""
+    said = untaught(read_manifest(data))
+    if said:
+        say(f"training: {said}")
 
 
 class Forecast:

@@ -18,13 +18,13 @@ from posa_vla.dataset.shards.augment import augment
 from posa_vla.dataset.shards.loader import Batch, BatchSampler, PackedDataset
 from posa_vla.errors import BadInput, PosaError
 from posa_vla.files import new_folder
-from posa_vla.model.build import new_model, read_prepared, trained_state
+from posa_vla.model.build import new_model, read_prepared, settled, trained_state
 from posa_vla.model.losses import Objective, Targets
 from posa_vla.model.normalisation import Standardise
 from posa_vla.model.posa_policy import write_policy_files
 from posa_vla.params import Params, TrainParams
 from posa_vla.training.checkpoints import load_state, save_state
-from posa_vla.training.forecast import Forecast
+from posa_vla.training.forecast import Forecast, say_untaught
 
 # Steps between two rows of metrics.
 REPORT_STEPS = 10
@@ -87,6 +87,8 @@ class Trainer:
             device: Where to train; the CPU by default.
             distribute: Wraps the objective, once for each of the training's two stages.
         """
+        prepared = read_prepared(data)
+        params = settled(params, prepared)
         self.params = params.train
         self.data_folder = data
         self.device = device or torch.device("cpu")
@@ -94,7 +96,6 @@ class Trainer:
         self.step = 0
         if self.params.batch % world:
             raise BadInput(f"train.batch {self.params.batch} must be a multiple of the {world} workers")
-        prepared = read_prepared(data)
         self.captions = prepared.captions
         self.train_data = PackedDataset(data, "train", params.model.horizon)
         self.validation_data = PackedDataset(data, "validation", params.model.horizon)
@@ -308,6 +309,7 @@ def train(
         for old in sorted(checkpoints.glob("step-*"))[:-2]:
             shutil.rmtree(old)
 
+    say_untaught(data)
     forecast = Forecast(params.train)
 
     def news(step: int, metrics: dict[str, float]) -> None:

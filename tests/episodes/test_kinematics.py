@@ -84,7 +84,7 @@ def test_a_shipped_chain_is_where_its_source_says(name: str, file: str, kind: st
     joints = {embodiment.kinematics.use(c).joint: positions[:, i] for i, c in enumerate(embodiment.kinematics.joints)}
     expected = source_poses(source_model(file), joints, kind, frame, embodiment.kinematics.base)
     assert_same_poses(chain.poses(state), expected)
-    assert chain.out_of_limits(state) == ""
+    assert chain.unfit(state) == ""
 
 
 def test_the_panda_s_hand_and_tip_are_where_their_two_files_say() -> None:
@@ -162,7 +162,7 @@ def test_degrees_that_are_declared_as_radians_are_seen_by_the_limits() -> None:
     value = load_embodiment("so101").model_dump(mode="json")
     for channel in value["state"]:
         channel["unit"] = "rad" if channel["unit"] == "deg" else channel["unit"]
-    said = ForwardKinematics(parse(Embodiment, value, "so101.yaml"), FOLDER).out_of_limits(degrees)
+    said = ForwardKinematics(parse(Embodiment, value, "so101.yaml"), FOLDER).unfit(degrees)
     assert "shoulder_pan.pos moves joint 'shoulder_pan' from" in said
     assert "its limits are -1.92 to 1.92" in said
 

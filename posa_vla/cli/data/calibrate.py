@@ -23,6 +23,7 @@ def calibrate(
     embodiment: Annotated[
         str, typer.Option("--embodiment", help="Name or file; it declares the chain of joints and the gripper.")
     ] = "",
+    arm: Annotated[str, typer.Option("--arm", help="Shipped arm that the robot is, as for `posa data ingest`.")] = "",
     workspace_folder: WorkspaceFolder = None,
     as_json: AsJson = False,
 ) -> None:
@@ -35,7 +36,7 @@ def calibrate(
     from posa_vla.workspace import Workspace
 
     place = enter_workspace(workspace_folder, Path("params.yaml"), may_be_new=True)
-    source = Dataset(dataset, place.parent, parse_map(mapping or []), embodiment)
+    source = Dataset(dataset, place.parent, parse_map(mapping or []), embodiment, arm=arm)
     result = calibrate_dataset(Workspace.open(), source, out)
     if as_json:
         print_json(result.model_dump(mode="json"))

@@ -24,6 +24,9 @@ def ingest(
     embodiment: Annotated[
         str, typer.Option("--embodiment", help="Name or file; by default a file is written from the dataset.")
     ] = "",
+    arm: Annotated[
+        str, typer.Option("--arm", help="Shipped arm that the robot is, as so101: its joints say where the gripper is.")
+    ] = "",
     calibration: Annotated[Path | None, typer.Option("--calibration", help="Calibration file (docs/data.md).")] = None,
     origin: Annotated[
         Literal["teleop", "deployment", "sim"], typer.Option("--origin", help="Where its episodes come from.")
@@ -46,7 +49,7 @@ def ingest(
     if workspace_folder is not None and not place.exists() and not params_file.is_absolute():
         write_template(workspace_folder)
     params = read_params(place, preset, settings)
-    source = Dataset(dataset, place.parent, parse_map(mapping or []), embodiment, calibration, origin)
+    source = Dataset(dataset, place.parent, parse_map(mapping or []), embodiment, calibration, origin, arm)
     result = ingest_dataset(Workspace.open(), params, source, announce)
     if as_json:
         print_json(result.model_dump(mode="json"))
@@ -55,6 +58,8 @@ def ingest(
         (name, str(getattr(result, name)))
         for name in ("accepted", "quarantined", "new", "superseded", "data_version", "name", "folder")
     ]
+    if result.labelled is not None:
+        rows.append(("frames with a task label", f"{result.labelled:.0%}"))
     found = [(f"{f.severity}: {f.rule}", f.value) for f in result.findings if f.severity != "info"]
     print_table("ingested", [*rows, *found[:20]])
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy.optimize import least_squares
 from scipy.spatial.transform import Rotation
 
-from posa_vla.geometry import compose, matrix_to_quaternion, project, quaternion_to_matrix
+from posa_vla.geometry import compose, matrix_to_quaternion, project, projection_spread, quaternion_to_matrix
 
 Floats = NDArray[np.float64]
 
@@ -89,23 +89,39 @@ class CameraFit:
         limited: Floats = np.minimum(squared, _INLIER**2)
         return limited
 
+    @property
+    def own_covariance(self) -> Floats:
+        """float64 (7, 7), as `geometry.projection_spread` takes it: turn and shift of the camera in its own frame."""
+        change = np.zeros((7, 7))
+        change[:3, :3] = _turned_by(self.parameters[:3])
+        change[3:6, 3:6] = _rotation(self.parameters).T
+        change[6, 6] = 1
+        return change @ self.covariance[:7, :7] @ change.T
+
     def uncertainty(self, points: Floats) -> Floats:
         """One standard deviation of where points (T, 3) are, in the direction where it is largest: pixels (T,).
 
-        It follows from the parameters' covariance to first order. What cannot be seen is infinitely uncertain.
+        What cannot be seen is infinitely uncertain.
         """
-        camera = self.covariance[:7, :7]
-        slopes = _slopes(lambda p: _project(p, points, self.width, self.height), self.parameters[:7])
-        spread = np.einsum("tip,pq,tjq->tij", slopes, camera, slopes)
-        finite = np.isfinite(spread).all((1, 2))
-        largest = np.full(len(points), np.inf)
-        largest[finite] = np.sqrt(np.maximum(np.linalg.eigvalsh(spread[finite])[:, -1], 0))
-        return largest
+        return projection_spread(points, self.intrinsics, self.pose, self.own_covariance)
 
 
 def _rotation(parameters: Floats) -> Floats:
     matrix: Floats = Rotation.from_rotvec(parameters[:3]).as_matrix()
     return matrix
+
+
+def _turned_by(vector: Floats) -> Floats:
+    """(3, 3): from a change of a rotation vector to the turn, in the turned frame (right Jacobian of SO(3))."""
+    angle = float(np.linalg.norm(vector))
+    x, y, z = vector
+    cross = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
+    if angle < 1e-6:
+        return np.eye(3) - cross / 2
+    jacobian: Floats = (
+        np.eye(3) - (1 - np.cos(angle)) / angle**2 * cross + (angle - np.sin(angle)) / angle**3 * cross @ cross
+    )
+    return jacobian
 
 
 def _project(parameters: Floats, points: Floats, width: int, height: int) -> Floats:

@@ -14,6 +14,8 @@ from posa_vla.schema import Closed, parse
 
 # Its name in a folder of prepared data.
 MANIFEST = "manifest.json"
+# Share of the frames with a task label, below which nothing teaches the anchors where to look.
+TAUGHT = 0.05
 
 
 class SplitCount(Closed):
@@ -58,6 +60,24 @@ class PreparedManifest(Closed):
     fps: float
     splits: dict[str, SplitCount]
     source_digest: str
+
+    @property
+    def task_share(self) -> float | None:
+        """Share of the frames that have a task label, over all cameras: a masked one has none; None if not counted."""
+        return sum(share.task for share in self.labels.values()) / len(self.labels) if self.labels else None
+
+
+def untaught(manifest: PreparedManifest) -> str:
+    """That the data do not teach the anchors, in words with what to do; empty where they do."""
+    share = manifest.task_share
+    if share is None or share >= TAUGHT:
+        return ""
+    without = [role for role, labels in manifest.labels.items() if labels.task < TAUGHT]
+    return (
+        f"{share:.1%} of the frames have a task label, expected {TAUGHT:.0%} at least (cameras with none: "
+        f"{', '.join(without)}): nothing teaches the anchors where to look, and model.gate=auto leaves them out. "
+        "docs/your-recordings.md says how joints and `posa data calibrate` give the labels"
+    )
 
 
 def read_manifest(folder: Path) -> PreparedManifest:

@@ -46,13 +46,13 @@ def _append(
     writer: TensorFileWriter,
     episode: Episode,
     embodiment: Embodiment,
-    size: int,
+    params: PrepareParams,
     number: int,
     captions: list[int],
     labelled: dict[str, NDArray[np.int64]],
 ) -> None:
-    frames = len(episode)
-    labels = anchor_labels(episode, embodiment)
+    frames, size = len(episode), params.image_size
+    labels = anchor_labels(episode, embodiment, (params.sigma_task, params.sigma_end))
     for role in embodiment.cameras:
         images = episode.cameras[role].images
         fit = Fit.of(images.shape[1], images.shape[2], size)
@@ -119,7 +119,7 @@ def pack_episodes(
             # The episode's own words are listed in any case: who makes a vocabulary of the captions has theirs.
             numbers = [captions.setdefault(t, len(captions)) for t in (episode.instruction, *(episode.prompts or ()))]
             asked = numbers[1:] or numbers * len(episode)
-            _append(writers[split], episode, embodiment, params.image_size, number, asked, labelled)
+            _append(writers[split], episode, embodiment, params, number, asked, labelled)
             counts[split]["episodes"] += 1
             counts[split]["frames"] += len(episode)
         if not counts["train"]["episodes"]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from contextlib import suppress
 
 import numpy as np
 import pyarrow as pa
@@ -33,14 +34,15 @@ def require_fit(reader: SourceReader) -> SourceReader:
         The reader, of whose dataset some episode fits.
 
     Raises:
-        BadInput: A mapped feature is no number or has another width than declared, channels have other names, or images
-            another shape than those that were calibrated.
+        BadInput: A mapped feature is no number or has another width than declared, channels have other names, images
+            another shape than those that were calibrated, or the joints are not those of the declared chain.
     """
     _require_numbers(reader)
     _require_widths(reader)
     for part, channels in (("state", reader.embodiment.state), ("action", reader.embodiment.action)):
         _require_names(reader, part, channels)
     _require_shapes(reader)
+    _require_joints(reader)
     return reader
 
 
@@ -159,3 +161,16 @@ def _require_shapes(reader: SourceReader) -> None:
                 unfit = str(error)
         if unfit:
             raise BadInput(f"camera {role}: {unfit}; give the calibration of these images")
+
+
+def _require_joints(reader: SourceReader) -> None:
+    """Compares recorded joints with the limits of the declared chain."""
+    found = []
+    for _, table in _samples(reader):
+        with suppress(BadInput, *MALFORMED):  # each episode is judged when it is read
+            found.append(reader.part(table, "state", np.float32))
+    width = len(reader.embodiment.state)
+    states = [state for state in found if state.shape[1] == width and np.isfinite(state).all()]
+    unfit = reader.unfit_joints(np.concatenate(states)) if states else ""
+    if unfit:
+        raise BadInput(f"the joints do not fit embodiment {reader.embodiment.id}: {unfit}")

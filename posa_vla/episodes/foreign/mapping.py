@@ -23,6 +23,7 @@ from posa_vla.episodes.foreign.proposals import Proposal, propose_cameras, propo
 from posa_vla.episodes.lerobot.layout import CAMERA, IMAGES, KNOWN, NUMBERS, PARTS, WIDER
 from posa_vla.episodes.outside_files import MALFORMED, file_inside, read_table
 from posa_vla.errors import BadInput, did_you_mean
+from posa_vla.geometry import COVARIANCE_SIZE
 from posa_vla.schema import parse
 
 _NEEDED = ("state", "action")
@@ -42,7 +43,7 @@ class FeatureMap:
         cameras: Role -> feature.
         extra: Other numeric features; they are kept under their own names.
         dropped: Features that cannot be kept (text, numbers under a name that means something else here, ...).
-        calibration: Role -> `intrinsics` and `pose`, where they were recorded -> feature.
+        calibration: Role -> `intrinsics`, `pose` and `covariance`, where they were recorded -> feature.
         depth: Features that are left out because they are depth -> why they are taken for it.
     """
 
@@ -171,7 +172,7 @@ def _asked(proposals: list[Proposal]) -> str:
 def _calibration(source: SourceDataset, camera: str) -> dict[str, str]:
     """What was recorded of a camera's calibration, by the names that an export has for it."""
     found = {}
-    for part, width in (("intrinsics", 4), ("pose", 7)):
+    for part, width in (("intrinsics", 4), ("pose", 7), ("covariance", COVARIANCE_SIZE)):
         name = f"{CAMERA}{camera.removeprefix(IMAGES)}.{part}"
         feature = source.features.get(name)
         if feature is not None and feature["dtype"] in NUMBERS and feature["shape"] in ([], [width]):

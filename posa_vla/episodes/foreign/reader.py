@@ -78,6 +78,15 @@ class SourceReader:
         self._said = SaidOnce()
         self._words = FrameWords(source.folder, source.tasks, self._said, exported=posa is not None)
 
+    @property
+    def knows_poses(self) -> bool:
+        """Whether the end-effector's pose is recorded, or follows from the joints."""
+        return self._kinematics is not None or "end_effector" in self.features.parts
+
+    def unfit_joints(self, state: NDArray[np.float32]) -> str:
+        """Why recorded joints (T, S) are not those of the declared chain, in words; empty where they may be."""
+        return "" if self._kinematics is None else self._kinematics.unfit(state)
+
     def _place(self, where: SourceEpisode) -> tuple[Path, Place]:
         """Where an episode's rows are: the table, and which of its rows."""
         if where.table is None:
@@ -218,7 +227,7 @@ class SourceReader:
         tracks = {part: vector(table, name, np.float64) for part, name in names.items()}
         if "pose" in tracks:
             require_pose(names["pose"], tracks["pose"])
-        return CameraTrack(images, tracks.get("intrinsics"), tracks.get("pose"))
+        return CameraTrack(images, **tracks)
 
     def part(self, table: pa.Table, part: str, dtype: Any) -> NDArray[Any]:
         """(T, channels) of a part of the contract: the channels of its features side by side.

@@ -17,6 +17,7 @@ from posa_vla.episodes.embodiment import Embodiment
 from posa_vla.episodes.episode import Episode
 from posa_vla.episodes.media.video import StoredVideo
 from posa_vla.errors import BadInput
+from posa_vla.geometry import COVARIANCE_SIZE
 
 CODEBASE_VERSION = "v3.0"
 CHUNK_FILES = 1000
@@ -98,6 +99,8 @@ def features_of(episode: Episode, embodiment: Embodiment) -> dict[str, dict[str,
             features[f"{CAMERA}{role}.intrinsics"] = _vector("float64", ["fx", "fy", "cx", "cy"])
         if camera.pose is not None:
             features[f"{CAMERA}{role}.pose"] = _vector("float64", POSE_NAMES)
+        if camera.covariance is not None:
+            features[f"{CAMERA}{role}.covariance"] = _vector("float64", [str(n) for n in range(COVARIANCE_SIZE)])
     for name, array, channels in (
         ("observation.state", episode.state, embodiment.state),
         ("action", episode.action, embodiment.action),

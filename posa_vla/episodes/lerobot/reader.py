@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from posa_vla.episodes.content import CAMERA_VECTORS
 from posa_vla.episodes.episode import CameraTrack, Episode
 from posa_vla.episodes.lerobot import layout as layout
 from posa_vla.episodes.lerobot.posa_meta import PosaEpisode, PosaMeta
@@ -231,11 +232,8 @@ class DatasetReader:
             raise BadInput(f"{self.folder / layout.TASKS_PATH} has no task {error}, which frames name") from None
 
     def _camera(self, role: str, record: EpisodeRecord, table: pa.Table) -> CameraTrack:
-        return CameraTrack(
-            self._images(layout.IMAGES + role, record, table),
-            _array(table, f"{layout.CAMERA}{role}.intrinsics"),
-            _array(table, f"{layout.CAMERA}{role}.pose"),
-        )
+        vectors = {part: _array(table, f"{layout.CAMERA}{role}.{part}") for part in CAMERA_VECTORS}
+        return CameraTrack(self._images(layout.IMAGES + role, record, table), **vectors)
 
     def _images(self, name: str, record: EpisodeRecord, table: pa.Table) -> Images:
         if name not in self.features:

@@ -117,6 +117,7 @@ class RetrainingFacts(Closed):
         compared: Scenes in which both runs have a valid outcome: solved by the candidate alone, by the champion alone.
         episodes: Recorded rollouts, worst first.
         hardware: That the evaluation ran on.
+        anchors: What of the data teaches the anchors, in words; empty where that is not known.
     """
 
     schema_version: Literal[1] = 1
@@ -136,3 +137,4 @@ class RetrainingFacts(Closed):
     recorded: int
     changes: Changes | None
     hardware: str
+    anchors: str = ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from posa_vla.dataset.shards.manifest import read_manifest, untaught
 from posa_vla.dataset.versions.diff import VersionsDiff, diff_versions
 from posa_vla.dataset.versions.history import list_versions
 from posa_vla.episodes.embodiment import load_embodiment
@@ -198,7 +199,18 @@ def gather_facts(
         recorded=recorded,
         changes=changes,
         hardware=candidate.hardware,
+        anchors=_anchors(workspace, origin.data_version),
     )
+
+
+def _anchors(workspace: Workspace, version: str) -> str:
+    """How much of the data teaches the anchors; empty where its prepared data are not at hand."""
+    try:
+        manifest = read_manifest(workspace.data / version)
+    except BadInput:
+        return ""
+    share = manifest.task_share
+    return untaught(manifest) or ("" if share is None else f"{share:.0%} of the frames have a task label")
 
 
 def _data_name(workspace: Workspace, version: str) -> str:

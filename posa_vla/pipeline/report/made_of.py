@@ -13,6 +13,7 @@ def made_of(facts: RetrainingFacts) -> Section:
     words = {
         "runs on": text(runs_on(facts)),
         "data": text(data_words(origin)),
+        **({"anchors": text(facts.anchors)} if facts.anchors else {}),
         "preset": text(facts.preset),
         "code": text(f"commit {code_words(origin)}"),
         "evaluated on": text(facts.hardware),
