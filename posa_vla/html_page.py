@@ -7,6 +7,8 @@ import html
 
 # No external address may load anything: neither a tracker in a hostile text nor a font of ours.
 _POLICY = "default-src 'none'; img-src data:; media-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
+# A page that a server of ours shows asks this server, and nobody else.
+_SERVED = _POLICY.replace("img-src", "connect-src 'self'; base-uri 'none'; form-action 'none'; img-src 'self'")
 _STYLE = """
 :root{color-scheme:light dark;--ink:#1b1f24;--paper:#fff;--panel:#f6f8fa;--quiet:#57606a;--line:#d8dee4;
 --good:#1a7f37;--bad:#b3261e;--warn:#8a5a00;--link:#0b57d0}
@@ -25,7 +27,7 @@ figure{margin:0}img,video{max-width:100%}code{font-size:.9em;overflow-wrap:anywh
 """
 
 
-def page(title: str, body: str, style: str = "", script: str = "") -> str:
+def page(title: str, body: str, style: str = "", script: str = "", *, served: bool = False) -> str:
     """A whole page.
 
     Args:
@@ -33,13 +35,17 @@ def page(title: str, body: str, style: str = "", script: str = "") -> str:
         body: HTML below the heading, with every text in it escaped.
         style: CSS of this page beside the common one.
         script: JavaScript that runs at the end.
+        served: Whether the script and pictures ask the server that the page comes from.
     """
     name = html.escape(title)
+    # Without one a browser asks the server for an icon, at an address of its own.
+    icon = "<link rel=icon href=data:,>" if served else ""
     run = f"<script>{script}</script>" if script else ""
     return (
         "<!doctype html><html lang=en><meta charset=utf-8>"
-        f'<meta http-equiv=Content-Security-Policy content="{_POLICY}">'
-        f"<title>{name}</title><meta name=viewport content='width=device-width,initial-scale=1'>"
+        f'<meta http-equiv=Content-Security-Policy content="{_SERVED if served else _POLICY}">'
+        f"{icon}<title>{name}</title>"
+        "<meta name=viewport content='width=device-width,initial-scale=1'>"
         f"<style>{_STYLE}{style}</style><h1>{name}</h1>{body}{run}</html>\n"
     )
 

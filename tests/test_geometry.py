@@ -6,7 +6,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from posa_vla.geometry import compose, invert, matrix_to_quaternion, project, quaternion_to_matrix
+from posa_vla.geometry import (
+    compose,
+    invert,
+    matrix_to_quaternion,
+    packed_covariance,
+    project,
+    projection_spread,
+    quaternion_to_matrix,
+    unpacked_covariance,
+)
 
 numbers = st.floats(-1, 1, allow_subnormal=False)
 quaternions = (
@@ -93,3 +102,29 @@ def test_poses_compose_as_their_matrices_do(first, second):
 @given(poses)
 def test_a_pose_and_its_inverse_cancel(pose):
     np.testing.assert_allclose(as_matrix(compose(invert(pose), pose)), np.eye(4), atol=1e-9)
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_the_spread_of_a_projection_is_that_of_cameras_drawn_from_its_covariance(seed):
+    rng = np.random.default_rng(seed)
+    pose = np.concatenate([rng.normal(size=3), rng.normal(size=4)])
+    pose[3:] /= np.linalg.norm(pose[3:])
+    intrinsics = np.array([500.0, 500, 320, 240])
+    root = rng.normal(size=(7, 7)) * 1e-5
+    point = compose(pose, np.array([*rng.uniform(-0.2, 0.2, 2), 0.8, 1, 0, 0, 0]))[:3]
+    drawn = rng.standard_normal((4000, 7)) @ root.T
+    turns = np.concatenate([np.ones((4000, 1)), drawn[:, :3] / 2], axis=1)
+    moved = compose(pose, np.concatenate([drawn[:, 3:6], turns / np.linalg.norm(turns, axis=1, keepdims=True)], axis=1))
+    focal = np.tile(intrinsics, (4000, 1))
+    focal[:, :2] *= np.exp(drawn[:, 6:])
+    pixels = project(point, focal, moved, 640, 480).pixels
+    measured = np.sqrt(np.linalg.eigvalsh(np.cov(pixels.T))[-1])
+    covariance = root @ root.T
+    assert np.array_equal(unpacked_covariance(packed_covariance(covariance)), covariance)
+    assert projection_spread(point, intrinsics, pose, covariance) == pytest.approx(measured, rel=0.1)
+
+
+def test_a_point_behind_the_camera_is_infinitely_uncertain():
+    at = np.array([0.0, 0, 0, 1, 0, 0, 0])
+    spread = projection_spread(np.array([[0, 0, -1.0], [0, 0, 1]]), np.array([1.0, 1, 0, 0]), at, np.eye(7))
+    assert np.isinf(spread).tolist() == [True, False]

@@ -99,7 +99,8 @@ def anchor_labels(
     gripper event, seen by this frame's camera. A label is not valid, and masked out of the loss, where the point is
     behind the camera or out of view, where the camera is not calibrated or the end-effector pose unknown, for the task
     anchor where the episode has no event, and where a camera that was found is less sure of the point than its label is
-    wide: a wrong label is worse than none.
+    wide: a wrong label is worse than none. Of a camera on the hand, the end-effector's pixel may be all that is known:
+    then only the task anchor is masked.
 
     Args:
         episode: The episode.
@@ -118,5 +119,10 @@ def anchor_labels(
             if len(events):
                 points[:, 0], valid[:, 0] = _project(task_points(episode.end_effector, events), camera, widths[0])
             points[:, 1], valid[:, 1] = _project(episode.end_effector[:, :3], camera, widths[1])
+        elif camera.end_effector_pixel is not None:
+            height, width = camera.images.shape[1:3]
+            pixel = camera.end_effector_pixel
+            valid[:, 1] = ((pixel >= 0) & (pixel < (width, height))).all(axis=1)
+            points[:, 1] = np.where(valid[:, 1:], pixel, 0.0)
         labels[role] = AnchorLabels(points, valid)
     return labels

@@ -50,6 +50,21 @@ class Intrinsics(Closed):
     height: int = Field(gt=0)
 
 
+class EndEffectorPixel(Closed):
+    """Where a camera on the hand sees the end-effector, in pixels of an image of `width` x `height`."""
+
+    u: float = Field(ge=0)
+    v: float = Field(ge=0)
+    width: int = Field(gt=0)
+    height: int = Field(gt=0)
+
+    @model_validator(mode="after")
+    def _inside(self) -> EndEffectorPixel:
+        if self.u >= self.width or self.v >= self.height:
+            raise ValueError(f"({self.u:g}, {self.v:g}) is outside of an image of {self.width} x {self.height}")
+        return self
+
+
 def _absent(value: object) -> bool:
     return value is None or value == []
 
@@ -100,13 +115,15 @@ class CameraCalibration(Closed):
     """One camera, OpenCV axes (x right, y down, z forward).
 
     `base_from_camera` is a fixed camera's pose in the base frame (extrinsics); `end_effector_from_camera` the pose of
-    one that is mounted on the hand (hand-eye). `found` says how they were found, where nobody measured them; `later`,
-    in order, where a fixed camera stands after it was moved.
+    one that is mounted on the hand (hand-eye). Where that is not known, `end_effector_pixel`, without intrinsics, says
+    where such a camera sees the end-effector: its label is known then, the task's is not. `found` says how they were
+    found, where nobody measured them; `later`, in order, where a fixed camera stands after it was moved.
     """
 
-    intrinsics: Intrinsics
+    intrinsics: Intrinsics | None = None
     base_from_camera: Pose | None = None
     end_effector_from_camera: Pose | None = None
+    end_effector_pixel: EndEffectorPixel | None = Field(default=None, exclude_if=_absent)
     found: Found | None = Field(default=None, exclude_if=_absent)
     later: list[Later] = Field(default_factory=list, exclude_if=_absent)
 
@@ -114,6 +131,12 @@ class CameraCalibration(Closed):
     def _one_place(self) -> CameraCalibration:
         if self.base_from_camera is not None and self.end_effector_from_camera is not None:
             raise ValueError("give base_from_camera (a fixed camera) or end_effector_from_camera (one on the hand)")
+        if self.end_effector_pixel is None and self.intrinsics is None:
+            raise ValueError("intrinsics are missing: give fx, fy, cx, cy, width, height")
+        if self.end_effector_pixel is not None and (
+            self.intrinsics or self.base_from_camera or self.end_effector_from_camera
+        ):
+            raise ValueError("give end_effector_pixel, or intrinsics and where the camera is")
         starts = [later.from_episode for later in self.later]
         if starts and self.base_from_camera is None:
             raise ValueError("later says where a fixed camera stands: give base_from_camera")
@@ -164,13 +187,17 @@ def calibrate(images: Images, camera: CameraCalibration, end_effector: NDArray[n
         BadInput: The images have another shape than what was calibrated.
     """
     frames, height, width, _ = images.shape
-    given = camera.intrinsics
+    given = camera.intrinsics or camera.end_effector_pixel
+    assert given is not None  # the schema asks for one of them
     across, down = width / given.width, height / given.height
     if abs(across / down - 1) > _ASPECT:
         raise BadInput(
             f"the calibration is for images of {given.width} x {given.height}, these are {width} x {height}: "
             "expected the same shape, scaled or not"
         )
+    if isinstance(given, EndEffectorPixel):
+        pixel = np.array([given.u * across, given.v * down])
+        return CameraTrack(images, end_effector_pixel=np.tile(pixel, (frames, 1)))
     intrinsics = np.array([given.fx * across, given.fy * down, given.cx * across, given.cy * down])
     pose = None
     if camera.base_from_camera is not None:

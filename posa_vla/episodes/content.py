@@ -16,7 +16,7 @@ from posa_vla.files import canonical_json, sha256_json
 
 # Fields of an episode, and of its cameras, with a row a frame and no pictures.
 VECTORS = ("state", "action", "end_effector", "gripper")
-CAMERA_VECTORS = ("intrinsics", "pose", "covariance")
+CAMERA_VECTORS = ("intrinsics", "pose", "covariance", "end_effector_pixel")
 
 
 def vectors(episode: Episode) -> dict[str, NDArray[Any]]:

@@ -30,12 +30,15 @@ class CameraTrack:
             z forward), or None where not calibrated.
         covariance: float64 (T, 28) of a calibration that was found and not measured, or None: how sure it is (see
             `geometry.projection_spread`), packed (`geometry.packed_covariance`).
+        end_effector_pixel: float64 (T, 2) continuous pixels, where the end-effector is seen by a camera on the hand
+            whose pose is not known; None elsewhere.
     """
 
     images: Images
     intrinsics: NDArray[np.float64] | None = None
     pose: NDArray[np.float64] | None = None
     covariance: NDArray[np.float64] | None = None
+    end_effector_pixel: NDArray[np.float64] | None = None
 
 
 @dataclass(frozen=True)
@@ -110,6 +113,8 @@ class Episode:
             wanted.append((f"cameras[{role}].intrinsics", camera.intrinsics, (frames, 4), np.float64))
             wanted.append((f"cameras[{role}].pose", camera.pose, (frames, 7), np.float64))
             wanted.append((f"cameras[{role}].covariance", camera.covariance, (frames, COVARIANCE_SIZE), np.float64))
+            pixel = camera.end_effector_pixel
+            wanted.append((f"cameras[{role}].end_effector_pixel", pixel, (frames, 2), np.float64))
             images = camera.images
             if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] != 3 or len(images) != frames:
                 raise BadInput(

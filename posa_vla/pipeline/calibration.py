@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 
 from posa_vla.console import progress, say
 from posa_vla.dataset.calibration.automatic import Stretch, find_camera
 from posa_vla.dataset.calibration.events import Change, gripper_changes
+from posa_vla.dataset.calibration.fit import CameraFit
 from posa_vla.episodes.calibration import Calibration, CameraCalibration, Found, Intrinsics, Later, Pose
 from posa_vla.episodes.foreign.bad_episode import BadEpisode
 from posa_vla.episodes.foreign.dataset import open_source
@@ -72,7 +75,7 @@ def calibrate_dataset(workspace: Workspace, dataset: Dataset, out: Path) -> Cali
         raise BadInput(f"{out} exists: name another file with --out, or delete it")
     with at_hand(workspace, dataset.location) as folder:
         reader, declaration = open_reader(open_source(folder), dataset, EpisodeStore(workspace.store))
-        _require_chain(reader, declaration)
+        require_chain(reader, declaration)
         changes, reach, shapes = _look(reader)
     found: dict[str, list[Stretch]] = {}
     for role, seen in changes.items():
@@ -92,7 +95,12 @@ def calibrate_dataset(workspace: Workspace, dataset: Dataset, out: Path) -> Cali
     )
 
 
-def _require_chain(reader: SourceReader, declaration: Path) -> None:
+def require_chain(reader: SourceReader, declaration: Path) -> None:
+    """Stops where nobody knows where the gripper is.
+
+    Raises:
+        BadInput: The embodiment declares no chain of joints.
+    """
     embodiment = reader.embodiment
     if embodiment.kinematics is None:
         raise BadInput(
@@ -132,28 +140,44 @@ def _declared(stretches: list[Stretch]) -> CameraCalibration:
     return CameraCalibration(**_place(first), later=later)
 
 
-def _place(stretch: Stretch) -> dict[str, object]:
-    camera = stretch.camera
-    assert camera is not None  # it is usable
+def _place(stretch: Stretch) -> dict[str, Any]:
+    assert stretch.camera is not None  # it is usable
     assert stretch.uncertainty is not None
+    intrinsics, pose, found = declared(stretch.camera, stretch.uncertainty, "automatic")
+    return {"intrinsics": intrinsics, "base_from_camera": pose, "found": found}
+
+
+def declared(
+    camera: CameraFit, uncertainty: float, how: Literal["automatic", "clicked"]
+) -> tuple[Intrinsics, Pose, Found]:
+    """A camera as the calibration file declares it.
+
+    Args:
+        camera: What was found.
+        uncertainty: See `Found`.
+        how: Likewise.
+    """
     focal, _, across, down = (float(value) for value in camera.intrinsics)
-    pose = [float(value) for value in camera.pose]
-    return {
-        "intrinsics": Intrinsics(fx=focal, fy=focal, cx=across, cy=down, width=camera.width, height=camera.height),
-        "base_from_camera": Pose(position=tuple(pose[:3]), quaternion=tuple(pose[3:])),
-        "found": Found(
-            how="automatic",
+    x, y, z, *quaternion = (float(value) for value in camera.pose)
+    w, i, j, k = quaternion
+    return (
+        Intrinsics(fx=focal, fy=focal, cx=across, cy=down, width=camera.width, height=camera.height),
+        Pose(position=(x, y, z), quaternion=(w, i, j, k)),
+        Found(
+            how=how,
             events=len(camera.inliers),
             used=int(camera.inliers.sum()),
             sigma=camera.sigma,
-            uncertainty=stretch.uncertainty,
+            uncertainty=uncertainty,
             covariance=camera.own_covariance.tolist(),
         ),
-    }
+    )
 
 
 def _told(role: str, stretches: list[Stretch]) -> CameraFound:
-    sure = [stretch.uncertainty for stretch in stretches if stretch.uncertainty is not None]
+    known = [stretch.uncertainty for stretch in stretches if stretch.uncertainty is not None]
+    # JSON has no infinity; the reasons say that nothing is certain.
+    sure = [uncertainty for uncertainty in known if math.isfinite(uncertainty)]
     return CameraFound(
         role=role,
         events=sum(stretch.events for stretch in stretches),

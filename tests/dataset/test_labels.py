@@ -12,6 +12,7 @@ from scipy.spatial.transform import Rotation
 from posa_vla.dataset.labels import anchor_labels, crossings, gripper_events
 from posa_vla.episodes.embodiment import Embodiment
 from posa_vla.episodes.episode import CameraTrack
+from posa_vla.geometry import packed_covariance
 from posa_vla.schema import parse
 
 EMBODIMENT = make_embodiment()
@@ -130,3 +131,34 @@ def test_points_that_are_not_valid_are_finite():
     labels = anchor_labels(episode, EMBODIMENT)["head"]
     assert not labels.valid.any()
     assert np.isfinite(labels.points).all()
+
+
+def test_of_a_camera_on_the_hand_without_a_pose_the_end_effector_s_pixel_is_the_label_and_the_task_is_masked():
+    episode = make_episode(np.random.default_rng(0), frames=4, size=64, cameras=("wrist",))
+    images = episode.cameras["wrist"].images
+    pixel = np.tile([31.5, 40.25], (4, 1))
+    seen = replace(episode, cameras={"wrist": CameraTrack(images, end_effector_pixel=pixel)})
+    labels = anchor_labels(seen, make_embodiment(cameras=("wrist",)))["wrist"]
+    assert labels.valid.tolist() == [[False, True]] * 4
+    assert labels.points[:, 1].tolist() == [[31.5, 40.25]] * 4
+    assert not labels.points[:, 0].any()
+    outside = replace(episode, cameras={"wrist": CameraTrack(images, end_effector_pixel=pixel + np.array([0.0, 30.0]))})
+    assert not anchor_labels(outside, make_embodiment(cameras=("wrist",)))["wrist"].valid.any()
+
+
+def test_a_label_is_masked_where_the_camera_is_less_sure_than_the_label_is_wide() -> None:
+    episode = make_episode(np.random.default_rng(0))
+    camera = episode.cameras["head"]
+    # A turn about its axes by one standard deviation of 0.1 rad is 3.2 px and more of 32.
+    turn = packed_covariance(np.diag([0.01, 0.01, 0.01, 0, 0, 0, 0]))
+    cameras = {**episode.cameras, "head": replace(camera, covariance=np.tile(turn, (len(episode), 1)))}
+    unsure = replace(episode, cameras=cameras)
+    unsure.check()
+    sure = anchor_labels(episode, EMBODIMENT, (0.2, 0.2))
+    assert sure["head"].valid.all()
+    for widths, valid in (((0.2, 0.05), [True, False]), ((0.05, 0.2), [False, True])):
+        labels = anchor_labels(unsure, EMBODIMENT, widths)
+        assert labels["head"].valid.all(axis=0).tolist() == labels["head"].valid.any(axis=0).tolist() == valid
+        assert (labels["head"].points[~labels["head"].valid] == 0).all()
+        assert labels["wrist"].valid.tolist() == sure["wrist"].valid.tolist()
+    assert anchor_labels(unsure, EMBODIMENT)["head"].valid.all(), "drawn for people, it is drawn"

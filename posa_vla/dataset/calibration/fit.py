@@ -17,21 +17,21 @@ from posa_vla.geometry import compose, matrix_to_quaternion, project, projection
 Floats = NDArray[np.float64]
 
 # Shares of the image's longer side: what an ordinary lens has as focal length, and the scatter of its logarithm.
-_FOCAL, _FOCAL_SPREAD = 0.85, 0.3
+FOCAL, FOCAL_SPREAD = 0.85, 0.3
 # Metres, one standard deviation for each axis: how far from the end-effector the middle of the change may be. The
 # fingers move, not the point between their tips.
 _OFFSET_SPREAD = 0.015
 # Share of the longer side: within it a picture's change counts as explained while the best start is sought.
 _COARSE = 0.04
 # Pixels: nothing is measured better than this.
-_FINEST = 0.5
+FINEST = 0.5
 # Standard deviations within which a change belongs to the gripper.
-_INLIER = 3.5
+INLIER = 3.5
 # Starts that are refined, and how much worse (in squared standard deviations) a different solution may be and still
 # count as equally good.
-_REFINED, _EQUALLY_GOOD = 6, 16.0
+_REFINED, EQUALLY_GOOD = 6, 16.0
 # Share of the longer side by which the labels of two solutions differ in the median, for them to be two.
-_DIFFERENT = 0.02
+DIFFERENT = 0.02
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class CameraFit:
         height: Likewise.
         inliers: bool (N,): which of the changes are the gripper's.
         sigma: Standard deviation of the inliers' residuals in each direction, pixels.
-        cost: Sum over all changes of squared residuals in standard deviations, none above `_INLIER` squared.
+        cost: Sum over all changes of squared residuals in standard deviations, none above `INLIER` squared.
         below: Whether it is lower than all changes. A table from below looks as it does from above in a mirror.
         other: An equally good camera whose labels are others, or None.
     """
@@ -84,9 +84,9 @@ class CameraFit:
             places: Likewise, its `pixels`.
             sigma: Standard deviation, pixels.
         """
-        seen = _project(self.parameters, change_points(poses, self.parameters[7:]), self.width, self.height)
+        seen = projected(self.parameters, change_points(poses, self.parameters[7:]), self.width, self.height)
         squared = np.nanmin(((seen[:, None] - places) ** 2).sum(2), axis=1) / sigma**2
-        limited: Floats = np.minimum(squared, _INLIER**2)
+        limited: Floats = np.minimum(squared, INLIER**2)
         return limited
 
     @property
@@ -124,7 +124,7 @@ def _turned_by(vector: Floats) -> Floats:
     return jacobian
 
 
-def _project(parameters: Floats, points: Floats, width: int, height: int) -> Floats:
+def projected(parameters: Floats, points: Floats, width: int, height: int) -> Floats:
     """Pixels (T, 2) of points (T, 3); those behind the camera are far away, so that a search turns round."""
     local = (points - parameters[3:6]) @ _rotation(parameters)
     depth = np.maximum(local[:, 2:], 1e-3)
@@ -132,7 +132,7 @@ def _project(parameters: Floats, points: Floats, width: int, height: int) -> Flo
     return pixels
 
 
-def _slopes(function: Callable[[Floats], Floats], at: Floats) -> Floats:
+def slopes_of(function: Callable[[Floats], Floats], at: Floats) -> Floats:
     """Central differences of a function of parameters (P,), appended as last axis."""
     step = 1e-6
     columns = [(function(at + step * unit) - function(at - step * unit)) / (2 * step) for unit in np.eye(len(at))]
@@ -150,13 +150,13 @@ class _Problem:
         self.side, self.offset = max(width, height), offset
         self.turn = quaternion_to_matrix(poses[:, 3:])
         known = focal is not None
-        self.log_focal = float(np.log(focal if focal is not None else _FOCAL * self.side))
-        self._focal_spread = 1e-3 if known else _FOCAL_SPREAD
+        self.log_focal = float(np.log(focal if focal is not None else FOCAL * self.side))
+        self._focal_spread = 1e-3 if known else FOCAL_SPREAD
 
     def misses(self, parameters: Floats) -> Floats:
         """Pixels (N, 2) by which the changes are missed: of each event the place that is nearest."""
         points = self.poses[:, :3] + np.einsum("nij,j->ni", self.turn, parameters[7:])
-        away = _project(parameters, points, self.width, self.height)[:, None] - self.seen
+        away = projected(parameters, points, self.width, self.height)[:, None] - self.seen
         nearest = np.nanargmin((away**2).sum(2), axis=1)
         missed: Floats = away[np.arange(len(away)), nearest]
         return missed
@@ -196,7 +196,7 @@ class _Problem:
     def cost(self, parameters: Floats, sigma: float) -> float:
         """How badly all changes are explained; what is not the gripper's counts as the limit."""
         squared = (self.misses(parameters) ** 2).sum(1) / sigma**2
-        return float(np.minimum(squared, _INLIER**2).sum())
+        return float(np.minimum(squared, INLIER**2).sum())
 
     def refined(self, start: Floats) -> CameraFit:
         """The solution near a start, with its own scatter and inliers."""
@@ -206,10 +206,10 @@ class _Problem:
         for _ in range(4):
             lengths = np.linalg.norm(self.misses(parameters), axis=1)
             # Of two directions with one scatter, the median length is 1.1774 standard deviations.
-            sigma = max(float(np.median(lengths[inliers])) / 1.1774, _FINEST)
-            inliers = lengths < _INLIER * sigma
+            sigma = max(float(np.median(lengths[inliers])) / 1.1774, FINEST)
+            inliers = lengths < INLIER * sigma
             parameters = self.solve(parameters, sigma, inliers, "linear", 40)
-        slopes = _slopes(lambda p: self.residuals(p, sigma, inliers), parameters)
+        slopes = slopes_of(lambda p: self.residuals(p, sigma, inliers), parameters)
         return CameraFit(
             parameters=parameters,
             covariance=np.asarray(np.linalg.pinv(slopes.T @ slopes), np.float64),
@@ -250,7 +250,7 @@ def fit_camera(
     coarse = _COARSE * problem.side
     everything = np.ones(len(pixels), np.bool_)
     tried = [problem.solve(start, coarse, everything, "cauchy", 12) for start in problem.starts()]
-    tried.sort(key=lambda parameters: problem.cost(parameters, coarse / _INLIER))
+    tried.sort(key=lambda parameters: problem.cost(parameters, coarse / INLIER))
     best: CameraFit | None = None
     others: list[CameraFit] = []
     for parameters in tried[:_REFINED]:
@@ -260,7 +260,7 @@ def fit_camera(
         others.append(found)
     assert best is not None  # there are starts
     for other in others:
-        if _worse(other, best, problem) < _EQUALLY_GOOD and _apart(best, other, reach) > _DIFFERENT * problem.side:
+        if _worse(other, best, problem) < EQUALLY_GOOD and apart(best, other, reach) > DIFFERENT * problem.side:
             return CameraFit(**{**vars(best), "other": other})
     return best
 
@@ -270,7 +270,7 @@ def _worse(one: CameraFit, other: CameraFit, problem: _Problem) -> float:
     return problem.cost(one.parameters, other.sigma) - problem.cost(other.parameters, other.sigma)
 
 
-def _apart(one: CameraFit, other: CameraFit, reach: Floats) -> float:
+def apart(one: CameraFit, other: CameraFit, reach: Floats) -> float:
     """Pixels between where two cameras see the same points, in the median."""
     return float(np.nanmedian(np.linalg.norm(one.pixels(reach) - other.pixels(reach), axis=1)))
 

@@ -66,7 +66,11 @@ def undeclared(episode: Episode, embodiment: Embodiment) -> list[str]:
         without.append("no gripper is declared: task anchors are masked")
     if episode.end_effector is None:
         without.append("no end-effector pose: all anchors are masked")
-    blind = [r for r, c in episode.cameras.items() if c.intrinsics is None or c.pose is None]
+    unplaced = [r for r, c in episode.cameras.items() if c.intrinsics is None or c.pose is None]
+    blind = [role for role in unplaced if episode.cameras[role].end_effector_pixel is None]
+    if len(blind) < len(unplaced):
+        seen = ", ".join(role for role in unplaced if role not in blind)
+        without.append(f"of {seen} only the end-effector's pixel is known: its task anchors are masked")
     if blind:
         without.append(f"no calibration of {', '.join(blind)}: its anchors are masked")
     for what, channels in (("state", embodiment.state), ("action", embodiment.action)):

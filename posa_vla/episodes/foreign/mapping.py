@@ -43,7 +43,7 @@ class FeatureMap:
         cameras: Role -> feature.
         extra: Other numeric features; they are kept under their own names.
         dropped: Features that cannot be kept (text, numbers under a name that means something else here, ...).
-        calibration: Role -> `intrinsics`, `pose` and `covariance`, where they were recorded -> feature.
+        calibration: Role -> what was recorded of its calibration (the vectors of `CameraTrack`) -> feature.
         depth: Features that are left out because they are depth -> why they are taken for it.
     """
 
@@ -172,7 +172,7 @@ def _asked(proposals: list[Proposal]) -> str:
 def _calibration(source: SourceDataset, camera: str) -> dict[str, str]:
     """What was recorded of a camera's calibration, by the names that an export has for it."""
     found = {}
-    for part, width in (("intrinsics", 4), ("pose", 7), ("covariance", COVARIANCE_SIZE)):
+    for part, width in (("intrinsics", 4), ("pose", 7), ("covariance", COVARIANCE_SIZE), ("end_effector_pixel", 2)):
         name = f"{CAMERA}{camera.removeprefix(IMAGES)}.{part}"
         feature = source.features.get(name)
         if feature is not None and feature["dtype"] in NUMBERS and feature["shape"] in ([], [width]):

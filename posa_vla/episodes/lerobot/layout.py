@@ -101,6 +101,8 @@ def features_of(episode: Episode, embodiment: Embodiment) -> dict[str, dict[str,
             features[f"{CAMERA}{role}.pose"] = _vector("float64", POSE_NAMES)
         if camera.covariance is not None:
             features[f"{CAMERA}{role}.covariance"] = _vector("float64", [str(n) for n in range(COVARIANCE_SIZE)])
+        if camera.end_effector_pixel is not None:
+            features[f"{CAMERA}{role}.end_effector_pixel"] = _vector("float64", ["u", "v"])
     for name, array, channels in (
         ("observation.state", episode.state, embodiment.state),
         ("action", episode.action, embodiment.action),

@@ -262,6 +262,38 @@ def test_a_hand_camera_moves_with_the_hand(tmp_path, store):
     np.testing.assert_allclose(pose[:, :3], episode.end_effector[:, :3] + [0, 0, 0.1], atol=1e-6)
 
 
+def test_a_hand_camera_of_which_the_tip_s_pixel_alone_is_known_keeps_it_in_the_store(tmp_path, store):
+    (tmp_path / "c.yaml").write_text("cameras: {head: {end_effector_pixel: {u: 60, v: 40, width: 96, height: 64}}}")
+    calibration = load_calibration(tmp_path / "c.yaml", ["head"])
+    take_in(store, make_v21(tmp_path / "dataset"), embodiment=arm(tmp_path), calibration=calibration)
+    (episode, *_) = store.episodes()
+    camera = episode.cameras["head"]
+    assert camera.pose is None
+    assert camera.intrinsics is None
+    # The pictures are half the size of those that were clicked in.
+    assert camera.end_effector_pixel is not None
+    assert camera.end_effector_pixel.tolist() == [[30, 20]] * len(episode)
+    assert validate(store.root).unreadable == 0
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ("{}", "intrinsics are missing"),
+        ("{end_effector_pixel: {u: 97, v: 4, width: 96, height: 64}}", "outside of an image of 96 x 64"),
+        (
+            "{end_effector_pixel: {u: 9, v: 4, width: 96, height: 64}, "
+            "base_from_camera: {position: [0, 0, 1], quaternion: [1, 0, 0, 0]}}",
+            "or intrinsics and where the camera is",
+        ),
+    ],
+)
+def test_a_calibration_that_says_too_little_or_two_things_is_bad_input(tmp_path, entry, message):
+    (tmp_path / "c.yaml").write_text(f"cameras: {{head: {entry}}}")
+    with pytest.raises(BadInput, match=message):
+        load_calibration(tmp_path / "c.yaml", ["head"])
+
+
 @pytest.mark.parametrize(
     ("mapping", "message"),
     [

@@ -1,0 +1,1 @@
+"""Cameras from clicks: the page on which a person clicks, and what comes of it."""
