@@ -27,10 +27,13 @@ class AnchorLabels:
     Attributes:
         points: float32 (T, 2, 2), (u, v) in continuous pixels; zero where not valid.
         valid: bool (T, 2).
+        spread: float32 (T, 2), one standard deviation (pixels) of points that a camera was found for; zero where it
+            was measured.
     """
 
     points: NDArray[np.float32]
     valid: NDArray[np.bool_]
+    spread: NDArray[np.float32]
 
 
 def crossings(opening: NDArray[Any], low: float = CLOSED_BELOW, high: float = OPEN_ABOVE) -> NDArray[np.int64]:
@@ -77,17 +80,17 @@ def task_points(end_effector: NDArray[np.float64], events: NDArray[np.int64]) ->
 
 def _project(
     points: NDArray[np.float64], camera: CameraTrack, width_share: float
-) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Pixels (T, 2) of points (T, 3), and whether they are in view and sure enough; zero where they are not."""
+) -> tuple[NDArray[np.float64], NDArray[np.bool_], NDArray[np.float64]]:
+    """Pixels (T, 2) of points (T, 3), whether they are in view and sure enough, and their spread; zero elsewhere."""
     assert camera.intrinsics is not None  # for the type checker: the caller looked
     assert camera.pose is not None
     height, width = camera.images.shape[1:3]
     seen = project(points, camera.intrinsics, camera.pose, width, height)
-    valid = seen.visible
+    valid, spread = seen.visible, np.zeros(len(points))
     if camera.covariance is not None:
         spread = projection_spread(points, camera.intrinsics, camera.pose, unpacked_covariance(camera.covariance))
         valid = valid & (spread <= width_share * max(height, width))
-    return np.where(valid[:, None], seen.pixels, 0.0), valid
+    return np.where(valid[:, None], seen.pixels, 0.0), valid, np.where(valid, spread, 0.0)
 
 
 def anchor_labels(
@@ -115,14 +118,16 @@ def anchor_labels(
     for role, camera in episode.cameras.items():
         points = np.zeros((len(episode), 2, 2), np.float32)
         valid = np.zeros((len(episode), 2), np.bool_)
+        spread = np.zeros((len(episode), 2), np.float32)
         if episode.end_effector is not None and camera.intrinsics is not None and camera.pose is not None:
             if len(events):
-                points[:, 0], valid[:, 0] = _project(task_points(episode.end_effector, events), camera, widths[0])
-            points[:, 1], valid[:, 1] = _project(episode.end_effector[:, :3], camera, widths[1])
+                task = task_points(episode.end_effector, events)
+                points[:, 0], valid[:, 0], spread[:, 0] = _project(task, camera, widths[0])
+            points[:, 1], valid[:, 1], spread[:, 1] = _project(episode.end_effector[:, :3], camera, widths[1])
         elif camera.end_effector_pixel is not None:
             height, width = camera.images.shape[1:3]
             pixel = camera.end_effector_pixel
             valid[:, 1] = ((pixel >= 0) & (pixel < (width, height))).all(axis=1)
             points[:, 1] = np.where(valid[:, 1:], pixel, 0.0)
-        labels[role] = AnchorLabels(points, valid)
+        labels[role] = AnchorLabels(points, valid, spread)
     return labels

@@ -76,30 +76,42 @@ def export(
 
 
 def show(
-    episode: Annotated[str, typer.Argument(help="First digits of an episode's digest, or BATCH/NUMBER.")],
-    out: Annotated[Path, typer.Option("--out", help="The page (HTML).")] = Path("episode.html"),
+    episode: Annotated[
+        str, typer.Argument(help="First digits of an episode's digest, or BATCH/NUMBER; all at a glance without it.")
+    ] = "",
+    out: Annotated[Path | None, typer.Option("--out", help="The page (HTML); episode.html or episodes.html.")] = None,
     workspace_folder: WorkspaceFolder = None,
     as_json: AsJson = False,
 ) -> None:
-    """Make a page of an episode: frames, anchors, state, action, gripper events, findings."""
+    """Make a page of an episode: frames, anchors, state, action, gripper events, findings; or a sheet of all."""
     from posa_vla.console import print_json, say
+    from posa_vla.dataset.validation.contact_sheet import contact_sheet
     from posa_vla.dataset.validation.episode_page import page_of
     from posa_vla.episodes.store.declared import judged_by
     from posa_vla.files import write_text
 
     judged = _judge(workspace_folder)
-    reader, record = judged.store.find(episode)
-    place = (reader.folder.name, record.number)
-    findings = [f for f in judged.report.findings if (f.batch, f.episode) == place]
-    title = f"Episode {record.extra.digest[:12]} ({place[0][:12]}/{record.number})"
-    write_text(out, page_of(reader.episode(record), judged_by(reader.embodiment, judged.declared), title, findings))
+    if not episode:
+        out, findings = out or Path("episodes.html"), judged.report.findings
+        replaced = judged.store.replaced()
+        chosen = [
+            (reader, record)
+            for _, reader in judged.store.readers()
+            for record in reader.records
+            if record.extra.digest not in replaced
+        ]
+        write_text(out, contact_sheet(chosen, judged.declared, findings))
+        named: dict[str, object] = {"episodes": len(chosen)}
+    else:
+        out = out or Path("episode.html")
+        reader, record = judged.store.find(episode)
+        place = (reader.folder.name, record.number)
+        findings = [f for f in judged.report.findings if (f.batch, f.episode) == place]
+        title = f"Episode {record.extra.digest[:12]} ({place[0][:12]}/{record.number})"
+        embodiment = judged_by(reader.embodiment, judged.declared)
+        write_text(out, page_of(reader.episode(record), embodiment, title, findings))
+        named = {"episode": record.extra.digest}
     if as_json:
-        print_json(
-            {
-                "episode": record.extra.digest,
-                "page": str(out.resolve()),
-                "findings": [f.model_dump(mode="json") for f in findings],
-            }
-        )
+        print_json({**named, "page": str(out.resolve()), "findings": [f.model_dump(mode="json") for f in findings]})
     else:
         say(f"{out} written: open it in a browser")

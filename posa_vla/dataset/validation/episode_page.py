@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import html
-import io
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw
 
-from posa_vla.dataset.labels import AnchorLabels, anchor_labels, gripper_events
+from posa_vla.dataset.labels import anchor_labels, gripper_events
+from posa_vla.dataset.validation.drawn_anchors import KEY, drawn
 from posa_vla.dataset.validation.findings import Finding
 from posa_vla.episodes.embodiment import UNSTATED, Channel, Embodiment
 from posa_vla.episodes.episode import Episode
 from posa_vla.episodes.media.images import StoredImages
-from posa_vla.html_page import data_url, page
+from posa_vla.html_page import page
 
 # Frames that the page holds, and the largest side of each picture on it (pixels).
 _FRAMES, _SIDE = 60, 320
-_TASK, _END = (255, 140, 0), (40, 110, 255)
 _COLOURS = (
     "#3b6ea5",
     "#b3261e",
@@ -52,28 +50,13 @@ at.oninput=show;show();
 """
 
 
-def _drawn(image: NDArray[np.uint8], labels: AnchorLabels, frame: int) -> str:
-    """A picture with the anchors of its frame, as a data URL."""
-    height, width = image.shape[:2]
-    scale = _SIDE / max(height, width)
-    picture = Image.fromarray(image).resize((round(width * scale), round(height * scale)))
-    draw = ImageDraw.Draw(picture)
-    for channel, colour in enumerate((_TASK, _END)):
-        if labels.valid[frame, channel]:
-            u, v = (float(x) * scale for x in labels.points[frame, channel])
-            draw.ellipse((u - 7, v - 7, u + 7, v + 7), outline=colour, width=3)
-    out = io.BytesIO()
-    picture.save(out, format="JPEG", quality=80)
-    return data_url(out.getvalue(), "image/jpeg")
-
-
 def _pictures(episode: Episode, embodiment: Embodiment, chosen: list[int]) -> dict[str, list[str]]:
     labels = anchor_labels(episode, embodiment)
     pictures = {}
     for role, camera in episode.cameras.items():
         wanted, images = set(chosen), camera.images
         frames = enumerate(images) if isinstance(images, StoredImages) else ((n, images[n]) for n in chosen)
-        pictures[role] = [_drawn(image, labels[role], n) for n, image in frames if n in wanted]
+        pictures[role] = [drawn(image, labels[role], n, _SIDE) for n, image in frames if n in wanted]
     return pictures
 
 
@@ -148,9 +131,7 @@ def page_of(episode: Episode, embodiment: Embodiment, title: str, findings: list
         f"<dl>{listed}</dl><div id=bar><button id=play>Play</button>"
         f"<input id=at type=range min=0 max={len(chosen) - 1} value=0><span id=when></span></div>"
         f"<div class=cameras>{cameras}</div>"
-        '<p class=key><span><span style="color:rgb(255,140,0)">●</span> task anchor</span>'
-        '<span><span style="color:rgb(40,110,255)">●</span> end-effector anchor</span>'
-        "<span>dashed: the gripper opens or closes</span></p>"
+        f"<p class=key>{KEY}<span>dashed: the gripper opens or closes</span></p>"
         + _curves("State", episode.state, embodiment.state, events)
         + _curves("Action", episode.action, embodiment.action, events)
         + found
