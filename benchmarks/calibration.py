@@ -33,7 +33,7 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from posa_vla.console import progress
-from posa_vla.dataset.calibration.automatic import find_camera
+from posa_vla.dataset.calibration.automatic import find_camera, moved_part
 from posa_vla.dataset.calibration.clicks import camera_from_clicks
 from posa_vla.dataset.calibration.events import Change, gripper_changes
 from posa_vla.dataset.calibration.fit import CameraFit
@@ -271,6 +271,7 @@ def measure(cameras: int, seen: int, first: int) -> dict[str, dict[str, float | 
     automatic, by_hand = Tally(), Tally()
     environment = make_environment("so101_bench", "pick_place", image_size=64, objects=2, max_steps=80)
     embodiment = environment.embodiment
+    chain = ForwardKinematics(embodiment, embodiment_file(embodiment.id).parent)
     seeds = itertools.count(first)
     unseen = points_of([d.episode for d in demonstrations(environment, seeds, UNSEEN)], embodiment)
     with tempfile.TemporaryDirectory() as name, progress("calibrate", cameras, unit="camera") as advance:
@@ -282,7 +283,7 @@ def measure(cameras: int, seen: int, first: int) -> dict[str, dict[str, float | 
             changes = seen_changes(film, looked_at, embodiment, Path(name))
             film.close()
             reach = points_of([d.episode for d in looked_at], embodiment)[::10]
-            stretches = find_camera(changes, reach, width=WIDTH, height=HEIGHT)
+            stretches = find_camera(changes, reach, width=WIDTH, height=HEIGHT, offset=moved_part(chain, changes))
             fit = stretches[0].camera if len(stretches) == 1 and stretches[0].usable else None
             became = automatic.add(fit, camera, unseen)
             tips = np.concatenate(

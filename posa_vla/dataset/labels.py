@@ -1,4 +1,4 @@
-"""Anchor labels: where the gripper is, and where it will next open or close, in every camera."""
+"""Anchor labels: where each gripper is, and where one it will next open or close, in every camera."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 from posa_vla.episodes.embodiment import Embodiment
 from posa_vla.episodes.episode import CameraTrack, Episode
+from posa_vla.episodes.gripper_rule import GripperRule
+from posa_vla.errors import BadInput
 from posa_vla.geometry import project, projection_spread, unpacked_covariance
 
 # Hysteresis of the opening, 0 closed to 1 open: noise around one threshold makes no event.
@@ -22,12 +24,12 @@ MOVED_AT_LEAST = 0.2
 
 @dataclass(frozen=True)
 class AnchorLabels:
-    """Labels of one camera; channel 0 is the task anchor, channel 1 the end-effector anchor.
+    """Labels of one camera; channel 0 is the task anchor, each of the E others the anchor of an end-effector, in order.
 
     Attributes:
-        points: float32 (T, 2, 2), (u, v) in continuous pixels; zero where not valid.
-        valid: bool (T, 2).
-        spread: float32 (T, 2), one standard deviation (pixels) of points that a camera was found for; zero where it
+        points: float32 (T, 1 + E, 2), (u, v) in continuous pixels; zero where not valid.
+        valid: bool (T, 1 + E).
+        spread: float32 (T, 1 + E), one standard deviation (pixels) of points that a camera was found for; zero where it
             was measured.
     """
 
@@ -46,20 +48,42 @@ def crossings(opening: NDArray[Any], low: float = CLOSED_BELOW, high: float = OP
 
 
 def gripper_events(episode: Episode, embodiment: Embodiment) -> NDArray[np.int64]:
-    """Frames at which the gripper starts to open or close.
+    """Frames at which a gripper starts to open or close, in order; see `acting_grippers`."""
+    return acting_grippers(episode, embodiment)[0]
 
-    The embodiment's rule decides where it has one. Else the commanded opening, where the action has a channel
-    `gripper` with limits: a gripper that closes on a thick object may never measure below the threshold, its command
-    does. Else it is the measured opening, scaled by its range within the episode.
+
+def acting_grippers(episode: Episode, embodiment: Embodiment) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Frames at which a gripper starts to open or close, in order, and the end effector whose gripper it is.
+
+    Of several end effectors each has its rule. The embodiment's rule decides where it has one. Else the commanded
+    opening, where the action has a channel `gripper` with limits: a gripper that closes on a thick object may never
+    measure below the threshold, its command does. Else it is the measured opening, scaled by its range within the
+    episode.
     """
-    rule = embodiment.gripper
-    if rule is not None:
-        channels, rows = (
-            (embodiment.state, episode.state) if rule.vector == "state" else (embodiment.action, episode.action)
+    count = len(embodiment.end_effectors) or 1
+    if episode.poses is not None and episode.poses.shape[1] != count:
+        raise BadInput(
+            f"the episode has poses of {episode.poses.shape[1]} end effectors, expected {count}, as embodiment "
+            f"{embodiment.id} declares now: take it out and in again, or give the changed robot an id of its own"
         )
-        column = [channel.name for channel in channels].index(rule.channel)
-        opening = (rows[:, column] - rule.closed) / (rule.open - rule.closed)
-        return crossings(opening, rule.closed_below, rule.open_above)
+    rules = embodiment.gripper_rules
+    events = [_by_rule(episode, embodiment, rule) for rule in rules] if rules else [_without_rule(episode, embodiment)]
+    frames = np.concatenate(events)
+    acting = np.repeat(np.arange(len(events)), [len(each) for each in events])
+    order = np.argsort(frames, kind="stable")
+    return frames[order], acting[order]
+
+
+def _by_rule(episode: Episode, embodiment: Embodiment, rule: GripperRule) -> NDArray[np.int64]:
+    channels, rows = (
+        (embodiment.state, episode.state) if rule.vector == "state" else (embodiment.action, episode.action)
+    )
+    column = [channel.name for channel in channels].index(rule.channel)
+    opening = (rows[:, column] - rule.closed) / (rule.open - rule.closed)
+    return crossings(opening, rule.closed_below, rule.open_above)
+
+
+def _without_rule(episode: Episode, embodiment: Embodiment) -> NDArray[np.int64]:
     for column, channel in enumerate(embodiment.action):
         if channel.name == "gripper" and channel.low is not None and channel.high is not None:
             return crossings((episode.action[:, column] - channel.low) / (channel.high - channel.low))
@@ -71,10 +95,22 @@ def gripper_events(episode: Episode, embodiment: Embodiment) -> NDArray[np.int64
     return crossings((episode.gripper - low) / (high - low))
 
 
-def task_points(end_effector: NDArray[np.float64], events: NDArray[np.int64]) -> NDArray[np.float64]:
-    """float64 (T, 3): end-effector position (m, base frame) at the next event; after the last event, at that one."""
-    following = np.searchsorted(events, np.arange(len(end_effector)), side="left")
-    positions: NDArray[np.float64] = end_effector[events[np.minimum(following, len(events) - 1)], :3]
+def task_points(
+    poses: NDArray[np.float64], events: NDArray[np.int64], acting: NDArray[np.int64] | None = None
+) -> NDArray[np.float64]:
+    """Where the next event is, of each frame; after the last event, where that one was.
+
+    Args:
+        poses: float64 (T, 7), or (T, E, 7) of several end effectors.
+        events: int64 (N,), frames in order.
+        acting: int64 (N,), whose events they are; all of the first end effector if None.
+
+    Returns:
+        float64 (T, 3), position (m, base frame) of the end effector that acts, at its event.
+    """
+    several = poses.reshape(len(poses), -1, 7)
+    following = np.minimum(np.searchsorted(events, np.arange(len(poses)), side="left"), len(events) - 1)
+    positions: NDArray[np.float64] = several[events[following], 0 if acting is None else acting[following], :3]
     return positions
 
 
@@ -96,38 +132,41 @@ def _project(
 def anchor_labels(
     episode: Episode, embodiment: Embodiment, widths: tuple[float, float] = (math.inf, math.inf)
 ) -> dict[str, AnchorLabels]:
-    """Projects both anchors into every camera of every frame (PosA-VLA Eq. 3-4).
+    """Projects all anchors into every camera of every frame (PosA-VLA Eq. 3-4).
 
-    The end-effector anchor is the frame's own end-effector position. The task anchor is the position at the next
-    gripper event, seen by this frame's camera. A label is not valid, and masked out of the loss, where the point is
-    behind the camera or out of view, where the camera is not calibrated or the end-effector pose unknown, for the task
-    anchor where the episode has no event, and where a camera that was found is less sure of the point than its label is
-    wide: a wrong label is worse than none. Of a camera on the hand, the end-effector's pixel may be all that is known:
-    then only the task anchor is masked.
+    An end-effector anchor is the frame's own end-effector position. The task anchor is the position, at the next event
+    of any gripper, of the end effector whose gripper acts, seen by this frame's camera. A label is not valid, and
+    masked out of the loss, where the point is behind the camera or out of view, where the camera is not calibrated or
+    the end-effector pose unknown, for the task anchor where the episode has no event, and where a camera that was found
+    is less sure of the point than its label is wide: a wrong label is worse than none. Of a camera on the hand, the
+    end-effector's pixel may be all that is known: then only the task anchor is masked.
 
     Args:
         episode: The episode.
         embodiment: Its robot.
-        widths: Standard deviations of the task's and the end-effector's label, shares of a picture's longer side.
+        widths: Standard deviations of the task's and the end-effectors' labels, shares of a picture's longer side.
 
     Returns:
         Camera role -> labels.
     """
     labels = {}
-    events = gripper_events(episode, embodiment)
+    events, acting = acting_grippers(episode, embodiment)
+    poses, channels = episode.poses, 1 + (len(embodiment.end_effectors) or 1)
     for role, camera in episode.cameras.items():
-        points = np.zeros((len(episode), 2, 2), np.float32)
-        valid = np.zeros((len(episode), 2), np.bool_)
-        spread = np.zeros((len(episode), 2), np.float32)
-        if episode.end_effector is not None and camera.intrinsics is not None and camera.pose is not None:
+        points = np.zeros((len(episode), channels, 2), np.float32)
+        valid = np.zeros((len(episode), channels), np.bool_)
+        spread = np.zeros((len(episode), channels), np.float32)
+        if poses is not None and camera.intrinsics is not None and camera.pose is not None:
             if len(events):
-                task = task_points(episode.end_effector, events)
+                task = task_points(poses, events, acting)
                 points[:, 0], valid[:, 0], spread[:, 0] = _project(task, camera, widths[0])
-            points[:, 1], valid[:, 1], spread[:, 1] = _project(episode.end_effector[:, :3], camera, widths[1])
+            for end in range(1, channels):
+                at = poses[:, end - 1, :3]
+                points[:, end], valid[:, end], spread[:, end] = _project(at, camera, widths[1])
         elif camera.end_effector_pixel is not None:
             height, width = camera.images.shape[1:3]
             pixel = camera.end_effector_pixel
             valid[:, 1] = ((pixel >= 0) & (pixel < (width, height))).all(axis=1)
-            points[:, 1] = np.where(valid[:, 1:], pixel, 0.0)
+            points[:, 1] = np.where(valid[:, 1:2], pixel, 0.0)
         labels[role] = AnchorLabels(points, valid, spread)
     return labels

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -115,15 +116,17 @@ class CameraCalibration(Closed):
     """One camera, OpenCV axes (x right, y down, z forward).
 
     `base_from_camera` is a fixed camera's pose in the base frame (extrinsics); `end_effector_from_camera` the pose of
-    one that is mounted on the hand (hand-eye). Where that is not known, `end_effector_pixel`, without intrinsics, says
-    where such a camera sees the end-effector: its label is known then, the task's is not. `found` says how they were
-    found, where nobody measured them; `later`, in order, where a fixed camera stands after it was moved.
+    one that is mounted on the hand (hand-eye); of several hands `end_effector` names the one. Where that is not known,
+    `end_effector_pixel`, without intrinsics, says where such a camera sees the end-effector: its label is known then,
+    the task's is not. `found` says how they were found, where nobody measured them; `later`, in order, where a fixed
+    camera stands after it was moved.
     """
 
     intrinsics: Intrinsics | None = None
     base_from_camera: Pose | None = None
     end_effector_from_camera: Pose | None = None
     end_effector_pixel: EndEffectorPixel | None = Field(default=None, exclude_if=_absent)
+    end_effector: str | None = Field(default=None, exclude_if=_absent)
     found: Found | None = Field(default=None, exclude_if=_absent)
     later: list[Later] = Field(default_factory=list, exclude_if=_absent)
 
@@ -137,6 +140,8 @@ class CameraCalibration(Closed):
             self.intrinsics or self.base_from_camera or self.end_effector_from_camera
         ):
             raise ValueError("give end_effector_pixel, or intrinsics and where the camera is")
+        if self.end_effector is not None and self.end_effector_from_camera is None:
+            raise ValueError("end_effector names the hand that the camera is on: give end_effector_from_camera")
         starts = [later.from_episode for later in self.later]
         if starts and self.base_from_camera is None:
             raise ValueError("later says where a fixed camera stands: give base_from_camera")
@@ -162,26 +167,47 @@ class Calibration(Closed):
     cameras: dict[str, CameraCalibration]
 
 
-def load_calibration(path: Path, roles: list[str]) -> Calibration:
+def load_calibration(path: Path, roles: list[str], end_effectors: Sequence[str] = ()) -> Calibration:
     """Reads a calibration file for cameras of some roles.
 
+    Args:
+        path: The file.
+        roles: The recording's cameras.
+        end_effectors: Names of the robot's end effectors, where it has several.
+
     Raises:
-        BadInput: The file does not exist, does not fit the schema, or names a camera that the recording lacks.
+        BadInput: The file does not exist, does not fit the schema, names a camera or an end effector that the recording
+            lacks, or does not say which of several hands a camera is on.
     """
     calibration = parse(Calibration, read_yaml(path), str(path))
     for role in calibration.cameras:
         if role not in roles:
             raise BadInput(f"{path}: camera {role!r} is none of the recording's; {did_you_mean(role, roles)}")
+    for role, camera in calibration.cameras.items():
+        hand = camera.end_effector
+        if camera.end_effector_from_camera is not None and (hand is None) == bool(end_effectors):
+            got = f"end_effector {hand!r} of a robot that has one" if hand else "no end_effector"
+            expected = f"which hand it is on: {', '.join(end_effectors)}" if end_effectors else "none: leave it out"
+            raise BadInput(f"{path}: camera {role!r} has {got}, expected {expected}")
+        if hand is not None and hand not in end_effectors:
+            raise BadInput(f"{path}: camera {role!r}: no end effector {hand!r}; {did_you_mean(hand, end_effectors)}")
     return calibration
 
 
-def calibrate(images: Images, camera: CameraCalibration, end_effector: NDArray[np.float64] | None) -> CameraTrack:
+def calibrate(
+    images: Images,
+    camera: CameraCalibration,
+    end_effector: NDArray[np.float64] | None,
+    end_effectors: Sequence[str] = (),
+) -> CameraTrack:
     """Images with what the calibration says of their camera.
 
     Args:
         images: uint8 (T, H, W, 3).
         camera: Its calibration.
-        end_effector: float64 (T, 7) in the base frame, or None; without it a camera on the hand has no pose.
+        end_effector: float64 (T, 7) in the base frame, or (T, E, 7) of several; or None: without it a camera on the
+            hand has no pose.
+        end_effectors: Names of the several, in order.
 
     Raises:
         BadInput: The images have another shape than what was calibrated.
@@ -203,6 +229,8 @@ def calibrate(images: Images, camera: CameraCalibration, end_effector: NDArray[n
     if camera.base_from_camera is not None:
         pose = np.tile(camera.base_from_camera.array(), (frames, 1))
     elif camera.end_effector_from_camera is not None and end_effector is not None:
+        if camera.end_effector is not None:
+            end_effector = end_effector[:, list(end_effectors).index(camera.end_effector)]
         pose = compose(end_effector, camera.end_effector_from_camera.array())
     covariance = None
     if camera.found is not None and pose is not None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
-from typing import Literal
+from typing import Literal, NamedTuple
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from posa_vla.episodes.gripper_rule import GripperRule
 from posa_vla.schema import Closed
 
 # Unit of a channel -> what makes it rad, or m of a sliding joint.
@@ -17,6 +19,17 @@ JOINT_UNITS |= {"mm": 1e-3, "cm": 1e-2}
 
 def _absent(value: object) -> bool:
     return value is None
+
+
+def _empty(value: object) -> bool:
+    return value == {}
+
+
+def _require_place(site: str | None, body: str | None, point: object, of: str = "") -> None:
+    if (site is None) == (body is None):
+        raise ValueError(f"{of}expected site or body, got {'both' if site else 'neither'}")
+    if point is not None and body is None:
+        raise ValueError(f"{of}point is in the frame of a body: name the body instead of the site")
 
 
 class JointUse(Closed):
@@ -62,6 +75,51 @@ class ChainSource(Closed):
     licence: str
 
 
+class Place(NamedTuple):
+    """What of a model file is an end-effector: a site or body, and the point in the body's frame (m)."""
+
+    kind: Literal["site", "body"]
+    name: str
+    point: tuple[float, float, float]
+
+
+class Jaw(Closed):
+    """A part of a gripper that moves when it opens or closes: where pictures change then.
+
+    Attributes:
+        joint: That moves it, in the model file.
+        tip: Its tip, in the frame of the joint's body, m.
+        closed: The joint's position where the gripper is closed, rad (m where it slides).
+        open: Where it is open.
+    """
+
+    joint: str
+    tip: tuple[float, float, float]
+    closed: float
+    open: float
+
+
+class EndEffector(Closed):
+    """One of several end effectors.
+
+    Attributes:
+        site: It is this site of the file,
+        body: or this body, and `point` in it.
+        point: In the body's frame, m; its origin if None.
+        gripper: Which channel opens and closes it.
+    """
+
+    site: str | None = Field(default=None, exclude_if=_absent)
+    body: str | None = Field(default=None, exclude_if=_absent)
+    point: tuple[float, float, float] | None = Field(default=None, exclude_if=_absent)
+    gripper: GripperRule
+
+    @model_validator(mode="after")
+    def _one_place(self) -> EndEffector:
+        _require_place(self.site, self.body, self.point)
+        return self
+
+
 class Kinematics(Closed):
     """Where the end-effector is, from recorded joints: MuJoCo computes the forward kinematics of a model file.
 
@@ -72,6 +130,9 @@ class Kinematics(Closed):
         site: The end-effector is this site of the file,
         body: or this body (of a URDF: link), and `point` in it.
         point: In the body's frame, m; its origin if None.
+        end_effectors: Name -> end effector instead, where there are several. Their order is that of their names,
+            whichever way they are written: files of ours have sorted keys.
+        jaws: What of a lone end-effector's gripper moves, for `posa data calibrate`.
         base: Body whose frame is the base frame.
         source: Where the file's numbers come from, if it is a shipped one.
     """
@@ -82,17 +143,37 @@ class Kinematics(Closed):
     site: str | None = Field(default=None, exclude_if=_absent)
     body: str | None = Field(default=None, exclude_if=_absent)
     point: tuple[float, float, float] | None = Field(default=None, exclude_if=_absent)
+    end_effectors: dict[str, EndEffector] = Field(default_factory=dict, exclude_if=_empty)
+    jaws: list[Jaw] = Field(default_factory=list, exclude_if=_empty)
     base: str = "world"
     source: ChainSource | None = Field(default=None, exclude_if=_absent)
 
     @model_validator(mode="after")
     def _one_each(self) -> Kinematics:
-        for one, other in (("mjcf", "urdf"), ("site", "body")):
-            if (getattr(self, one) is None) == (getattr(self, other) is None):
-                raise ValueError(f"expected {one} or {other}, got {'both' if getattr(self, one) else 'neither'}")
-        if self.point is not None and self.body is None:
-            raise ValueError("point is in the frame of a body: name the body instead of the site")
+        if (self.mjcf is None) == (self.urdf is None):
+            raise ValueError(f"expected mjcf or urdf, got {'both' if self.mjcf else 'neither'}")
+        if not self.end_effectors:
+            _require_place(self.site, self.body, self.point)
+            return self
+        for name in ("site", "body", "point"):
+            if getattr(self, name) is not None:
+                raise ValueError(
+                    f"end_effectors and {name}: say where each end effector is, expected no {name} beside them"
+                )
+        if len(self.end_effectors) < 2:
+            raise ValueError("end_effectors has 1 name, expected several: say site or body of a lone one, and gripper")
+        rules = [(end.gripper.vector, end.gripper.channel) for end in self.end_effectors.values()]
+        if len(set(rules)) < len(rules):
+            raise ValueError(f"two of end_effectors have one gripper: {', '.join(' '.join(rule) for rule in rules)}")
         return self
+
+    @field_validator("end_effectors")
+    @classmethod
+    def _in_order(cls, value: dict[str, EndEffector]) -> dict[str, EndEffector]:
+        for name in value:
+            if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or name == "task":
+                raise ValueError(f"end effector {name!r}: expected small letters, digits and _, and not `task`")
+        return dict(sorted(value.items()))
 
     @property
     def file(self) -> str:
@@ -100,9 +181,13 @@ class Kinematics(Closed):
         return self.mjcf or self.urdf or ""
 
     @property
-    def end_effector(self) -> tuple[Literal["site", "body"], str]:
-        """Kind and name of what is the end-effector."""
-        return ("site", self.site) if self.site is not None else ("body", self.body or "")
+    def places(self) -> list[Place]:
+        """What of the file each end-effector is, in order; one where `end_effectors` names none."""
+        ends = [(end.site, end.body, end.point) for end in self.end_effectors.values()]
+        return [
+            Place("site", site, (0, 0, 0)) if site is not None else Place("body", body or "", point or (0, 0, 0))
+            for site, body, point in ends or [(self.site, self.body, self.point)]
+        ]
 
     def use(self, channel: str) -> JointUse:
         """What a channel means."""

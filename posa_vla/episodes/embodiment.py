@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from posa_vla.episodes.chain import Kinematics
+from posa_vla.episodes.gripper_rule import GripperRule
 from posa_vla.errors import BadInput, did_you_mean
 from posa_vla.files import sha256_json
 from posa_vla.schema import Closed, parse
@@ -112,29 +113,6 @@ class SimulatedArm(Closed):
     one_jaw: bool = Field(default=False, exclude_if=_no)
 
 
-class GripperRule(Closed):
-    """What of the recording is the gripper, and when it has opened or closed.
-
-    `channel` of `vector` is scaled so that `closed` is 0 and `open` is 1. An event is a crossing with hysteresis: from
-    above `open_above` to below `closed_below`, or back.
-    """
-
-    vector: Literal["state", "action"] = "action"
-    channel: str
-    closed: float
-    open: float
-    closed_below: float = Field(default=0.4, gt=0, lt=1)
-    open_above: float = Field(default=0.6, gt=0, lt=1)
-
-    @model_validator(mode="after")
-    def _ordered(self) -> GripperRule:
-        if self.closed == self.open:
-            raise ValueError(f"closed and open must differ, both are {self.open}")
-        if not self.closed_below < self.open_above:
-            raise ValueError(f"closed_below must be below open_above, got {self.closed_below} and {self.open_above}")
-        return self
-
-
 class Embodiment(Closed):
     """A robot as declared by its file; the digest of this declaration is part of every release.
 
@@ -148,6 +126,7 @@ class Embodiment(Closed):
         arm: Simulation model, where there is one.
         kinematics: How the end-effector pose follows from the state, where it is not recorded.
         gripper: Which channel is the gripper; by default an action channel named `gripper`, else the measured opening.
+            Of several end effectors each has its own, in `kinematics`.
     """
 
     schema_version: Literal[1] = 1
@@ -174,12 +153,28 @@ class Embodiment(Closed):
         if self.kinematics is not None:
             self.kinematics.require_units({channel.name: channel.unit for channel in self.state})
         wanted = [("state", name) for name in joints]
-        wanted += [(self.gripper.vector, self.gripper.channel)] if self.gripper else []
+        if self.gripper is not None and self.end_effectors:
+            raise ValueError(
+                "gripper: each of kinematics.end_effectors has its own, expected none beside them: leave it out"
+            )
+        wanted += [(rule.vector, rule.channel) for rule in self.gripper_rules]
         for vector, name in wanted:
             names = [channel.name for channel in (self.state if vector == "state" else self.action)]
             if name not in names:
                 raise ValueError(f"{vector} has no channel {name!r}; {did_you_mean(name, names)}")
         return self
+
+    @property
+    def end_effectors(self) -> tuple[str, ...]:
+        """Names of several end effectors, in the order of poses, openings and anchor channels; empty where one is."""
+        return tuple(self.kinematics.end_effectors) if self.kinematics is not None else ()
+
+    @property
+    def gripper_rules(self) -> list[GripperRule]:
+        """Rule of each end effector's gripper, in order; empty where none is declared."""
+        if self.kinematics is not None and self.kinematics.end_effectors:
+            return [end.gripper for end in self.kinematics.end_effectors.values()]
+        return [] if self.gripper is None else [self.gripper]
 
     @property
     def digest(self) -> str:

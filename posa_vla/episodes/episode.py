@@ -54,8 +54,9 @@ class Episode:
         cameras: Role -> camera.
         state: float32 (T, S), the embodiment's state channels.
         action: float32 (T, A), the embodiment's action channels, physical units.
-        end_effector: float64 (T, 7) end-effector pose in the base frame (position m, quaternion `wxyz`), or None.
-        gripper: float32 (T,) measured opening, 0 closed to 1 open, or None.
+        end_effector: float64 (T, 7) end-effector pose in the base frame (position m, quaternion `wxyz`), or None. Of
+            a robot that declares E `end_effectors` (T, E, 7), in their order; see `poses`.
+        gripper: float32 (T,) measured opening, 0 closed to 1 open, or None. Likewise (T, E).
         scene: Whatever fixes the scene again (task, seed, object list); JSON values only.
         timestamps: float64 (T,) when each frame was recorded (s since the first), or None where they are exactly
             `fps` apart.
@@ -81,6 +82,11 @@ class Episode:
     def __len__(self) -> int:
         return len(self.state)
 
+    @property
+    def poses(self) -> NDArray[np.float64] | None:
+        """float64 (T, E, 7), `end_effector` with an axis of end effectors whether there are several or one."""
+        return None if self.end_effector is None else self.end_effector.reshape(len(self), -1, 7)
+
     def prompt(self, frame: int) -> str:
         """What the robot was asked at a frame."""
         return self.instruction if self.prompts is None else self.prompts[frame]
@@ -102,11 +108,15 @@ class Episode:
             raise BadInput("episode has no frames, expected at least one")
         if self.prompts is not None and len(self.prompts) != frames:
             raise BadInput(f"prompts are {len(self.prompts)} texts, expected one for each of {frames} frames")
+        # Two or more; one has no axis of its own.
+        ends = self.end_effector.shape[1:-1] if self.end_effector is not None and self.end_effector.ndim == 3 else ()
+        if self.end_effector is None and self.gripper is not None and self.gripper.ndim == 2:
+            ends = self.gripper.shape[1:]
         wanted: list[tuple[str, NDArray[Any] | None, tuple[int, ...] | None, type]] = [
             ("state", self.state, None, np.float32),
             ("action", self.action, None, np.float32),
-            ("end_effector", self.end_effector, (frames, 7), np.float64),
-            ("gripper", self.gripper, (frames,), np.float32),
+            ("end_effector", self.end_effector, (frames, *ends, 7), np.float64),
+            ("gripper", self.gripper, (frames, *ends), np.float32),
             ("timestamps", self.timestamps, (frames,), np.float64),
         ]
         for role, camera in self.cameras.items():

@@ -12,7 +12,7 @@ from xml.etree import ElementTree
 import numpy as np
 from numpy.typing import NDArray
 
-from posa_vla.episodes.chain import JointUse, joint_line
+from posa_vla.episodes.chain import JointUse, Place, joint_line
 from posa_vla.episodes.embodiment import Embodiment
 from posa_vla.errors import BadInput, did_you_mean
 from posa_vla.geometry import compose, invert
@@ -28,6 +28,8 @@ _SITE = "posa_end_effector"
 _SLACK, _BEYOND = 0.15, 0.05
 # Joints that turn by less than this (rad) in whole demonstrations are written in another unit.
 _HARDLY = 0.07
+# How far along a jaw the middle of what is seen of it lies: its back is hidden by the hand.
+_SEEN = 0.75
 
 
 def load_chain(path: Path) -> Any:
@@ -94,16 +96,14 @@ class ForwardKinematics:
             raise BadInput(f"embodiment {embodiment.id} declares no `kinematics`")
         self._mujoco, self._path = mujoco, folder / kinematics.file
         spec = load_chain(self._path)
-        kind, name = kinematics.end_effector
-        self._require(name, kind, [element.name for element in (spec.sites if kind == "site" else spec.bodies)])
-        if kind == "body":
-            spec.body(name).add_site(name=_SITE, pos=kinematics.point or (0, 0, 0))
+        sites = [self._site_of(spec, place, f"{_SITE}_{n}") for n, place in enumerate(kinematics.places)]
+        self._several = bool(kinematics.end_effectors)
         try:
             self._model: Any = spec.compile()
         except ValueError as error:
             raise BadInput(f"{self._path} is no chain of joints that MuJoCo can compute: {error}") from None
         self._data = mujoco.MjData(self._model)
-        self._site = self._model.site(name if kind == "site" else _SITE).id
+        self._sites = [self._model.site(name).id for name in sites]
         bodies = [self._model.body(number).name for number in range(self._model.nbody)]
         self._require(kinematics.base, "body", bodies)
         self._base = self._model.body(kinematics.base).id
@@ -122,10 +122,22 @@ class ForwardKinematics:
             raise BadInput(f"{self._path}: {error}") from None
         self._scale, self._offset = (np.array(column) for column in zip(*lines, strict=True))
         self._places = [int(self._model.jnt_qposadr[joint]) for joint in self._joints]
+        self._jaws = kinematics.jaws
+        for jaw in self._jaws:
+            self._joint(JointUse(joint=jaw.joint))
 
     def _require(self, name: str, kind: str, known: list[str]) -> None:
         if name not in known:
             raise BadInput(f"{self._path} has no {kind} {name!r}; {did_you_mean(name, [k for k in known if k])}")
+
+    def _site_of(self, spec: Any, place: Place, name: str) -> str:
+        """The site that a place is; a body gets one of the given name."""
+        known = spec.sites if place.kind == "site" else spec.bodies
+        self._require(place.name, place.kind, [element.name for element in known])
+        if place.kind == "site":
+            return place.name
+        spec.body(place.name).add_site(name=name, pos=place.point)
+        return name
 
     def _joint(self, use: JointUse) -> int:
         mujoco, model = self._mujoco, self._model
@@ -150,25 +162,61 @@ class ForwardKinematics:
         return positions
 
     def poses(self, state: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Where the end-effector is.
+        """Where the end-effector is, or each of several.
 
         Args:
             state: float32 (T, S), the embodiment's state channels, in their own units.
 
         Returns:
-            float64 (T, 7): position (m) and quaternion `wxyz`, in the base frame.
+            float64 (T, 7): position (m) and quaternion `wxyz`, in the base frame. (T, E, 7) where the embodiment
+            declares E `end_effectors`, in their order.
         """
         data, model, mujoco = self._data, self._model, self._mujoco
         data.qpos[:] = model.qpos0
-        poses = np.empty((len(state), 7))
+        poses = np.empty((len(state), len(self._sites), 7))
         quaternion = np.empty(4)
         for frame, joints in enumerate(self.positions(state)):
             data.qpos[self._places] = joints
             mujoco.mj_kinematics(model, data)
-            mujoco.mju_mat2Quat(quaternion, data.site_xmat[self._site])
-            base = np.concatenate([data.xpos[self._base], data.xquat[self._base]])
-            poses[frame] = compose(invert(base), np.concatenate([data.site_xpos[self._site], quaternion]))
-        return poses
+            base = invert(np.concatenate([data.xpos[self._base], data.xquat[self._base]]))
+            for end, site in enumerate(self._sites):
+                mujoco.mju_mat2Quat(quaternion, data.site_xmat[site])
+                poses[frame, end] = compose(base, np.concatenate([data.site_xpos[site], quaternion]))
+        return poses if self._several else poses[:, 0]
+
+    def moved_part(self, openings: tuple[float, float]) -> NDArray[np.float64] | None:
+        """The middle of where the gripper's jaws are before and after they move, None where no jaw is declared.
+
+        A jaw is seen from its tip back to its joint; a point is taken at three quarters of this way to the tip.
+
+        Args:
+            openings: Of the gripper before and after, 0 closed to 1 open.
+
+        Returns:
+            float64 (3,), m, in the end-effector's frame.
+        """
+        if not self._jaws:
+            return None
+        data, model, mujoco = self._data, self._model, self._mujoco
+        places = []
+        for jaw in self._jaws:
+            joint = model.joint(jaw.joint).id
+            body = int(model.jnt_bodyid[joint])
+            for opening in openings:
+                data.qpos[:] = model.qpos0
+                data.qpos[model.jnt_qposadr[joint]] = jaw.closed + opening * (jaw.open - jaw.closed)
+                mujoco.mj_kinematics(model, data)
+                tip = data.xpos[body] + data.xmat[body].reshape(3, 3) @ np.array(jaw.tip)
+                # Of the joint's axis, what is nearest to the tip; a jaw that slides begins where its body does.
+                along = data.xaxis[joint] if model.jnt_type[joint] == mujoco.mjtJoint.mjJNT_HINGE else np.zeros(3)
+                heel = data.xanchor[joint] + along * float(along @ (tip - data.xanchor[joint]))
+                if not along.any():
+                    heel = data.xpos[body]
+                seen = heel + _SEEN * (tip - heel)
+                site = self._sites[0]
+                places.append(data.site_xmat[site].reshape(3, 3).T @ (seen - data.site_xpos[site]))
+        middle: NDArray[np.float64] = np.mean(places, axis=0)
+        return middle
 
     def unfit(self, state: NDArray[np.float32]) -> str:
         """Why recorded joints are not those of this chain, in words with what to mend; empty where they may be.

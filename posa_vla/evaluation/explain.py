@@ -1,4 +1,4 @@
-"""Where a policy looks in a recorded episode: both anchor channels, and what the action head attends to."""
+"""Where a policy looks in a recorded episode: all anchor channels, and what the action head attends to."""
 
 from __future__ import annotations
 

@@ -17,8 +17,8 @@ Picture = NDArray[np.uint8]
 # Width and height of one camera's picture in videos and sheets (pixels).
 _TILE = 256
 _CAPTION = 24
-# Task anchor in orange, end-effector anchor in cyan.
-CHANNEL_COLOURS = np.array([[255, 140, 0], [0, 200, 255]], np.float32)
+# Task anchor in orange, end-effector anchors in cyan, green, yellow, red; after these the first again.
+CHANNEL_COLOURS = np.array([[255, 140, 0], [0, 200, 255], [80, 220, 80], [255, 230, 0], [230, 60, 60]], np.float32)
 HEAT_COLOUR = np.array([255, 60, 200], np.float32)
 
 
@@ -32,15 +32,16 @@ def overlay(image: Picture, attention: NDArray[np.float32], colours: NDArray[np.
 
     Args:
         image: uint8 (H, W, 3).
-        attention: float32 (K, h, w) in [0, 1]: task (orange), and end-effector (cyan) where there is one.
-        colours: float32 (K or more, 3), RGB of the channels.
+        attention: float32 (K, h, w) in [0, 1]: task (orange), and each end-effector (cyan, ...) that has one.
+        colours: float32 (N, 3), RGB of the channels, repeated where there are more.
 
     Returns:
         uint8 (H, W, 3), the picture darkened where nothing is attended to.
     """
     height, width = image.shape[:2]
     painted = image.astype(np.float32) * 0.55
-    for maps, colour in zip(attention, colours, strict=False):
+    for channel, maps in enumerate(attention):
+        colour = colours[channel % len(colours)]
         scaled = Image.fromarray(np.asarray(maps, np.float32)).resize((width, height), Image.Resampling.BILINEAR)
         weight = np.clip(np.asarray(scaled), 0, 1)[..., None] * 0.75
         painted = painted * (1 - weight) + colour * weight

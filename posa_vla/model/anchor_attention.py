@@ -13,7 +13,7 @@ class AnchorMaps:
     """Attention logits and maps.
 
     Attributes:
-        logits: (B, C, K, h, w) for C cameras and K channels: task, and end-effector where there is one.
+        logits: (B, C, K, h, w) for C cameras and K channels: task, and each end-effector that has one.
         maps: sigmoid of the logits, M in [0, 1].
     """
 
@@ -24,9 +24,10 @@ class AnchorMaps:
 class AnchorAttention(nn.Module):
     """M = sigmoid(q . K / sqrt(d) + b), one query a channel.
 
-    The task channel's query is the instruction f_x, the end-effector channel's is f_e, the text feature of the word
-    "gripper"; with `pose_query` the pose encoder's embedding is added to both. A sigmoid with a learned bias stands in
-    for a softmax, which would be constant over a single text token.
+    The task channel's query is the instruction f_x, an end-effector channel's is f_e, the text feature of the word
+    "gripper", through a network of its own that learns which of several it is. With `pose_query` the pose encoder's
+    embedding is added to each. A sigmoid with a learned bias stands in for a softmax, which would be constant over a
+    single text token.
     """
 
     def __init__(self, width: int, cameras: int, channels: int, *, pose_query: bool) -> None:
@@ -52,8 +53,9 @@ class AnchorAttention(nn.Module):
             pose: (B, d) pose embedding.
         """
         batch, cameras, width, h, w = features.shape
-        queries = []
-        for channel, source in zip(self.query, (text, gripper_text.expand_as(text)), strict=False):
+        queries, end = [], gripper_text.expand_as(text)
+        for number, channel in enumerate(self.query):
+            source = text if number == 0 else end
             queries.append(channel(source + pose if self.pose_query else source))
         query = torch.stack(queries, 1)[:, None] + self.camera[None, :, None]  # (B, C, K, d)
         keys = self.key(features.flatten(0, 1)).reshape(batch * cameras, width, h * w)

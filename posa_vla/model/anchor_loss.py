@@ -10,19 +10,19 @@ OMEGA_THRESHOLD = 0.7
 
 
 def label_maps(points: Tensor, grid: int, image_size: int, sigmas: tuple[float, float]) -> Tensor:
-    """F_task and F_end on the anchor grid (Eq. 3-4).
+    """F_task and each F_end on the anchor grid (Eq. 3-4).
 
     Args:
-        points: (..., 2, 2) anchors (task, end) as (u, v) in pixels, continuous image coordinates.
+        points: (..., 1 + E, 2) anchors (task, each end effector) as (u, v) in pixels, continuous image coordinates.
         grid: Cells along each side.
         image_size: Pixels along each side.
         sigmas: Widths (task, end) as a fraction of the image's side.
 
     Returns:
-        (..., 2, grid, grid), exp(-distance^2 / 2 sigma^2) at each cell's centre.
+        (..., 1 + E, grid, grid), exp(-distance^2 / 2 sigma^2) at each cell's centre.
     """
     centres = (torch.arange(grid, device=points.device) + 0.5) * (image_size / grid)
-    width = torch.tensor(sigmas, device=points.device)[:, None] * image_size
+    width = torch.tensor([sigmas[0], *[sigmas[1]] * (points.shape[-2] - 1)], device=points.device)[:, None] * image_size
     across = torch.exp(-((centres - points[..., 0:1]) ** 2) / (2 * width**2))
     down = torch.exp(-((centres - points[..., 1:2]) ** 2) / (2 * width**2))
     return down[..., :, None] * across[..., None, :]
@@ -34,9 +34,9 @@ def focal_loss(logits: Tensor, labels: Tensor, valid: Tensor) -> Tensor:
     Dividing by the label's mass keeps the loss's size independent of the grid and of how small the anchors are.
 
     Args:
-        logits: (..., 2, h, w).
+        logits: (..., K, h, w).
         labels: Same shape, in [0, 1].
-        valid: (..., 2) bool; a channel without a label does not count.
+        valid: (..., K) bool; a channel without a label does not count.
     """
     keep = valid[..., None, None].to(logits.dtype)
     labels = labels.nan_to_num(0.0)
@@ -69,7 +69,8 @@ def contrastive_loss(
     Args:
         text: (B, d) f_x.
         gripper_text: (1, d) f_e.
-        anchors: (B, 2, d) v_obj, v_end, or (B, 1, d) v_obj where the task's is the only channel: z = [f_x; v_obj].
+        anchors: (B, 1 + E, d) v_obj and v_end of each end effector, or (B, 1, d) v_obj where the task's is the only
+            channel: z = [f_x; v_obj].
         captions: (B,) caption numbers.
         theta: Learned log temperature.
         bias: Learned offset of the scores, which makes the loss SigLIP's; Eq. 10 has none.
@@ -78,8 +79,8 @@ def contrastive_loss(
         learned = theta if bias is None else theta + bias
         return (text.sum() + learned) * 0.0  # a distributed reducer expects every parameter in the graph
     parts = [text, anchors[:, 0]]
-    if anchors.shape[1] == 2:
-        parts = [text, gripper_text.expand_as(text), anchors[:, 1], anchors[:, 0]]
+    if anchors.shape[1] > 1:
+        parts = [text, gripper_text.expand_as(text), *anchors[:, 1:].unbind(1), anchors[:, 0]]
     z = F.normalize(torch.cat(parts, dim=1), dim=1)
     scores = z @ z.T / theta.exp()
     if bias is not None:

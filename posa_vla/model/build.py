@@ -102,7 +102,10 @@ def new_model(prepared: Prepared, params: Params, seed: int) -> PosA:
         BadInput: Image size and anchor grid do not fit, or the pretrained encoders cannot be loaded.
     """
     params = settled(params, prepared)
+    ends = list(prepared.embodiment.end_effectors)
     values = {
+        "schema_version": 4 if ends else 3,
+        "end_effectors": ends,
         "cameras": prepared.cameras,
         "image_size": prepared.image_size,
         "state_dim": len(prepared.embodiment.state),

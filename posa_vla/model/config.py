@@ -15,11 +15,15 @@ from posa_vla.schema import Closed, parse
 _BEFORE_VERSION_3 = {"trunk": "flat", "contrastive_bias": False, "readout": "patches", "flow_steps": 6}
 
 
+def _empty(value: object) -> bool:
+    return value == []
+
+
 class ModelConfig(Closed):
     """Architecture and interface of one trained PosA-VLA.
 
-    Versions 1 and 2 are read too: all that their `params` do not name is as it was then. In version 1 the text is
-    hashed word by word.
+    A model of several end effectors has version 4, of one version 3. Versions 1 and 2 are read too: all that their
+    `params` do not name is as it was then. In version 1 the text is hashed word by word.
 
     Attributes:
         cameras: Roles, in the order of the model's camera axis.
@@ -28,13 +32,14 @@ class ModelConfig(Closed):
         action_dim: Channels of the action.
         sigma_task: Label width of the task anchor, fraction of the image's side.
         sigma_end: Label width of the end-effector anchor.
+        end_effectors: Names of several end effectors, in the order of their channels (version 4); empty where one is.
         params: Architecture.
         tokens: Size of the tokenizer's vocabulary (scratch encoders).
         pretrained: Architectures of pretrained encoders, `clip` and, unless CLIP serves for both, `dino`: their weights
             are in the bundle, and nothing is asked of a hub.
     """
 
-    schema_version: Literal[1, 2, 3] = 3
+    schema_version: Literal[1, 2, 3, 4] = 3
     architecture: Literal["posa-vla"] = "posa-vla"
     cameras: list[str] = Field(min_length=1)
     image_size: int = Field(gt=0)
@@ -42,6 +47,7 @@ class ModelConfig(Closed):
     action_dim: int = Field(gt=0)
     sigma_task: float
     sigma_end: float
+    end_effectors: list[str] = Field(default_factory=list, exclude_if=_empty)
     params: ModelParams
     tokens: int = Field(default=2048, gt=0)
     pretrained: dict[str, dict[str, Any]] = Field(default_factory=dict)
@@ -49,7 +55,7 @@ class ModelConfig(Closed):
     @property
     def channels(self) -> tuple[str, ...]:
         """Attention channels, in order."""
-        return ("task", "end") if self.params.channels == "both" else ("task",)
+        return ("task", *(self.end_effectors or ["end"])) if self.params.channels == "both" else ("task",)
 
     @model_validator(mode="before")
     @classmethod
@@ -57,6 +63,15 @@ class ModelConfig(Closed):
         if isinstance(value, dict) and value.get("schema_version") in (1, 2) and isinstance(value.get("params"), dict):
             return {**value, "params": {**_BEFORE_VERSION_3, **value["params"]}}
         return value
+
+    @model_validator(mode="after")
+    def _several_from_version_4(self) -> ModelConfig:
+        if (self.schema_version == 4) != (len(self.end_effectors) > 1):
+            raise ValueError(
+                f"version {self.schema_version} with end_effectors {self.end_effectors}: expected the names of several "
+                "in version 4, and none before"
+            )
+        return self
 
     @model_validator(mode="after")
     def _grid_divides(self) -> ModelConfig:

@@ -22,8 +22,8 @@ class Targets:
         action: (B, H, A), normalised.
         action_valid: (B, H) bool; false past the end of the episode.
         captions: (B,) caption numbers.
-        anchor_points: Role -> (B, 2, 2) pixels (u, v).
-        anchor_valid: Role -> (B, 2) bool.
+        anchor_points: Role -> (B, 1 + E, 2) pixels (u, v), the task's and each end effector's.
+        anchor_valid: Role -> (B, 1 + E) bool.
     """
 
     action: Tensor

@@ -101,6 +101,15 @@ def _require_same_channels(
                 )
 
 
+def _require_same_end_effectors(config: ModelConfig, embodiment: Embodiment, folder: Path) -> None:
+    if tuple(config.end_effectors) != embodiment.end_effectors:
+        expected, found = (", ".join(names) or "one" for names in (config.end_effectors, embodiment.end_effectors))
+        raise BadInput(
+            f"{folder}/embodiment.json has the end effectors {found}, config.json {expected}: expected the files of "
+            "one policy"
+        )
+
+
 class PosAPolicy:
     """A trained PosA-VLA; see the Policy protocol for the contract of `act`.
 
@@ -266,6 +275,7 @@ def load_policy(folder: Path, digest: str, *, threads: int | None = None) -> Pos
     normalisation = parse(Normalisation, read_json(folder / "normalisation.json"), f"{folder}/normalisation.json")
     embodiment = parse(Embodiment, read_json(folder / "embodiment.json"), f"{folder}/embodiment.json")
     _require_same_channels(config, normalisation, embodiment, folder)
+    _require_same_end_effectors(config, embodiment, folder)
     model = build_model(config, HashedWords() if config.schema_version == 1 else read_tokenizer(folder))
     try:
         model.load_state_dict(load_file(folder / "model.safetensors"))

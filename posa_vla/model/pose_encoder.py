@@ -8,7 +8,8 @@ from torch import Tensor, nn
 class PoseEncoder(nn.Module):
     """A small network from the normalised state (B, S) to (B, d).
 
-    Its output joins the text in the queries of the anchor attention (`pose_query`) and conditions the action head.
+    The state holds the joints of all arms, and so the poses of all end effectors. Its output joins the text in the
+    queries of the anchor attention (`pose_query`) and conditions the action head.
     """
 
     def __init__(self, state_dim: int, width: int) -> None:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from posa_vla.console import progress, say
-from posa_vla.dataset.calibration.automatic import Stretch, find_camera
+from posa_vla.dataset.calibration.automatic import Stretch, find_camera, moved_part
 from posa_vla.dataset.calibration.events import Change, gripper_changes
 from posa_vla.dataset.calibration.fit import CameraFit
 from posa_vla.episodes.calibration import Calibration, CameraCalibration, Found, Intrinsics, Later, Pose
@@ -80,7 +80,8 @@ def calibrate_dataset(workspace: Workspace, dataset: Dataset, out: Path) -> Cali
     found: dict[str, list[Stretch]] = {}
     for role, seen in changes.items():
         height, width = shapes[role]
-        found[role] = find_camera(seen, reach, width=width, height=height)
+        offset = moved_part(reader.kinematics, seen)
+        found[role] = find_camera(seen, reach, width=width, height=height, offset=offset)
         for stretch in found[role]:
             for reason in stretch.reasons:
                 say(f"camera {role}: {reason}")
@@ -129,8 +130,8 @@ def _look(
                 continue
             finally:
                 advance(1)
-            if episode.end_effector is not None:
-                reach.append(episode.end_effector[:: max(1, len(episode) // 20), :3])
+            if episode.poses is not None:
+                reach.append(episode.poses[:: max(1, len(episode) // 20), :, :3].reshape(-1, 3))
     return changes, np.concatenate(reach) if reach else np.zeros((0, 3)), shapes
 
 

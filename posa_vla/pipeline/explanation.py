@@ -23,7 +23,7 @@ class Explained(Closed):
 
     Attributes:
         episode: Digest of the episode.
-        video: File of both anchor channels and the action head's attention, frame by frame.
+        video: File of all anchor channels and the action head's attention, frame by frame.
         sheet: File of some frames of it.
         run_id: MLflow run that they were put into; None without a registered model.
     """

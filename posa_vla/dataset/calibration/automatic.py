@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from posa_vla.dataset.calibration.events import Change
 from posa_vla.dataset.calibration.fit import CameraFit, fit_camera
+from posa_vla.episodes.kinematics import ForwardKinematics
 
 Floats = NDArray[np.float64]
 
@@ -53,6 +54,14 @@ class Stretch:
     def usable(self) -> bool:
         """Whether labels may be projected with the camera."""
         return self.camera is not None and not self.reasons
+
+
+def moved_part(chain: ForwardKinematics | None, changes: Sequence[tuple[int, Change]]) -> Floats | None:
+    """About where the middle of a change is, (3,) m, end-effector's frame; None where no jaw is declared."""
+    if chain is None or not changes:
+        return None
+    before, after = np.median([change.openings for _, change in changes], axis=0)
+    return chain.moved_part((float(before), float(after)))
 
 
 def find_camera(

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from posa_vla.dataset.labels import gripper_events
+from posa_vla.dataset.labels import acting_grippers
 from posa_vla.episodes.embodiment import Embodiment
 from posa_vla.episodes.episode import Episode
 from posa_vla.episodes.media.images import Images
@@ -24,6 +24,8 @@ _BEFORE, _AFTER = 0.3, 1.2
 PLACES, _WEAKEST = 3, 0.15
 # A change is above this many times the median change, and above this level of 255.
 _ABOVE_NOISE, _LEVEL = 6.0, 12.0
+# Where the gripper's state is not recorded: before and after it closes on something.
+OPENINGS = (1.0, 0.35)
 # Blur that joins what belongs together: share of the picture's longer side.
 _BLUR = 1 / 80
 
@@ -34,13 +36,16 @@ class Change:
 
     Attributes:
         frame: Of the event.
-        pose: float64 (7,) end-effector meanwhile, position (m) and quaternion `wxyz`, base frame.
+        pose: float64 (7,) end-effector of the gripper that acts, meanwhile, position (m) and quaternion `wxyz`, base
+            frame.
         places: float64 (`PLACES`, 2) pixels, the strongest first; NaN where there are fewer.
+        openings: Of the gripper before and after, 0 closed to 1 open, as measured.
     """
 
     frame: int
     pose: Floats
     places: Floats
+    openings: tuple[float, float] = OPENINGS
 
 
 def standing(end_effector: Floats, event: int, fps: float) -> tuple[int, int] | None:
@@ -82,26 +87,39 @@ def changed_places(before: NDArray[np.uint8], after: NDArray[np.uint8]) -> Float
 
 
 def gripper_changes(episode: Episode, embodiment: Embodiment, role: str) -> Iterator[Change]:
-    """The gripper's events of an episode in one camera's pictures, where the arm stands and something changes.
+    """The grippers' events of an episode in one camera's pictures, where the acting arm stands and something changes.
 
     Args:
         episode: With the end-effector's pose.
-        embodiment: Says which channel the gripper is.
+        embodiment: Says which channel each gripper is.
         role: Of the camera.
     """
-    poses = episode.end_effector
+    poses = episode.poses
     if poses is None:
         return
     stretches = {}
-    for event in gripper_events(episode, embodiment):
-        found = standing(poses, int(event), episode.fps)
+    for event, end in zip(*acting_grippers(episode, embodiment), strict=True):
+        found = standing(poses[:, end], int(event), episode.fps)
         if found is not None:
-            stretches[int(event)] = found
+            stretches[int(event), int(end)] = found
     pictures = pictures_at(episode.cameras[role].images, {frame for pair in stretches.values() for frame in pair})
-    for event, (first, last) in stretches.items():
+    for (event, end), (first, last) in stretches.items():
         places = changed_places(pictures[first], pictures[last])
         if np.isfinite(places).any():
-            yield Change(event, poses[event], places)
+            measured = _measured(episode, embodiment, end)
+            openings = OPENINGS if measured is None else (float(measured[first]), float(measured[last]))
+            yield Change(event, poses[event, end], places, openings)
+
+
+def _measured(episode: Episode, embodiment: Embodiment, end: int) -> Floats | None:
+    """A gripper's opening (T,) where the state has a channel of its rule's name; None where it has none."""
+    rules = embodiment.gripper_rules
+    names = [channel.name for channel in embodiment.state]
+    if not rules or rules[end].channel not in names:
+        return None
+    rule = rules[end]
+    opening = (episode.state[:, names.index(rule.channel)] - rule.closed) / (rule.open - rule.closed)
+    return np.clip(opening, 0, 1).astype(np.float64)
 
 
 def pictures_at(images: Images, wanted: set[int]) -> dict[int, NDArray[np.uint8]]:

@@ -19,8 +19,8 @@ Floats = NDArray[np.float64]
 # Shares of the image's longer side: what an ordinary lens has as focal length, and the scatter of its logarithm.
 FOCAL, FOCAL_SPREAD = 0.85, 0.3
 # Metres, one standard deviation for each axis: how far from the end-effector the middle of the change may be. The
-# fingers move, not the point between their tips.
-_OFFSET_SPREAD = 0.015
+# fingers move, not the point between their tips. The other one holds where the embodiment says which part moves.
+_OFFSET_SPREAD, _KNOWN_SPREAD = 0.015, 0.008
 # Share of the longer side: within it a picture's change counts as explained while the best start is sought.
 _COARSE = 0.04
 # Pixels: nothing is measured better than this.
@@ -143,11 +143,13 @@ class _Problem:
     """Changes to be explained."""
 
     def __init__(
-        self, poses: Floats, pixels: Floats, width: int, height: int, focal: float | None, offset: Floats
+        self, poses: Floats, pixels: Floats, width: int, height: int, focal: float | None, offset: Floats | None
     ) -> None:
         self.poses, self.seen, self.width, self.height = poses, pixels, width, height
         self._strongest = pixels[:, 0]
-        self.side, self.offset = max(width, height), offset
+        self.side = max(width, height)
+        self.offset = np.zeros(3) if offset is None else offset
+        self._offset_spread = _OFFSET_SPREAD if offset is None else _KNOWN_SPREAD
         self.turn = quaternion_to_matrix(poses[:, 3:])
         known = focal is not None
         self.log_focal = float(np.log(focal if focal is not None else FOCAL * self.side))
@@ -165,7 +167,7 @@ class _Problem:
         """What is squared: misses of the chosen in standard deviations, and what is known beforehand."""
         known = [
             (parameters[6] - self.log_focal) / self._focal_spread,
-            *((parameters[7:] - self.offset) / _OFFSET_SPREAD),
+            *((parameters[7:] - self.offset) / self._offset_spread),
         ]
         return np.concatenate([(self.misses(parameters)[chosen] / sigma).ravel(), known])
 
@@ -244,9 +246,9 @@ def fit_camera(
         width: Of the image, pixels.
         height: Likewise.
         focal: Focal length in pixels, where it is known.
-        offset: float64 (3,): where the middle of what moves is, m, end-effector's frame; there if None.
+        offset: float64 (3,): about where the middle of what moves is, m, end-effector's frame; None where nobody knows.
     """
-    problem = _Problem(poses, pixels, width, height, focal, np.zeros(3) if offset is None else offset)
+    problem = _Problem(poses, pixels, width, height, focal, offset)
     coarse = _COARSE * problem.side
     everything = np.ones(len(pixels), np.bool_)
     tried = [problem.solve(start, coarse, everything, "cauchy", 12) for start in problem.starts()]

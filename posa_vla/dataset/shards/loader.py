@@ -23,8 +23,8 @@ class Batch:
         action: float32 (B, H, A), physical units; past the episode's end the last action is repeated.
         action_valid: bool (B, H), false past the episode's end.
         caption: int64 (B,), index into the manifest's captions.
-        anchor_points: Role -> float32 (B, 2, 2), [task, end-effector] x [u, v], continuous pixels.
-        anchor_valid: Role -> bool (B, 2).
+        anchor_points: Role -> float32 (B, 1 + E, 2), [task, each of E end effectors] x [u, v], continuous pixels.
+        anchor_valid: Role -> bool (B, 1 + E).
     """
 
     images: dict[str, Tensor]

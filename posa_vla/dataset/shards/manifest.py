@@ -18,6 +18,10 @@ MANIFEST = "manifest.json"
 TAUGHT = 0.05
 
 
+def _empty(value: object) -> bool:
+    return value == []
+
+
 class SplitCount(Closed):
     """How much a split holds."""
 
@@ -26,7 +30,10 @@ class SplitCount(Closed):
 
 
 class LabelShare(Closed):
-    """Share of a camera's frames that have each anchor label; frames without one are masked out of the loss."""
+    """Share of a camera's frames that have each anchor label; frames without one are masked out of the loss.
+
+    `end_effector` is the mean of several.
+    """
 
     task: float
     end_effector: float
@@ -36,8 +43,9 @@ class PreparedManifest(Closed):
     """`manifest.json` of prepared data.
 
     Attributes:
-        schema_version: Version of this document's layout.
+        schema_version: Version of this document's layout; 2 where there are several end effectors.
         labels: Camera role -> share of labelled frames; empty in data that were prepared before labels were counted.
+        end_effectors: Names of several end effectors, in the order of their anchor channels; empty where one is.
         embodiment: Declaration of the robot whose episodes are packed.
         image_size: Side of the square pictures, pixels.
         cameras: Camera roles, in the embodiment's order.
@@ -49,8 +57,9 @@ class PreparedManifest(Closed):
         source_digest: Hex SHA-256 of the store that the episodes came from; empty where they came from none.
     """
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[1, 2] = 1
     labels: dict[str, LabelShare] = Field(default_factory=dict)
+    end_effectors: list[str] = Field(default_factory=list, exclude_if=_empty)
     embodiment: Embodiment
     image_size: int
     cameras: list[str]

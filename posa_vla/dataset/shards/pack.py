@@ -31,11 +31,16 @@ def _statistics(rows: NDArray[np.float32]) -> dict[str, list[float]]:
     }
 
 
+def _channels(embodiment: Embodiment) -> int:
+    """Anchor channels: the task's, and one of each end effector."""
+    return 1 + (len(embodiment.end_effectors) or 1)
+
+
 def _declare(writer: TensorFileWriter, embodiment: Embodiment, size: int) -> None:
     for role in embodiment.cameras:
         writer.declare(f"images.{role}", np.uint8, (size, size, 3))
-        writer.declare(f"anchor_points.{role}", np.float32, (2, 2))
-        writer.declare(f"anchor_valid.{role}", np.bool_, (2,))
+        writer.declare(f"anchor_points.{role}", np.float32, (_channels(embodiment), 2))
+        writer.declare(f"anchor_valid.{role}", np.bool_, (_channels(embodiment),))
     writer.declare("state", np.float32, (len(embodiment.state),))
     writer.declare("action", np.float32, (len(embodiment.action),))
     for name in ("caption", "episode", "frame", "length"):
@@ -94,7 +99,7 @@ def pack_episodes(
     """
     fps = 0.0
     captions: dict[str, int] = {}
-    labelled = {role: np.zeros(2, np.int64) for role in embodiment.cameras}
+    labelled = {role: np.zeros(_channels(embodiment), np.int64) for role in embodiment.cameras}
     counts = {split: {"episodes": 0, "frames": 0} for split in SPLITS}
     with new_folder(out) as folder:
         writers = {split: TensorFileWriter(folder / f"{split}.safetensors") for split in SPLITS}
@@ -131,9 +136,14 @@ def pack_episodes(
         for writer in writers.values():
             writer.finish()
         frames = sum(count["frames"] for count in counts.values())
-        shares = {role: (valid / frames).round(4).tolist() for role, valid in labelled.items()}
+        shares = {role: np.array([valid[0], valid[1:].mean()]) / frames for role, valid in labelled.items()}
         manifest = PreparedManifest(
-            labels={role: LabelShare(task=task, end_effector=end) for role, (task, end) in shares.items()},
+            schema_version=2 if embodiment.end_effectors else 1,
+            labels={
+                role: LabelShare(task=task, end_effector=end)
+                for role, (task, end) in ((role, share.round(4).tolist()) for role, share in shares.items())
+            },
+            end_effectors=list(embodiment.end_effectors),
             embodiment=embodiment,
             image_size=params.image_size,
             cameras=list(embodiment.cameras),

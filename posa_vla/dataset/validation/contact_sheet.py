@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 
 from posa_vla.console import progress
 from posa_vla.dataset.labels import anchor_labels
-from posa_vla.dataset.validation.drawn_anchors import KEY, drawn
+from posa_vla.dataset.validation.drawn_anchors import drawn, key_of
 from posa_vla.dataset.validation.findings import Finding
 from posa_vla.episodes.embodiment import Embodiment
 from posa_vla.episodes.episode import Episode
@@ -46,8 +46,9 @@ def contact_sheet(
             found = said.get((reader.folder.name, record.number), [])
             figures.append(_figure(reader, record, judged_by(reader.embodiment, declared), found))
             advance(1)
-    odd = sum(bool(found) for found in said.values())
-    body = f"<p>{len(chosen)} episodes, {odd} with a finding (framed).</p><p class=key>{KEY}</p>"
+    odd = sum((reader.folder.name, record.number) in said for reader, record in chosen)
+    keys = "".join(f"<p class=key>{key}</p>" for key in dict.fromkeys(key_of(r.embodiment) for r, _ in chosen))
+    body = f"<p>{len(chosen)} episodes, {odd} with a finding (framed).</p>{keys}"
     return page("All episodes", f"{body}<div class=sheet>{''.join(figures)}</div>", _STYLE)
 
 

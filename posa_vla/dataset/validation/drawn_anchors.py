@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import io
 
 import numpy as np
@@ -9,16 +10,22 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from posa_vla.dataset.labels import AnchorLabels
+from posa_vla.episodes.embodiment import Embodiment
 from posa_vla.html_page import data_url
 
-# Of the task's anchor, and of the end-effector's.
-COLOURS = ((255, 140, 0), (40, 110, 255))
-# What the marks mean, as HTML.
-KEY = (
-    '<span><span style="color:rgb(255,140,0)">●</span> task anchor</span>'
-    '<span><span style="color:rgb(40,110,255)">●</span> end-effector anchor</span>'
-    "<span>thin ring: one standard deviation, of a camera that was found</span>"
-)
+_TASK, _ENDS = (255, 140, 0), ((40, 110, 255), (30, 160, 60), (150, 60, 200), (200, 30, 60))
+
+
+def key_of(embodiment: Embodiment) -> str:
+    """What the marks mean, as HTML."""
+    ends = [f"{name} end-effector anchor".strip() for name in embodiment.end_effectors or ("",)]
+    marks = [(_TASK, "task anchor"), *((_colour(1 + n), name) for n, name in enumerate(ends))]
+    dots = "".join(f'<span><span style="color:rgb{c}">●</span> {html.escape(name)}</span>' for c, name in marks)
+    return f"{dots}<span>thin ring: one standard deviation, of a camera that was found</span>"
+
+
+def _colour(channel: int) -> tuple[int, int, int]:
+    return _ENDS[(channel - 1) % len(_ENDS)] if channel else _TASK
 
 
 def drawn(image: NDArray[np.uint8], labels: AnchorLabels, frame: int, side: int) -> str:
@@ -34,7 +41,8 @@ def drawn(image: NDArray[np.uint8], labels: AnchorLabels, frame: int, side: int)
     scale, radius = side / max(height, width), max(side / 45, 3)
     picture = Image.fromarray(image).resize((round(width * scale), round(height * scale)))
     draw = ImageDraw.Draw(picture)
-    for channel, colour in enumerate(COLOURS):
+    for channel in range(labels.valid.shape[1]):
+        colour = _colour(channel)
         if not labels.valid[frame, channel]:
             continue
         u, v = (float(x) * scale for x in labels.points[frame, channel])

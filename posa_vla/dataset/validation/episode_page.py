@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from posa_vla.dataset.labels import anchor_labels, gripper_events
-from posa_vla.dataset.validation.drawn_anchors import KEY, drawn
+from posa_vla.dataset.labels import acting_grippers, anchor_labels
+from posa_vla.dataset.validation.drawn_anchors import drawn, key_of
 from posa_vla.dataset.validation.findings import Finding
 from posa_vla.episodes.embodiment import UNSTATED, Channel, Embodiment
 from posa_vla.episodes.episode import Episode
@@ -100,7 +100,9 @@ def page_of(episode: Episode, embodiment: Embodiment, title: str, findings: list
     """
     frames = len(episode)
     chosen = sorted(set(np.linspace(0, frames - 1, min(frames, _FRAMES)).round().astype(int).tolist()))
-    events = gripper_events(episode, embodiment)
+    events, acting = acting_grippers(episode, embodiment)
+    hands = [f" ({embodiment.end_effectors[end]})" if embodiment.end_effectors else "" for end in acting]
+    opens = [f"frame {event}{hand}" for event, hand in zip(events, hands, strict=True)]
     times = np.arange(frames) / episode.fps if episode.timestamps is None else episode.timestamps
     facts = {
         "instruction": episode.instruction or "(empty)",
@@ -109,7 +111,7 @@ def page_of(episode: Episode, embodiment: Embodiment, title: str, findings: list
         "success": "yes" if episode.success else "no",
         **_asked(episode),
         "length": f"{frames} frames, {times[-1]:.1f} s at {episode.fps:g} Hz",
-        "gripper": ", ".join(f"frame {event}" for event in events) or "neither opens nor closes, or is not declared",
+        "gripper": ", ".join(opens) or "neither opens nor closes, or is not declared",
     }
     listed = "".join(f"<dt>{name}<dd>{html.escape(str(value))}" for name, value in facts.items())
     found = ""
@@ -131,7 +133,7 @@ def page_of(episode: Episode, embodiment: Embodiment, title: str, findings: list
         f"<dl>{listed}</dl><div id=bar><button id=play>Play</button>"
         f"<input id=at type=range min=0 max={len(chosen) - 1} value=0><span id=when></span></div>"
         f"<div class=cameras>{cameras}</div>"
-        f"<p class=key>{KEY}<span>dashed: the gripper opens or closes</span></p>"
+        f"<p class=key>{key_of(embodiment)}<span>dashed: the gripper opens or closes</span></p>"
         + _curves("State", episode.state, embodiment.state, events)
         + _curves("Action", episode.action, embodiment.action, events)
         + found

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from posa_vla.dataset.labels import gripper_events
+from posa_vla.dataset.labels import acting_grippers
 from posa_vla.dataset.validation.findings import Remark
 from posa_vla.episodes.embodiment import Channel, Embodiment
 from posa_vla.episodes.episode import Episode
@@ -47,16 +47,16 @@ def episode_remarks(episode: Episode, embodiment: Embodiment, rules: ValidatePar
         yield from _limits(name, values, channels, rules)
     yield from _jumps(episode.state, embodiment, rules)
     yield from _action_state(episode, embodiment, rules)
-    events = gripper_events(episode, embodiment)
+    events, acting = acting_grippers(episode, embodiment)
     if not len(events) and has_gripper(episode, embodiment):
         yield "gripper-event", None, "the gripper neither opens nor closes"
-    yield from _target_in_view(episode, events)
+    yield from _target_in_view(episode, events, acting)
 
 
 def has_gripper(episode: Episode, embodiment: Embodiment) -> bool:
     """Whether anything declares or measures a gripper."""
     named = any(channel.name == "gripper" and channel.low is not None for channel in embodiment.action)
-    return embodiment.gripper is not None or named or episode.gripper is not None
+    return bool(embodiment.gripper_rules) or named or episode.gripper is not None
 
 
 def undeclared(episode: Episode, embodiment: Embodiment) -> list[str]:
@@ -123,9 +123,9 @@ def _jumps(state: NDArray[np.float32], embodiment: Embodiment, rules: ValidatePa
     if len(state) < 8:
         return
     steps, span = np.abs(np.diff(state, axis=0)), np.ptp(state, axis=0)
-    rule = embodiment.gripper
+    grippers = {rule.channel for rule in embodiment.gripper_rules}
     for column, channel in enumerate(embodiment.state):
-        gripper = "gripper" in channel.name or (rule is not None and rule.channel == channel.name)
+        gripper = "gripper" in channel.name or channel.name in grippers
         declared = channel.limits[1] - channel.limits[0]
         least = 0.02 * declared if np.isfinite(declared) else 0.0
         if gripper or span[column] <= least:
@@ -150,7 +150,7 @@ def _action_state(episode: Episode, embodiment: Embodiment, rules: ValidateParam
         if channel.name in states:
             came = episode.state[1:, states[channel.name]]
             kinds.setdefault(channel.unit, []).append((channel.name, asked, came))
-        elif channel.name in _DELTAS and episode.end_effector is not None:
+        elif channel.name in _DELTAS and episode.end_effector is not None and not embodiment.end_effectors:
             moved = np.diff(episode.end_effector[:, _DELTAS[channel.name]])
             kinds.setdefault("delta", []).append((channel.name, asked, moved))
     for pairs in kinds.values():
@@ -163,16 +163,16 @@ def _action_state(episode: Episode, embodiment: Embodiment, rules: ValidateParam
                 yield "action-state", None, f"action {name} and what follows it correlate by {correlation:.2f}"
 
 
-def _target_in_view(episode: Episode, events: NDArray[np.int64]) -> Iterator[Remark]:
+def _target_in_view(episode: Episode, events: NDArray[np.int64], acting: NDArray[np.int64]) -> Iterator[Remark]:
     calibrated = [c for c in episode.cameras.values() if c.intrinsics is not None and c.pose is not None]
-    if episode.end_effector is None or not calibrated or not len(events):
+    if episode.poses is None or not calibrated or not len(events):
         return
     seen = np.zeros(len(events), np.bool_)
     for camera in calibrated:
         assert camera.intrinsics is not None  # for the type checker: `calibrated` says so
         assert camera.pose is not None
         height, width = camera.images.shape[1:3]
-        points = episode.end_effector[events, :3]
+        points = episode.poses[events, acting, :3]
         seen |= project(points, camera.intrinsics[events], camera.pose[events], width, height).visible
     for event in events[~seen]:
         yield "target-in-view", int(event), "no camera sees the end-effector where the gripper opens or closes"

@@ -78,7 +78,7 @@ def image_remarks(
         pose = episode.cameras[role].pose
         # A camera on the hand moves whether or not its declaration says so: all of its picture does.
         if not embodiment.cameras[role].moving and pose is not None and not np.ptp(pose, axis=0).any():
-            yield from _drift(role, seen, episode.cameras[role], episode.end_effector, rules)
+            yield from _drift(role, seen, episode.cameras[role], episode.poses, rules)
 
 
 def _exposure(role: str, grey: NDArray[np.float32], rules: ValidateParams) -> Iterator[Remark]:
@@ -112,25 +112,28 @@ def _stillness(
 
 
 def _drift(
-    role: str, seen: Glance, camera: CameraTrack, end_effector: NDArray[np.float64] | None, rules: ValidateParams
+    role: str, seen: Glance, camera: CameraTrack, poses: NDArray[np.float64] | None, rules: ValidateParams
 ) -> Iterator[Remark]:
-    """Motion in the picture belongs to the arm: around its projected end there must be more of it than elsewhere."""
-    if end_effector is None or camera.intrinsics is None or camera.pose is None:
+    """Motion in the picture belongs to the arms: around the projected ends that move, (T, E, 7), there must be more."""
+    if poses is None or camera.intrinsics is None or camera.pose is None:
         return
     height, width = camera.images.shape[1:3]
-    projected = project(end_effector[:, :3], camera.intrinsics, camera.pose, width, height)
-    moved = np.linalg.norm(np.diff(end_effector[:, :3], axis=0), axis=1) > _MOVES
-    frames = np.flatnonzero(moved & projected.visible[1:] & projected.visible[:-1])
+    projected = project(poses[..., :3], camera.intrinsics[:, None], camera.pose[:, None], width, height)
+    moved = np.linalg.norm(np.diff(poses[..., :3], axis=0), axis=2) > _MOVES
+    followed = moved & projected.visible[1:] & projected.visible[:-1]
+    # The picture also moves where an arm is that is not seen, or not followed, in a frame: such frames say nothing.
+    frames = np.flatnonzero(followed.any(axis=1) & (followed == moved).all(axis=1))
     if len(frames) < _ENOUGH:
         return
     rows, columns = (np.arange(size) * seen.step + seen.step / 2 for size in seen.grey.shape[1:])
     around, elsewhere = 0.0, 0.0
     for frame in frames:
         motion = np.abs(seen.grey[frame + 1] - seen.grey[frame])
-        u, v = projected.pixels[frame + 1]
-        near = np.hypot(columns[None, :] - u, rows[:, None] - v) < _AROUND * min(height, width)
+        near = np.zeros(motion.shape, np.bool_)
+        for u, v in projected.pixels[frame + 1][followed[frame]]:
+            near |= np.hypot(columns[None, :] - u, rows[:, None] - v) < _AROUND * min(height, width)
         around += float(motion[near].mean()) if near.any() else 0.0
-        elsewhere += float(motion[~near].mean())
+        elsewhere += float(motion[~near].mean()) if not near.all() else 0.0
     ratio = around / max(elsewhere, 1e-6)
     if ratio < rules.calibration_drift.threshold:
         yield (

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from posa_vla.episodes.embodiment import Channel, Embodiment, load_embodiment, shipped_embodiments
 from posa_vla.episodes.foreign.channels import NUMBERED
+from posa_vla.episodes.gripper_rule import GripperRule
 from posa_vla.errors import BadInput, did_you_mean
 from posa_vla.files import write_bytes
 
@@ -43,7 +44,7 @@ def as_arm(robot: Embodiment, name: str) -> Embodiment:
     if name not in arms:
         raise BadInput(f"--arm {name}: no such arm is shipped; {did_you_mean(name, arms)}")
     arm = arms[name]
-    kinematics, gripper = arm.kinematics, arm.gripper
+    kinematics = arm.kinematics
     assert kinematics is not None  # `shipped_arms` asks for it
     state = _named(robot.state, arm.state)
     if state is None:
@@ -53,19 +54,25 @@ def as_arm(robot: Embodiment, name: str) -> Embodiment:
             "in a file of your own (docs/your-recordings.md)"
         )
     action = _named(robot.action, arm.action)
-    if gripper is not None:
-        vector = gripper.vector if action is not None else "state"
-        renamed = (action if action is not None and vector == "action" else state)[gripper.channel]
-        gripper = gripper.model_copy(update={"vector": vector, "channel": renamed})
+
+    def renamed(rule: GripperRule) -> GripperRule:
+        # An action of another kind says nothing of the gripper.
+        vector = rule.vector if action is not None else "state"
+        names = action if action is not None and vector == "action" else state
+        return rule.model_copy(update={"vector": vector, "channel": names[rule.channel]})
+
+    ends = {
+        end: place.model_copy(update={"gripper": renamed(place.gripper)})
+        for end, place in kinematics.end_effectors.items()
+    }
+    joints = {state[channel]: joint for channel, joint in kinematics.joints.items()}
     return robot.model_copy(
         update={
             "state": _declared(robot.state, arm.state, state),
             "action": robot.action if action is None else _declared(robot.action, arm.action, action),
             "action_frame": robot.action_frame if action is None else arm.action_frame,
-            "kinematics": kinematics.model_copy(
-                update={"joints": {state[channel]: joint for channel, joint in kinematics.joints.items()}}
-            ),
-            "gripper": gripper,
+            "kinematics": kinematics.model_copy(update={"joints": joints, "end_effectors": ends}),
+            "gripper": None if arm.gripper is None else renamed(arm.gripper),
         }
     )
 

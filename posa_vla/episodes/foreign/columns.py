@@ -205,7 +205,7 @@ def require_pose(name: str, pose: NDArray[np.float64]) -> None:
     Raises:
         BadEpisode: A row is not x, y, z and a quaternion of length 1.
     """
-    if pose.shape[1] != 7 or not (np.abs(np.linalg.norm(pose[:, 3:], axis=1) - 1) <= 0.01).all():
+    if pose.shape[-1] != 7 or not (np.abs(np.linalg.norm(pose[..., 3:], axis=-1) - 1) <= 0.01).all():
         raise BadEpisode("table", f"{name} is no pose: expected x, y, z (m) and a quaternion of length 1 (w, x, y, z)")
 
 

@@ -72,11 +72,12 @@ def _samples(reader: SourceReader) -> Iterator[tuple[SourceEpisode, pa.Table]]:
 
 
 def _require_widths(reader: SourceReader) -> None:
+    ends = len(reader.embodiment.end_effectors) or 1
     declared = {
         "state": len(reader.embodiment.state),
         "action": len(reader.embodiment.action),
-        "end_effector": 7,
-        "gripper": 1,
+        "end_effector": 7 * ends,
+        "gripper": ends,
     }
     # The widths of each part's features, as episodes have them.
     seen: dict[str, set[tuple[int, ...]]] = {}
@@ -100,6 +101,7 @@ def _require_widths(reader: SourceReader) -> None:
                 f"embodiment file, or say with --map which features are the {part}, in order"
             )
         what = "x, y, z (m) and a quaternion (w, x, y, z)" if part == "end_effector" else "one opening"
+        what += f" for each of {', '.join(reader.embodiment.end_effectors)}" if ends > 1 else ""
         raise BadInput(
             f"{named} has {sum(widths)} channels, expected {declared[part]} for {part}: {what}; map other features "
             "(--map), or rename this one in the dataset"

@@ -68,7 +68,7 @@ class SourceReader:
             )
         source.require_videos(features.cameras.values())
         self.source, self.features, self.embodiment = source, features, embodiment
-        self.calibration, self._kinematics, self._origin = calibration, kinematics, origin
+        self.calibration, self.kinematics, self._origin = calibration, kinematics, origin
         # Episodes that were recorded here are known by their pixels; video always is by its bytes.
         posa = source.posa
         self._by_pixels = posa is not None and posa.hashed == "pixels" and not source.videos()
@@ -81,11 +81,11 @@ class SourceReader:
     @property
     def knows_poses(self) -> bool:
         """Whether the end-effector's pose is recorded, or follows from the joints."""
-        return self._kinematics is not None or "end_effector" in self.features.parts
+        return self.kinematics is not None or "end_effector" in self.features.parts
 
     def unfit_joints(self, state: NDArray[np.float32]) -> str:
         """Why recorded joints (T, S) are not those of the declared chain, in words; empty where they may be."""
-        return "" if self._kinematics is None else self._kinematics.unfit(state)
+        return "" if self.kinematics is None else self.kinematics.unfit(state)
 
     def _place(self, where: SourceEpisode) -> tuple[Path, Place]:
         """Where an episode's rows are: the table, and which of its rows."""
@@ -165,12 +165,15 @@ class SourceReader:
         state = self.part(table, "state", np.float32)
         pose = self.part(table, "end_effector", np.float64) if "end_effector" in parts else None
         if pose is not None:
+            pose = self._by_end(pose)
             require_pose(" and ".join(parts["end_effector"]), pose)
-        if pose is None and self._kinematics is not None:
-            pose = self._kinematics.poses(state)
+        if pose is None and self.kinematics is not None:
+            pose = self.kinematics.poses(state)
         gripper = self.part(table, "gripper", np.float32) if "gripper" in parts else None
-        if gripper is not None and gripper.shape[1] != 1:
-            raise BadEpisode("table", f"{parts['gripper'][0]} has {gripper.shape[1]} channels, expected one opening")
+        ends = len(self.embodiment.end_effectors) or 1
+        if gripper is not None and gripper.shape[1] != ends:
+            expected = "one opening" if ends == 1 else f"{ends} openings"
+            raise BadEpisode("table", f"{parts['gripper'][0]} has {gripper.shape[1]} channels, expected {expected}")
         instruction, prompts = self._words.of(table, self._instruction(where, table))
         episode = Episode(
             embodiment=self.embodiment.id,
@@ -182,7 +185,7 @@ class SourceReader:
             state=state,
             action=self.part(table, "action", np.float32),
             end_effector=pose,
-            gripper=None if gripper is None else gripper[:, 0],
+            gripper=None if gripper is None else self._by_end(gripper)[..., 0],
             scene={} if recorded is None else recorded.scene,
             timestamps=times,
             extra=self._extra(table),
@@ -199,6 +202,11 @@ class SourceReader:
                     f"declares {len(channels)}",
                 )
         return episode
+
+    def _by_end(self, rows: NDArray[Any]) -> NDArray[Any]:
+        """Rows (T, width) as they are of one end effector, of E of them (T, E, width / E) where that is whole."""
+        ends = len(self.embodiment.end_effectors)
+        return rows.reshape(len(rows), ends, -1) if ends and rows.shape[1] % ends == 0 else rows
 
     def _instruction(self, where: SourceEpisode, table: pa.Table) -> str:
         if where.recorded is not None and where.recorded.instruction is not None:
@@ -222,7 +230,7 @@ class SourceReader:
         images = self.images(self.features.cameras[role], where, len(table))
         camera = self.calibration.cameras.get(role) if self.calibration is not None else None
         if camera is not None:
-            return calibrate(images, camera.at(where.number), end_effector)
+            return calibrate(images, camera.at(where.number), end_effector, self.embodiment.end_effectors)
         names = {part: n for part, n in self.features.calibration[role].items() if n in table.column_names}
         tracks = {part: vector(table, name, np.float64) for part, name in names.items()}
         if "pose" in tracks:

@@ -12,6 +12,7 @@ import re
 from typing import Any
 
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from posa_vla.episodes.embodiment import Embodiment
 from posa_vla.episodes.episode import Episode
@@ -80,7 +81,8 @@ def features_of(episode: Episode, embodiment: Embodiment) -> dict[str, dict[str,
     """The `features` of info.json for datasets of episodes like this one.
 
     Raises:
-        BadInput: The cameras, or the number of state or action channels, are not the ones that the embodiment declares.
+        BadInput: The cameras, the number of state or action channels, or of end effectors, are not the ones that the
+            embodiment declares.
     """
     if set(episode.cameras) != set(embodiment.cameras):
         raise BadInput(
@@ -113,16 +115,30 @@ def features_of(episode: Episode, embodiment: Embodiment) -> dict[str, dict[str,
                 f"channels: {', '.join(c.name for c in channels)}"
             )
         features[name] = _vector("float32", [channel.name for channel in channels])
+    ends = embodiment.end_effectors
+    several = (len(ends),) if ends else ()
     if episode.end_effector is not None:
-        features["observation.end_effector"] = _vector("float64", POSE_NAMES)
+        _require_ends("end_effector", episode.end_effector, (*several, 7), embodiment)
+        names = [f"{end}.{name}" for end in ends for name in POSE_NAMES] or POSE_NAMES
+        features["observation.end_effector"] = _vector("float64", names)
     if episode.gripper is not None:
-        features["observation.gripper"] = _vector("float32", ["opening"])
+        _require_ends("gripper", episode.gripper, several, embodiment)
+        features["observation.gripper"] = _vector("float32", list(ends) or ["opening"])
     for name, values in episode.extra.items():
         features[name] = _vector(values.dtype.name, [str(number) for number in range(values.shape[1])])
     for name, dtype in INDEX_COLUMNS.items():
         features[name] = {"dtype": dtype, "shape": [1], "names": None}
     # info.json is written with sorted keys: columns stand in its order.
     return dict(sorted(features.items()))
+
+
+def _require_ends(part: str, rows: NDArray[Any], shape: tuple[int, ...], embodiment: Embodiment) -> None:
+    if rows.shape[1:] != shape:
+        declared = ", ".join(embodiment.end_effectors) or "one"
+        raise BadInput(
+            f"{part} has rows of shape {rows.shape[1:]}, expected {shape}: the end effectors that embodiment "
+            f"{embodiment.id} declares are {declared}"
+        )
 
 
 def _column(feature: dict[str, Any]) -> tuple[pa.DataType, dict[str, Any]]:

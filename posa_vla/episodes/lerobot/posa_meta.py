@@ -37,10 +37,11 @@ class PosaMeta(Closed):
     """`meta/posa.json`.
 
     `hashed` says what of still images the episodes' digests are made of: pixels of images that were recorded here,
-    bytes of images that came encoded. A dataset with an episode that has words for its frames has version 2.
+    bytes of images that came encoded. A dataset with an episode that has words for its frames has version 2, one of a
+    robot with several end effectors version 3.
     """
 
-    schema_version: Literal[1, 2]
+    schema_version: Literal[1, 2, 3]
     hashed: Literal["pixels", "bytes"] = "pixels"
     digest: str = Field(pattern=r"^[0-9a-f]{64}$")
     embodiment: Embodiment

@@ -196,7 +196,8 @@ class DatasetReader:
         state, action = _array(table, "observation.state"), _array(table, "action")
         assert state is not None  # for the type checker: columns agree with the features, which have both
         assert action is not None
-        gripper, times = _array(table, "observation.gripper"), table["timestamp"].to_numpy()
+        pose, gripper = self._ends(table, "end_effector"), self._ends(table, "gripper")
+        times = table["timestamp"].to_numpy()
         regular = np.array_equal(times, (np.arange(record.length) / self.fps).astype(np.float32))
         others = [n for n in table.column_names if n not in layout.KNOWN and not n.startswith(_OF_CAMERAS)]
         extra = {name: _array(table, name) for name in others}
@@ -209,8 +210,8 @@ class DatasetReader:
             cameras={role: self._camera(role, record, table) for role in self.embodiment.cameras},
             state=state,
             action=action,
-            end_effector=_array(table, "observation.end_effector"),
-            gripper=None if gripper is None else gripper.reshape(-1),
+            end_effector=pose,
+            gripper=None if gripper is None else gripper[..., 0],
             scene=record.extra.scene,
             timestamps=None if regular else times.astype(np.float64),
             extra={name: values for name, values in extra.items() if values is not None},
@@ -220,6 +221,15 @@ class DatasetReader:
         # Raises where there are more or fewer channels than the embodiment declares.
         layout.features_of(episode, self.embodiment)
         return episode
+
+    def _ends(self, table: pa.Table, part: str) -> NDArray[Any] | None:
+        """(T, width) of a part that each end effector has, or (T, E, width) of several."""
+        rows, ends = _array(table, layout.PARTS[part]), len(self.embodiment.end_effectors)
+        if rows is None or not ends:
+            return rows
+        if rows.shape[1] % ends:
+            raise BadInput(f"{layout.PARTS[part]} has {rows.shape[1]} channels, expected as many of each of {ends}")
+        return rows.reshape(len(rows), ends, -1)
 
     def _prompts(self, table: pa.Table) -> tuple[str, ...]:
         """What the robot was asked at each frame."""

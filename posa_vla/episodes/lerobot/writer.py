@@ -275,6 +275,7 @@ class _Draft:
         digest = batch_digest(self._embodiment, [row["digest"] for row in self._extra])
         hashed = {"hashed": "bytes"} if self._by_bytes else {}
         version = 2 if any("instruction" in row for row in self._extra) else 1
+        version = 3 if self._embodiment.end_effectors else version
         posa = {"schema_version": version, "digest": digest, "embodiment": self._embodiment.model_dump(mode="json")}
         write_json(self._folder / layout.POSA_PATH, {**hashed, **posa, "episodes": self._extra})
         pq.write_table(layout.tasks_table(list(self._tasks)), self._folder / layout.TASKS_PATH)

@@ -28,7 +28,9 @@ def meant_otherwise(recorded: Embodiment, declared: Embodiment) -> list[str]:
         }
 
     before, now = meaning(recorded), meaning(declared)
-    return [
+    # Before its chain was declared, a robot had no poses that could be of other end effectors.
+    ends = recorded.kinematics is not None and recorded.end_effectors != declared.end_effectors
+    return (["end_effectors"] if ends else []) + [
         name
         for name, parts in now.items()
         if len(parts) != len(before[name])

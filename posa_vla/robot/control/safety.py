@@ -28,7 +28,7 @@ def _is_motion(channel: Channel) -> bool:
 def speed_limited(embodiment: Embodiment, speed_limit: float) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """(low, high) of the actions, each float32 (A,), with the channels that move the robot scaled by a speed limit.
 
-    The gripper's channel is a target, and keeps its limits.
+    A gripper's channel is a target, and keeps its limits.
 
     Args:
         embodiment: With limits.
@@ -43,10 +43,9 @@ def speed_limited(embodiment: Embodiment, speed_limit: float) -> tuple[NDArray[n
         raise BadInput(f"speed limit {speed_limit}: expected more than 0, at most 1")
     if speed_limit == 1:
         return low, high
-    rule = embodiment.gripper
-    gripper = rule.channel if rule is not None and rule.vector == "action" else "gripper"
+    grippers = {rule.channel for rule in embodiment.gripper_rules if rule.vector == "action"} or {"gripper"}
     for index, channel in enumerate(embodiment.action):
-        if channel.name == gripper:
+        if channel.name in grippers:
             continue
         if not _is_motion(channel) or not low[index] <= 0 <= high[index]:
             raise BadInput(

@@ -58,6 +58,16 @@ def test_channels_that_are_only_numbered_are_the_arm_s_in_order() -> None:
     assert declared.action_frame == UNSTATED
 
 
+def test_two_arms_keep_a_gripper_each() -> None:
+    names = [channel.name for channel in load_embodiment("aloha").state]
+    assert arms_like(names) == ["aloha"]
+    declared = as_arm(robot([f"{name}.pos" for name in names]), "aloha")
+    assert declared.kinematics is not None
+    grippers = {end: place.gripper.channel for end, place in declared.kinematics.end_effectors.items()}
+    assert grippers == {"left": "left_gripper.pos", "right": "right_gripper.pos"}
+    assert declared.gripper is None
+
+
 def test_another_arm_s_joints_and_names_that_nobody_ships_are_refused() -> None:
     with pytest.raises(BadInput, match="the dataset's state is hip, knee, expected among them shoulder_pan"):
         as_arm(robot(["hip", "knee"]), "so101")
