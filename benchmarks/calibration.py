@@ -220,7 +220,8 @@ def errors_of(fit: CameraFit, camera: Camera, points: Floats) -> Floats:
     """How far the points are from where they are truly seen, shares of the longer side; those in view alone."""
     truth = camera.sees(points)
     away = np.linalg.norm(fit.pixels(points) - truth.pixels, axis=1)[truth.visible] / max(WIDTH, HEIGHT)
-    return np.nan_to_num(away, nan=1.0)
+    errors: Floats = np.nan_to_num(away, nan=1.0)
+    return errors
 
 
 class Tally:

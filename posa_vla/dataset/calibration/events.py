@@ -118,8 +118,10 @@ def _measured(episode: Episode, embodiment: Embodiment, end: int) -> Floats | No
     if not rules or rules[end].channel not in names:
         return None
     rule = rules[end]
-    opening = (episode.state[:, names.index(rule.channel)] - rule.closed) / (rule.open - rule.closed)
-    return np.clip(opening, 0, 1).astype(np.float64)
+    opening: Floats = (episode.state[:, names.index(rule.channel)].astype(np.float64) - rule.closed) / (
+        rule.open - rule.closed
+    )
+    return np.clip(opening, 0, 1)
 
 
 def pictures_at(images: Images, wanted: set[int]) -> dict[int, NDArray[np.uint8]]:
