@@ -15,13 +15,14 @@ from posa_vla.cli.main import main
 from posa_vla.dataset.labels import anchor_labels, gripper_events
 from posa_vla.episodes.embodiment import load_embodiment
 from posa_vla.episodes.episode import Episode
+from posa_vla.episodes.foreign.arms import copy_chain
 from posa_vla.episodes.kinematics import ForwardKinematics
-from posa_vla.episodes.lerobot.layout import INFO_PATH
 from posa_vla.episodes.store.episode_store import EpisodeStore
-from posa_vla.files import read_json, write_json
+from posa_vla.files import write_json
 from posa_vla.geometry import project
 from posa_vla.sim.environment import make_environment
 from posa_vla.sim.recordings import record
+from posa_vla.workspace import Workspace
 
 pytestmark = pytest.mark.slow
 PAGE = Path(__file__).parents[2] / "docs" / "your-recordings.md"
@@ -38,7 +39,7 @@ def recordings(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Epi
 @pytest.fixture
 def posa(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("POSA_HOME", str(tmp_path / ".posa"))
+    monkeypatch.delenv("POSA_HOME", raising=False)
 
     def run(*arguments: str) -> tuple[int, dict[str, Any], str]:
         # Standard output is reserved once a process, and captured anew for each test.
@@ -58,24 +59,26 @@ def commands() -> list[list[str]]:
 
 
 def test_the_page_s_commands_label_recordings_that_know_joints_and_video_alone(
-    posa: Any, recordings: tuple[Path, list[Episode]], tmp_path: Path
+    posa: Any, recordings: tuple[Path, list[Episode]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder, truth = recordings
-    calibrate, ingest, show = ([str(folder) if word == "DATASET" else word for word in c] for c in commands())
+    init, calibrate, ingest, show, *_ = ([str(folder) if word == "DATASET" else word for word in c] for c in commands())
+    assert posa(*init)[0] == 0
+    monkeypatch.chdir(tmp_path / "robots")
     code, found, said = posa(*calibrate)
     assert code == 0, said
     cameras = {camera["role"]: camera for camera in found["cameras"]}
     assert cameras["head"]["usable"]
     assert "on the hand" in cameras["wrist"]["reasons"][0]
     code, taken, said = posa(*ingest)
-    assert (code, taken["accepted"]) == (0, len(truth)), said
+    assert code == 0, said
+    assert taken["accepted"] == len(truth), taken
     assert 0.3 < taken["labelled"] <= 0.5, "the wrist's are masked"
-    embodiment = load_embodiment(str(tmp_path / "so101_follower.yaml"))
-    assert (tmp_path / "chains" / "so101.xml").is_file()
-    so101 = ForwardKinematics(load_embodiment(str(tmp_path / "so101_follower.yaml")), tmp_path)
+    embodiment = load_embodiment("so101_follower.yaml")
+    so101 = ForwardKinematics(embodiment, tmp_path / "robots")
     errors = []
     by_joints = {episode.state.tobytes(): episode for episode in truth}
-    for stored in EpisodeStore(tmp_path / ".posa" / "store").episodes():
+    for stored in EpisodeStore(Workspace.open().store).episodes():
         true = by_joints[stored.state.tobytes()].cameras["head"]
         labels = anchor_labels(stored, embodiment)["head"]
         assert labels.spread[labels.valid].min() > 0
@@ -88,19 +91,21 @@ def test_the_page_s_commands_label_recordings_that_know_joints_and_video_alone(
         assert len(gripper_events(stored, embodiment)) >= 2  # it takes and lets go
     assert np.median(np.concatenate(errors)) < 0.04
     code, sheet, said = posa(*show)
-    assert (code, sheet["episodes"]) == (0, len(truth)), said
+    assert code == 0, said
+    assert sheet["episodes"] == len(truth)
     page = Path(sheet["page"]).read_text(encoding="utf-8")
     assert page.count("data:image/jpeg") == 2 * len(truth)
 
 
 def test_recordings_without_an_arm_are_told_of_it(posa: Any, recordings: tuple[Path, list[Episode]]) -> None:
-    code, taken, said = posa("data", "ingest", str(recordings[0]))
-    assert (code, taken["labelled"]) == (0, 0)
+    code, taken, said = posa("data", "ingest", str(recordings[0]), "--workspace", "robots")
+    assert code == 0, said
+    assert taken["labelled"] == 0
     assert (
         "anchors are not labelled. Its joints are named as a shipped arm's: --arm so101 or --arm so101_percent" in said
     )
     assert "0.0% of the frames have a task label, expected 5% at least" in said
-    code, _, said = posa("data", "ingest", str(recordings[0]), "--arm", "so101")
+    code, _, said = posa("data", "ingest", str(recordings[0]), "--workspace", "robots", "--arm", "so101")
     assert code == 2
     assert "declares this robot already, without kinematics: move it away" in said
 
@@ -108,19 +113,13 @@ def test_recordings_without_an_arm_are_told_of_it(posa: Any, recordings: tuple[P
 def test_joints_of_another_unit_are_refused_before_anything_is_stored(
     posa: Any, recordings: tuple[Path, list[Episode]], tmp_path: Path
 ) -> None:
-    named = recordings[0].parent / "named"
-    if not named.exists():
-        named.symlink_to(recordings[0])
     declared = load_embodiment("so101").model_dump(mode="json", exclude_none=True)
     for channel in declared["state"]:
         channel.update({"unit": "rad"} if channel["unit"] == "deg" else {})
     declared |= {"id": "mine", "control_hz": 10, "cameras": {"head": {"source": "head"}}}
-    (tmp_path / "chains").mkdir()
-    shipped = Path(load_embodiment.__code__.co_filename).parents[1] / "embodiments" / "chains" / "so101.xml"
-    (tmp_path / "chains" / "so101.xml").write_bytes(shipped.read_bytes())
+    copy_chain("so101", tmp_path / "mine.yaml")
     write_json(tmp_path / "mine.yaml", declared)  # JSON is YAML
-    code, _, said = posa("data", "ingest", str(named), "--embodiment", "mine.yaml")
+    code, _, said = posa("data", "ingest", str(recordings[0]), "--workspace", "robots", "--embodiment", "mine.yaml")
     assert code == 2
     assert "they would fit as degrees: declare unit deg" in said
-    assert not EpisodeStore(tmp_path / ".posa" / "store").batches()
-    assert read_json(named / INFO_PATH)["robot_type"] == "so101_follower"
+    assert not list(tmp_path.rglob("file-000.parquet"))
