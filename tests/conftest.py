@@ -5,20 +5,24 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Iterator
+from contextlib import suppress
 
 import pytest
 from data_workspaces import two_versions
 from hypothesis import settings
 
+from posa_vla.errors import BadInput
 from posa_vla.settings import Settings
 from posa_vla.shell import enter
+from posa_vla.sim.gl import require_gl
 from posa_vla.workspace import Workspace
 
 
 def pytest_configure() -> None:
     """Sets how properties are tried, and what of the shell the tests see.
 
-    Clusters in this process (`local_ray`) get a token before Ray is there.
+    Clusters in this process (`local_ray`) get a token before Ray is there. What MuJoCo draws with is chosen before any
+    file of tests imports it; where there is nothing to draw with, the tests that draw say so.
     """
     settings.register_profile("posa", deadline=None)  # a busy machine is no fault of what is tested
     settings.load_profile("posa")
@@ -30,6 +34,8 @@ def pytest_configure() -> None:
         os.environ.pop(name, None)
     os.environ["RAY_AUTH_MODE"] = "token"
     os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(16)
+    with suppress(BadInput):
+        require_gl()
 
 
 @pytest.fixture(autouse=True)
