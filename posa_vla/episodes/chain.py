@@ -22,7 +22,7 @@ def _absent(value: object) -> bool:
 
 
 def _empty(value: object) -> bool:
-    return value == {}
+    return not value
 
 
 def _require_place(site: str | None, body: str | None, point: object, of: str = "") -> None:

@@ -26,8 +26,8 @@ _MASS = 1e-3
 _SITE = "posa_end_effector"
 # By how much a recorded joint may exceed its limit, rad (m), and in what share of the frames: encoders are off by some.
 _SLACK, _BEYOND = 0.15, 0.05
-# Joints that turn by less than this (rad) in whole demonstrations are written in another unit.
-_HARDLY = 0.07
+# Joints that turn by less than this (rad) in whole demonstrations are in rad, and were taken for degrees.
+_HARDLY = 0.11
 # How far along a jaw the middle of what is seen of it lies: its back is hidden by the hand.
 _SEEN = 0.75
 

@@ -84,7 +84,7 @@ def test_both_arms_of_aloha_are_where_their_source_says() -> None:
     poses, source = chain.poses(state), source_model("gym_aloha/assets/bimanual_viperx_transfer_cube.xml")
     for end, arm in enumerate(embodiment.end_effectors):
         assert_same_poses(poses[:, end], source_poses(source, joints, "site", f"cali_{arm}_site1", "world"))
-    assert chain.out_of_limits(state) == ""
+    assert chain.unfit(state) == ""
 
 
 def two_arms(**kinematics: Any) -> Embodiment:
