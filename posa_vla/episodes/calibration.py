@@ -93,6 +93,11 @@ class Found(Closed):
     def _is_square(self) -> Found:
         if len(self.covariance) != 7 or any(len(row) != 7 for row in self.covariance):
             raise ValueError("covariance is 7 rows of 7 numbers")
+        covariance = np.array(self.covariance)
+        if not np.isfinite(covariance).all() or not np.allclose(covariance, covariance.T, rtol=1e-4, atol=1e-12):
+            raise ValueError("covariance has to be finite and symmetric")
+        if (np.diag(covariance) < 0).any():
+            raise ValueError("covariance has a negative variance")
         return self
 
 
@@ -185,6 +190,11 @@ def load_calibration(path: Path, roles: list[str], end_effectors: Sequence[str] 
             raise BadInput(f"{path}: camera {role!r} is none of the recording's; {did_you_mean(role, roles)}")
     for role, camera in calibration.cameras.items():
         hand = camera.end_effector
+        if camera.end_effector_pixel is not None and end_effectors:
+            raise BadInput(
+                f"{path}: camera {role!r} has end_effector_pixel, which does not say whose it is of "
+                f"{', '.join(end_effectors)}: give intrinsics and end_effector_from_camera"
+            )
         if camera.end_effector_from_camera is not None and (hand is None) == bool(end_effectors):
             got = f"end_effector {hand!r} of a robot that has one" if hand else "no end_effector"
             expected = f"which hand it is on: {', '.join(end_effectors)}" if end_effectors else "none: leave it out"

@@ -155,6 +155,8 @@ class Kinematics(Closed):
         if not self.end_effectors:
             _require_place(self.site, self.body, self.point)
             return self
+        if self.jaws:
+            raise ValueError("end_effectors and jaws: jaws are those of a lone end effector, expected none beside them")
         for name in ("site", "body", "point"):
             if getattr(self, name) is not None:
                 raise ValueError(

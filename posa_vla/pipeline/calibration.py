@@ -13,9 +13,10 @@ from posa_vla.dataset.calibration.automatic import Stretch, find_camera, moved_p
 from posa_vla.dataset.calibration.events import Change, gripper_changes
 from posa_vla.dataset.calibration.fit import CameraFit
 from posa_vla.episodes.calibration import Calibration, CameraCalibration, Found, Intrinsics, Later, Pose
-from posa_vla.episodes.foreign.bad_episode import BadEpisode
+from posa_vla.episodes.foreign.arms import shipped_arms
 from posa_vla.episodes.foreign.dataset import open_source
 from posa_vla.episodes.foreign.reader import SourceReader
+from posa_vla.episodes.outside_files import MALFORMED
 from posa_vla.episodes.store.episode_store import EpisodeStore
 from posa_vla.errors import BadInput
 from posa_vla.files import write_text
@@ -104,9 +105,14 @@ def require_chain(reader: SourceReader, declaration: Path) -> None:
     """
     embodiment = reader.embodiment
     if embodiment.kinematics is None:
+        add = (
+            f"add the section to {declaration}"
+            if declaration.is_file()
+            else "write an embodiment file with the section"
+        )
         raise BadInput(
             f"embodiment {embodiment.id} declares no `kinematics`, so that nobody knows where its gripper is: name a "
-            f"shipped arm (--embodiment so101), or add the section to {declaration} (docs/your-recordings.md)"
+            f"shipped arm ({', '.join(f'--arm {name}' for name in shipped_arms())}), or {add} (docs/your-recordings.md)"
         )
 
 
@@ -125,7 +131,7 @@ def _look(
                 for role, camera in episode.cameras.items():
                     shapes[role] = camera.images.shape[1:3]
                     changes[role] += [(where.number, c) for c in gripper_changes(episode, reader.embodiment, role)]
-            except BadEpisode as error:
+            except (BadInput, *MALFORMED) as error:
                 say(f"episode {where.number} is left out: {error}")
                 continue
             finally:

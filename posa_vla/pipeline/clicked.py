@@ -44,6 +44,11 @@ def _opened(workspace: Workspace, dataset: Dataset) -> Iterator[tuple[Filmed, Em
     with at_hand(workspace, dataset.location) as folder:
         reader, declaration = open_reader(open_source(folder), dataset, EpisodeStore(workspace.store))
         require_chain(reader, declaration)
+        if reader.embodiment.end_effectors:
+            raise BadInput(
+                f"embodiment {reader.embodiment.id} has {' and '.join(reader.embodiment.end_effectors)}, and clicks "
+                "are on the tip of a lone one: leave --click out, the gripper's events tell them apart"
+            )
         yield Filmed(reader), reader.embodiment
 
 

@@ -21,7 +21,7 @@ from posa_vla.dataset.versions.store_state import require_whole
 from posa_vla.episodes.calibration import load_calibration
 from posa_vla.episodes.embodiment import Embodiment, embodiment_file, load_embodiment, shipped_embodiments
 from posa_vla.episodes.episode import Source
-from posa_vla.episodes.foreign.arms import arms_like, as_arm, chain_folder, copy_chain
+from posa_vla.episodes.foreign.arms import arms_like, as_arm, chain_folder, copy_chain, is_arm
 from posa_vla.episodes.foreign.dataset import SourceDataset, open_source
 from posa_vla.episodes.foreign.fit import require_fit
 from posa_vla.episodes.foreign.mapping import derived_embodiment, map_features, parts_of, robot_id
@@ -209,10 +209,10 @@ def open_reader(source: SourceDataset, dataset: Dataset, store: EpisodeStore) ->
     folder = path.parent
     if path.is_file():
         embodiment = load_embodiment(str(path))
-        if dataset.arm and embodiment.kinematics is None:
+        if dataset.arm and not is_arm(embodiment, dataset.arm):
             raise BadInput(
-                f"{path} declares this robot already, without kinematics: move it away, and --arm {dataset.arm} writes "
-                f"it anew, or copy them from {shipped_embodiments().get(dataset.arm, 'a shipped arm')}"
+                f"{path} declares this robot already, and not as --arm {dataset.arm}: move it away to have it written "
+                f"anew, or copy kinematics and units from {shipped_embodiments().get(dataset.arm, 'a shipped arm')}"
             )
         features = map_features(source, dataset.mapping, embodiment)
     else:

@@ -90,6 +90,10 @@ def test_the_page_s_commands_label_recordings_that_know_joints_and_video_alone(
         errors.append(np.linalg.norm(labels.points[both, 1] - seen.pixels[both], axis=1) / SIDE)
         assert len(gripper_events(stored, embodiment)) >= 2  # it takes and lets go
     assert np.median(np.concatenate(errors)) < 0.04
+    assert posa(*ingest)[1]["new"] == 0
+    code, _, said = posa(*[{"so101": "so101_percent"}.get(word, word) for word in ingest])
+    assert code == 2
+    assert "declares this robot already, and not as --arm so101_percent" in said
     code, sheet, said = posa(*show)
     assert code == 0, said
     assert sheet["episodes"] == len(truth)
@@ -107,7 +111,7 @@ def test_recordings_without_an_arm_are_told_of_it(posa: Any, recordings: tuple[P
     assert "0.0% of the frames have a task label, expected 5% at least" in said
     code, _, said = posa("data", "ingest", str(recordings[0]), "--workspace", "robots", "--arm", "so101")
     assert code == 2
-    assert "declares this robot already, without kinematics: move it away" in said
+    assert "declares this robot already, and not as --arm so101: move it away" in said
 
 
 def test_joints_of_another_unit_are_refused_before_anything_is_stored(

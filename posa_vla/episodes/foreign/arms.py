@@ -77,6 +77,18 @@ def as_arm(robot: Embodiment, name: str) -> Embodiment:
     )
 
 
+def is_arm(robot: Embodiment, name: str) -> bool:
+    """Whether a declaration's joints mean what those of a shipped arm do, whatever its channels are called."""
+
+    def meant(embodiment: Embodiment) -> list[str]:
+        units = {channel.name: channel.unit for channel in embodiment.state}
+        joints = embodiment.kinematics.joints if embodiment.kinematics is not None else {}
+        return sorted(f"{joint} {units[channel]}" for channel, joint in joints.items())
+
+    arms = shipped_arms()
+    return name in arms and meant(robot) == meant(arms[name])
+
+
 def copy_chain(arm: str, beside: Path) -> None:
     """Puts an arm's model file where a declaration beside it finds it: an upgrade changes no pose of what is declared.
 
