@@ -28,6 +28,7 @@ _SITE = "posa_end_effector"
 _SLACK, _BEYOND = 0.15, 0.05
 # Joints that turn by less than this (rad) in whole demonstrations are in rad, and were taken for degrees.
 _HARDLY = 0.11
+_DEGREES = {"deg", "degree", "degrees"}
 # How far along a jaw the middle of what is seen of it lies: its back is hidden by the hand.
 _SEEN = 0.75
 
@@ -113,6 +114,7 @@ class ForwardKinematics:
         uses = [kinematics.use(channel) for channel in self._channels]
         self._joints = [self._joint(use) for use in uses]
         units = {channel.name: channel.unit for channel in embodiment.state}
+        self._units = {units[channel] for channel in self._channels}
         try:
             lines = [
                 joint_line(u, units[c], self._limits(j))
@@ -237,7 +239,7 @@ class ForwardKinematics:
                     f"{limits[0]:.2f} to {limits[1]:.2f}"
                 )
         if wrong:
-            degrees = all(self._holds(positions * (math.pi / 180)))
+            degrees = self._units == {"rad"} and all(self._holds(positions * (math.pi / 180)))
             mend = (
                 "they would fit as degrees: declare unit deg"
                 if degrees
@@ -247,7 +249,7 @@ class ForwardKinematics:
         radians = (positions - self._offset) * (180 / math.pi) + self._offset
         turning = np.array([bool(self._model.jnt_type[j] == self._mujoco.mjtJoint.mjJNT_HINGE) for j in self._joints])
         moved = float(np.ptp(positions[:, turning], axis=0).max()) if turning.any() else math.inf
-        if 0 < moved < _HARDLY and all(self._holds(radians)):
+        if self._units <= _DEGREES and 0 < moved < _HARDLY and all(self._holds(radians)):
             return (
                 f"no joint turns by more than {math.degrees(moved):.1f} degrees in all: they would fit as rad, declare "
                 "unit rad"

@@ -19,9 +19,9 @@ from posa_vla.dataset.versions.history_tools import require_tools
 from posa_vla.dataset.versions.record import DataVersion
 from posa_vla.dataset.versions.store_state import require_whole
 from posa_vla.episodes.calibration import load_calibration
-from posa_vla.episodes.embodiment import Embodiment, embodiment_file, load_embodiment, shipped_embodiments
+from posa_vla.episodes.embodiment import Embodiment, embodiment_file, load_embodiment
 from posa_vla.episodes.episode import Source
-from posa_vla.episodes.foreign.arms import arms_like, as_arm, chain_folder, copy_chain, is_arm
+from posa_vla.episodes.foreign.arms import arms_like, as_arm, chain_folder, copy_chain, is_arm, shipped_arms
 from posa_vla.episodes.foreign.dataset import SourceDataset, open_source
 from posa_vla.episodes.foreign.fit import require_fit
 from posa_vla.episodes.foreign.mapping import derived_embodiment, map_features, parts_of, robot_id
@@ -202,6 +202,10 @@ def open_reader(source: SourceDataset, dataset: Dataset, store: EpisodeStore) ->
     if dataset.embodiment:
         if dataset.arm:
             raise BadInput("--arm derives a declaration from the dataset, and --embodiment names one: give either")
+        if dataset.embodiment in shipped_arms():
+            raise BadInput(
+                f"--embodiment {dataset.embodiment} has no cameras: --arm {dataset.embodiment} takes the dataset's own"
+            )
         path = embodiment_file(dataset.embodiment)
     else:
         robot = _robot(source, dataset, store)
@@ -211,8 +215,8 @@ def open_reader(source: SourceDataset, dataset: Dataset, store: EpisodeStore) ->
         embodiment = load_embodiment(str(path))
         if dataset.arm and not is_arm(embodiment, dataset.arm):
             raise BadInput(
-                f"{path} declares this robot already, and not as --arm {dataset.arm}: move it away to have it written "
-                f"anew, or copy kinematics and units from {shipped_embodiments().get(dataset.arm, 'a shipped arm')}"
+                f"{path} declares this robot already, and not as --arm {dataset.arm}: leave --arm out if the file is "
+                "right, or move it away to have it written anew"
             )
         features = map_features(source, dataset.mapping, embodiment)
     else:

@@ -111,7 +111,10 @@ def test_recordings_without_an_arm_are_told_of_it(posa: Any, recordings: tuple[P
     assert "0.0% of the frames have a task label, expected 5% at least" in said
     code, _, said = posa("data", "ingest", str(recordings[0]), "--workspace", "robots", "--arm", "so101")
     assert code == 2
-    assert "declares this robot already, and not as --arm so101: move it away" in said
+    assert "declares this robot already, and not as --arm so101: leave --arm out if the file is right" in said
+    code, _, said = posa("data", "ingest", str(recordings[0]), "--workspace", "robots", "--embodiment", "so101")
+    assert code == 2
+    assert "--embodiment so101 has no cameras: --arm so101 takes the dataset's own" in said
 
 
 def test_joints_of_another_unit_are_refused_before_anything_is_stored(

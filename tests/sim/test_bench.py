@@ -31,7 +31,8 @@ def test_the_expert_puts_objects_into_the_bowl_with_noise_and_without(bench: Tas
     for episode in kept:
         episode.check()
         assert episode.cameras["head"].images.shape[1:] == (48, 64, 3)
-        assert (episode.action >= low).all() and (episode.action <= high).all()  # noqa: PT018 (one range)
+        assert (episode.action >= low).all()
+        assert (episode.action <= high).all()
         closing_and_opening = 2
         assert len(gripper_events(episode, embodiment)) >= closing_and_opening
 

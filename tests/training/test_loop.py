@@ -219,12 +219,12 @@ def test_data_that_teach_no_anchors_make_the_policy_without_them_unless_the_gate
     pack_episodes(blind, make_embodiment(), quick_params().prepare, tmp_path / "data")
     params = quick_params(steps=1, anchor_only_steps=1)
     trainer = Trainer(tmp_path / "data", params)
-    assert trainer.anchor_only_steps == 0
+    assert (trainer.anchor_only_steps, trainer.objective.anchor_weight) == (0, 0)
     chosen = trainer.model.config.params
     assert (chosen.gate, chosen.anchor_tokens) == ("none", False)
     say_untaught(tmp_path / "data")
     said = " ".join(capsys.readouterr().err.split())
-    assert "0.0% of the frames have a task label, expected 5% at least (cameras with none: head, wrist)" in said
+    assert "0.0% of the frames have a task label, expected 5% at least (cameras below it: head, wrist)" in said
     asked = params.model_copy(update={"model": params.model.model_copy(update={"gate": "max"})})
     assert Trainer(tmp_path / "data", asked).model.config.params.gate == "max"
 

@@ -18,11 +18,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class _Judged:
-    """The workspace's store, what is declared of its robots, and what validation says of it by the parameters."""
+    """The workspace's store, what is declared of its robots, what validation says of it, and how wide labels are."""
 
     store: EpisodeStore
     declared: dict[str, Embodiment]
     report: ValidationReport
+    widths: tuple[float, float]
 
 
 def _judge(workspace_folder: Path | None) -> _Judged:
@@ -39,7 +40,7 @@ def _judge(workspace_folder: Path | None) -> _Judged:
     report = validate(
         store.root, params.validation, declared=declared, validation_fraction=share, cache=workspace.validated
     )
-    return _Judged(store, declared, report)
+    return _Judged(store, declared, report, (params.prepare.sigma_task, params.prepare.sigma_end))
 
 
 def export(
@@ -100,7 +101,7 @@ def show(
             for record in reader.records
             if record.extra.digest not in replaced
         ]
-        write_text(out, contact_sheet(chosen, judged.declared, findings))
+        write_text(out, contact_sheet(chosen, judged.declared, findings, judged.widths))
         named: dict[str, object] = {"episodes": len(chosen)}
     else:
         out = out or Path("episode.html")
@@ -109,7 +110,7 @@ def show(
         findings = [f for f in judged.report.findings if (f.batch, f.episode) == place]
         title = f"Episode {record.extra.digest[:12]} ({place[0][:12]}/{record.number})"
         embodiment = judged_by(reader.embodiment, judged.declared)
-        write_text(out, page_of(reader.episode(record), embodiment, title, findings))
+        write_text(out, page_of(reader.episode(record), embodiment, title, findings, judged.widths))
         named = {"episode": record.extra.digest}
     if as_json:
         print_json({**named, "page": str(out.resolve()), "findings": [f.model_dump(mode="json") for f in findings]})

@@ -27,7 +27,10 @@ body{max-width:none}.sheet{display:grid;gap:.8rem;grid-template-columns:repeat(a
 
 
 def contact_sheet(
-    chosen: list[tuple[DatasetReader, EpisodeRecord]], declared: Mapping[str, Embodiment], findings: list[Finding]
+    chosen: list[tuple[DatasetReader, EpisodeRecord]],
+    declared: Mapping[str, Embodiment],
+    findings: list[Finding],
+    widths: tuple[float, float],
 ) -> str:
     """A page with the first frame of every episode, in every camera: nothing hides yet what the gripper will act on.
 
@@ -35,6 +38,7 @@ def contact_sheet(
         chosen: Episodes with the readers of their batches, in order.
         declared: Id -> embodiment, as declared today.
         findings: What validation found of them.
+        widths: See `anchor_labels`; what training masks is not drawn.
     """
     said: dict[tuple[str, int], list[Finding]] = {}
     for finding in findings:
@@ -44,7 +48,7 @@ def contact_sheet(
     with progress("draw", len(chosen), unit="episode") as advance:
         for reader, record in chosen:
             found = said.get((reader.folder.name, record.number), [])
-            figures.append(_figure(reader, record, judged_by(reader.embodiment, declared), found))
+            figures.append(_figure(reader, record, judged_by(reader.embodiment, declared), found, widths))
             advance(1)
     odd = sum((reader.folder.name, record.number) in said for reader, record in chosen)
     keys = "".join(f"<p class=key>{key}</p>" for key in dict.fromkeys(key_of(r.embodiment) for r, _ in chosen))
@@ -52,11 +56,17 @@ def contact_sheet(
     return page("All episodes", f"{body}<div class=sheet>{''.join(figures)}</div>", _STYLE)
 
 
-def _figure(reader: DatasetReader, record: EpisodeRecord, embodiment: Embodiment, found: list[Finding]) -> str:
+def _figure(
+    reader: DatasetReader,
+    record: EpisodeRecord,
+    embodiment: Embodiment,
+    found: list[Finding],
+    widths: tuple[float, float],
+) -> str:
     name = f"{reader.folder.name[:12]}/{record.number}"
     words = "".join(f"<br>{html.escape(f'{f.severity}: {f.rule}')}" for f in found[:3])
     try:
-        pictures = "".join(_pictures(reader.episode(record), embodiment))
+        pictures = "".join(_pictures(reader.episode(record), embodiment, widths))
     except BadInput as error:
         pictures = f"<p>{html.escape(str(error))}</p>"
     text = html.escape(record.instruction or "(empty)")
@@ -64,8 +74,8 @@ def _figure(reader: DatasetReader, record: EpisodeRecord, embodiment: Embodiment
     return f"<figure{' class=odd' if found else ''}>{pictures}{caption}</figure>"
 
 
-def _pictures(episode: Episode, embodiment: Embodiment) -> Iterator[str]:
-    labels = anchor_labels(episode, embodiment)
+def _pictures(episode: Episode, embodiment: Embodiment, widths: tuple[float, float]) -> Iterator[str]:
+    labels = anchor_labels(episode, embodiment, widths)
     for role, camera in episode.cameras.items():
         named = html.escape(role)
         picture = drawn(next(iter(camera.images)), labels[role], 0, _SIDE)

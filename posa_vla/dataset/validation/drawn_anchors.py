@@ -21,7 +21,8 @@ def key_of(embodiment: Embodiment) -> str:
     ends = [f"{name} end-effector anchor".strip() for name in embodiment.end_effectors or ("",)]
     marks = [(_TASK, "task anchor"), *((_colour(1 + n), name) for n, name in enumerate(ends))]
     dots = "".join(f'<span><span style="color:rgb{c}">●</span> {html.escape(name)}</span>' for c, name in marks)
-    return f"{dots}<span>thin ring: one standard deviation, of a camera that was found</span>"
+    unsure = "thin ring: one standard deviation, of a camera that was found; what training masks is not drawn"
+    return f"{dots}<span>{unsure}</span>"
 
 
 def _colour(channel: int) -> tuple[int, int, int]:

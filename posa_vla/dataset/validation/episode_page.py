@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import math
 from typing import Any
 
 import numpy as np
@@ -50,8 +51,10 @@ at.oninput=show;show();
 """
 
 
-def _pictures(episode: Episode, embodiment: Embodiment, chosen: list[int]) -> dict[str, list[str]]:
-    labels = anchor_labels(episode, embodiment)
+def _pictures(
+    episode: Episode, embodiment: Embodiment, chosen: list[int], widths: tuple[float, float]
+) -> dict[str, list[str]]:
+    labels = anchor_labels(episode, embodiment, widths)
     pictures = {}
     for role, camera in episode.cameras.items():
         wanted, images = set(chosen), camera.images
@@ -86,7 +89,13 @@ def _curves(name: str, values: NDArray[np.float32], channels: list[Channel], eve
     return f"<h2>{name}</h2>{drawing}<div class=key>{''.join(key)}</div>"
 
 
-def page_of(episode: Episode, embodiment: Embodiment, title: str, findings: list[Finding] | None = None) -> str:
+def page_of(
+    episode: Episode,
+    embodiment: Embodiment,
+    title: str,
+    findings: list[Finding] | None = None,
+    widths: tuple[float, float] = (math.inf, math.inf),
+) -> str:
     """An episode as one HTML page that needs nothing beside it.
 
     Args:
@@ -94,6 +103,7 @@ def page_of(episode: Episode, embodiment: Embodiment, title: str, findings: list
         embodiment: Its robot.
         title: What the page is called.
         findings: What validation found of it, or None where it was not validated.
+        widths: See `anchor_labels`; what training masks is not drawn.
 
     Raises:
         BadInput: A picture cannot be decoded.
@@ -118,7 +128,7 @@ def page_of(episode: Episode, embodiment: Embodiment, title: str, findings: list
     if findings is not None:
         rows = [f"<li class={f.severity}>{html.escape(f.rule + ': ' + f.value)}" for f in findings]
         found = f"<h2>Found by validation</h2><ul>{''.join(rows) or '<li>nothing'}</ul>"
-    pictures = _pictures(episode, embodiment, chosen)
+    pictures = _pictures(episode, embodiment, chosen, widths)
     cameras = "".join(
         f'<figure><img data-role="{html.escape(role)}" alt="{html.escape(role)}" src="{urls[0]}">'
         f"<figcaption>{html.escape(role)}</figcaption></figure>"

@@ -32,7 +32,8 @@ def test_a_camera_that_stands_is_one_stretch() -> None:
 def test_a_camera_that_was_moved_on_day_two_is_two_stretches_that_begin_at_that_day() -> None:
     one, other = seen_by(21, strangers=0.1), seen_by(22, strangers=0.1)
     first, second = find([*changes_of(one), *changes_of(other, first=25)], one)
-    assert first.usable and second.usable  # noqa: PT018 (both)
+    assert first.usable, first.reasons
+    assert second.usable, second.reasons
     assert (first.first, first.last, second.first, second.last) == (0, 24, 25, 49)
     assert first.camera is not None
     assert second.camera is not None
