@@ -211,7 +211,7 @@ def seen_changes(
         encode_video(path, list(film.shoot(demonstration)), episode.fps)
         video = StoredVideo(path, 0.0, None, len(episode), episode.fps, (HEIGHT, WIDTH))
         recorded = replace(episode, cameras={"head": CameraTrack(video)})
-        changes += [(number, change) for change in gripper_changes(recorded, embodiment, "head")]
+        changes += [(number, change) for change in gripper_changes(recorded, embodiment, "head")[0]]
         path.unlink()
     return changes
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
 from posa_vla.console import progress, say
-from posa_vla.dataset.calibration.automatic import Stretch, find_camera, moved_part
-from posa_vla.dataset.calibration.events import Change, gripper_changes
+from posa_vla.dataset.calibration.automatic import Stretch, exchanged, find_camera, moved_part
+from posa_vla.dataset.calibration.events import Change, Lost, gripper_changes
 from posa_vla.dataset.calibration.fit import CameraFit
 from posa_vla.episodes.calibration import Calibration, CameraCalibration, Found, Intrinsics, Later, Pose
 from posa_vla.episodes.foreign.arms import shipped_arms
@@ -77,15 +78,17 @@ def calibrate_dataset(workspace: Workspace, dataset: Dataset, out: Path) -> Cali
     with at_hand(workspace, dataset.location) as folder:
         reader, declaration = open_reader(open_source(folder), dataset, EpisodeStore(workspace.store))
         require_chain(reader, declaration)
-        changes, reach, shapes = _look(reader)
+        changes, lost, reach, shapes = _look(reader)
     found: dict[str, list[Stretch]] = {}
     for role, seen in changes.items():
         height, width = shapes[role]
         offset = moved_part(reader.kinematics, seen)
-        found[role] = find_camera(seen, reach, width=width, height=height, offset=offset)
-        for stretch in found[role]:
-            for reason in stretch.reasons:
-                say(f"camera {role}: {reason}")
+        found[role] = find_camera(seen, reach, width=width, height=height, offset=offset, lost=lost[role])
+    for role, reason in exchanged(found, reach).items():
+        found[role] = [replace(stretch, reasons=[reason, *stretch.reasons]) for stretch in found[role]]
+    for role, stretches in found.items():
+        for reason in _reasons(stretches):
+            say(f"camera {role}: {reason}")
     cameras = {role: _declared(stretches) for role, stretches in found.items() if all(s.usable for s in stretches)}
     if cameras:
         value = Calibration(cameras=cameras).model_dump(mode="json", exclude_none=True)
@@ -118,9 +121,10 @@ def require_chain(reader: SourceReader, declaration: Path) -> None:
 
 def _look(
     reader: SourceReader,
-) -> tuple[dict[str, list[tuple[int, Change]]], np.ndarray, dict[str, tuple[int, int]]]:
-    """Role -> changes, where the end-effector goes (M, 3), and role -> height and width."""
+) -> tuple[dict[str, list[tuple[int, Change]]], dict[str, Lost], np.ndarray, dict[str, tuple[int, int]]]:
+    """Role -> changes and lost events, where the end-effector goes (M, 3), and role -> height and width."""
     changes: dict[str, list[tuple[int, Change]]] = {role: [] for role in reader.embodiment.cameras}
+    lost = dict.fromkeys(changes, Lost())
     reach: list[np.ndarray] = []
     shapes: dict[str, tuple[int, int]] = {}
     places = list(reader.source.episodes())
@@ -130,7 +134,9 @@ def _look(
                 episode = reader.episode(where)
                 for role, camera in episode.cameras.items():
                     shapes[role] = camera.images.shape[1:3]
-                    changes[role] += [(where.number, c) for c in gripper_changes(episode, reader.embodiment, role)]
+                    seen, unseen = gripper_changes(episode, reader.embodiment, role)
+                    changes[role] += [(where.number, change) for change in seen]
+                    lost[role] += unseen
             except (BadInput, *MALFORMED) as error:
                 say(f"episode {where.number} is left out: {error}")
                 continue
@@ -138,7 +144,7 @@ def _look(
                 advance(1)
             if episode.poses is not None:
                 reach.append(episode.poses[:: max(1, len(episode) // 20), :, :3].reshape(-1, 3))
-    return changes, np.concatenate(reach) if reach else np.zeros((0, 3)), shapes
+    return changes, lost, np.concatenate(reach) if reach else np.zeros((0, 3)), shapes
 
 
 def _declared(stretches: list[Stretch]) -> CameraCalibration:
@@ -191,5 +197,16 @@ def _told(role: str, stretches: list[Stretch]) -> CameraFound:
         usable=all(stretch.usable for stretch in stretches),
         uncertainty=max(sure) if sure else None,
         stretches=len(stretches),
-        reasons=[reason for stretch in stretches for reason in stretch.reasons],
+        reasons=_reasons(stretches),
     )
+
+
+def _reasons(stretches: list[Stretch]) -> list[str]:
+    """Each once, with the episodes that it is true of where it is not of all."""
+    said = dict.fromkeys(reason for stretch in stretches for reason in stretch.reasons)
+    reasons = []
+    for reason in said:
+        of = [stretch for stretch in stretches if reason in stretch.reasons]
+        places = ", ".join(f"{stretch.first} to {stretch.last}" for stretch in of)
+        reasons.append(reason if len(of) == len(stretches) else f"episodes {places}: {reason}")
+    return reasons

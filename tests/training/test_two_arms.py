@@ -220,7 +220,7 @@ def test_an_event_belongs_to_the_arm_that_acts_and_stands() -> None:
     images[42:, 20:24, 30:34] = 255
     poses = ForwardKinematics(aloha(), FOLDER).poses(state)
     episode = Episode("aloha", "", "teleop", True, FPS, {"head": CameraTrack(images)}, state, state, poses)
-    (change,) = gripper_changes(episode, aloha(), "head")
+    (change,), _ = gripper_changes(episode, aloha(), "head")
     assert change.frame == 20
     np.testing.assert_array_equal(change.pose, poses[20, 0])
 

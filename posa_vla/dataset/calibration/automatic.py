@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from posa_vla.dataset.calibration.events import Change
-from posa_vla.dataset.calibration.fit import CameraFit, fit_camera
+from posa_vla.dataset.calibration.events import Change, Lost
+from posa_vla.dataset.calibration.fit import CameraFit, apart, fit_camera
+from posa_vla.dataset.calibration.moved import moved_at, strange_run
 from posa_vla.episodes.kinematics import ForwardKinematics
 
 Floats = NDArray[np.float64]
@@ -23,9 +25,10 @@ USABLE = 0.03
 _GRIPPER = 0.4
 # A camera on the hand sees the gripper in one place (share of the longer side) while it goes far (m).
 _ONE_PLACE, _FAR = 0.03, 0.08
-# A camera was moved where the one that fits the first share of the events and the one that fits the last share of them
-# explain all of them so much better than one does, in squared standard deviations.
-_PART, _MOVED = 0.4, 60.0
+# Share of the events, first and last, whose own cameras are compared with the one of all.
+_PART = 0.4
+# Share of the longer side: two roles were exchanged where their cameras differ by less than this afterwards.
+_EXCHANGED = 0.05
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,7 @@ def find_camera(
     height: int,
     focal: float | None = None,
     offset: Floats | None = None,
+    lost: Lost = Lost(),  # noqa: B008  a frozen value
 ) -> list[Stretch]:
     """One camera's calibration, or several, one after the other, where it was moved.
 
@@ -82,22 +86,18 @@ def find_camera(
         height: Likewise.
         focal: Focal length in pixels, where it is known.
         offset: See `fit_camera`.
+        lost: Events that are not among the changes.
     """
     numbers = [number for number, _ in changes]
     first, last = (min(numbers), max(numbers)) if numbers else (0, 0)
     if len(changes) < FEWEST:
-        few = (
-            f"{len(changes)} events of the gripper are seen while the arm stands, and {FEWEST} are needed at least: "
-            f"record {math.ceil((FEWEST - len(changes)) / 2)} more demonstrations, or click (posa data calibrate "
-            "--click ROLE)"
-        )
-        return [Stretch(first, last, len(changes), reasons=[few])]
+        return [Stretch(first, last, len(changes), reasons=[_too_few(numbers, lost)])]
     side = max(width, height)
     places = np.stack([change.places for _, change in changes])
     poses = np.stack([change.pose for _, change in changes])
     middle = np.median(places[:, 0], axis=0)
-    apart = np.nanmin(np.linalg.norm(places - middle, axis=2), axis=1)
-    if np.median(apart) < _ONE_PLACE * side and np.linalg.norm(np.ptp(poses[:, :3], axis=0)) > _FAR:
+    away = np.nanmin(np.linalg.norm(places - middle, axis=2), axis=1)
+    if np.median(away) < _ONE_PLACE * side and np.linalg.norm(np.ptp(poses[:, :3], axis=0)) > _FAR:
         said = "the gripper is always in one place of the picture: the camera is on the hand, and needs its mount"
         place = float(middle[0]), float(middle[1])
         return [Stretch(first, last, len(changes), reasons=[said], on_hand=place)]
@@ -105,34 +105,74 @@ def find_camera(
     def fitted(chosen: slice) -> CameraFit:
         return fit_camera(poses[chosen], places[chosen], reach, width=width, height=height, focal=focal, offset=offset)
 
+    def found(part: Sequence[tuple[int, Change]]) -> list[Stretch]:
+        if not part:
+            return []
+        return find_camera(part, reach, width=width, height=height, focal=focal, offset=offset)
+
     whole = fitted(slice(None))
     part = int(_PART * len(changes))
     if part >= FEWEST:
         early, late = fitted(slice(part)), fitted(slice(-part, None))
-        split = _moved_at(whole, early, late, poses, places, numbers)
+        split = moved_at(whole, early, late, poses, places, numbers, FEWEST)
         if split is not None:
-            return [
-                stretch
-                for stretched in (changes[:split], changes[split:])
-                for stretch in find_camera(stretched, reach, width=width, height=height, focal=focal, offset=offset)
-            ]
-    return [_judged(whole, reach, first, last)]
+            return [*found(changes[:split]), *found(changes[split:])]
+    run = strange_run(whole.inliers, numbers)
+    if run is None:
+        return [_judged(whole, reach, first, last)]
+    before, strange, after = changes[: run[0]], changes[slice(*run)], changes[run[1] :]
+    usual = found([*before, *after])
+    if len(usual) > 1:
+        return [*found(before), *found(strange), *found(after)]
+    back = [replace(usual[0], first=p[0][0], last=p[-1][0], events=len(p)) for p in (before, after) if p]
+    return [*back[: bool(before)], *found(strange), *back[bool(before) :]]
 
 
-def _moved_at(
-    whole: CameraFit, early: CameraFit, late: CameraFit, poses: Floats, places: Floats, numbers: Sequence[int]
-) -> int | None:
-    """Place of the first change after a camera was moved, between two episodes; None where it stood."""
-    sigma = max(min(early.sigma, late.sigma), 1.0)
-    before, after, one = (camera.misfits(poses, places, sigma) for camera in (early, late, whole))
-    best, place = _MOVED, None
-    for split in range(FEWEST, len(numbers) - FEWEST + 1):
-        if numbers[split] == numbers[split - 1]:
-            continue
-        gain = float(one.sum() - before[:split].sum() - after[split:].sum())
-        if gain > best:
-            best, place = gain, split
-    return place
+def _too_few(numbers: Sequence[int], lost: Lost) -> str:
+    said = (
+        f"{len(numbers)} events of the gripper are seen while the arm stands{f' ({lost})' if str(lost) else ''}, and "
+        f"{FEWEST} are needed at least: "
+    )
+    click = "or click (posa data calibrate --click ROLE)"
+    if numbers:
+        more = math.ceil((FEWEST - len(numbers)) * len(set(numbers)) / len(numbers))
+        return f"{said}record {more} more demonstrations like those, {click}"
+    if lost.moving + lost.unchanged:
+        return f"{said}let the arm stand for half a second while the gripper closes or opens in view, {click}"
+    return f"{said}the gripper never goes from open to closed or back: see `gripper` in the embodiment file, {click}"
+
+
+def exchanged(found: Mapping[str, Sequence[Stretch]], reach: Floats) -> dict[str, str]:
+    """Roles whose cameras were exchanged at some episode, each with what to do, in words.
+
+    Args:
+        found: The stretches of each role.
+        reach: See `find_camera`.
+    """
+    said = {}
+    for one, other in itertools.permutations(found, 2):
+        for (before, after), (there_before, there_after) in itertools.product(
+            itertools.pairwise(found[one]), itertools.pairwise(found[other])
+        ):
+            if (
+                after.first == there_after.first
+                and _same(before, there_after, reach)
+                and _same(after, there_before, reach)
+            ):
+                said[one] = (
+                    f"from episode {after.first} on it sees what {other} saw before, and {other} what it saw: the "
+                    "cameras are exchanged; record these episodes under their right names, or take them as a dataset "
+                    "of their own"
+                )
+    return said
+
+
+def _same(one: Stretch, other: Stretch, reach: Floats) -> bool:
+    if one.on_hand is not None and other.on_hand is not None:
+        return math.dist(one.on_hand, other.on_hand) < 2 * _ONE_PLACE * 640
+    if one.camera is None or other.camera is None or one.on_hand or other.on_hand:
+        return False
+    return apart(one.camera, other.camera, reach) < _EXCHANGED * max(one.camera.width, one.camera.height)
 
 
 def _judged(camera: CameraFit, reach: Floats, first: int, last: int) -> Stretch:

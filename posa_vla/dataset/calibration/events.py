@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -48,6 +47,30 @@ class Change:
     openings: tuple[float, float] = OPENINGS
 
 
+@dataclass(frozen=True)
+class Lost:
+    """Events of a gripper that say nothing about a camera.
+
+    Attributes:
+        moving: While which the arm did not stand.
+        unchanged: While which nothing changed in the picture.
+    """
+
+    moving: int = 0
+    unchanged: int = 0
+
+    def __add__(self, other: Lost) -> Lost:
+        return Lost(self.moving + other.moving, self.unchanged + other.unchanged)
+
+    def __str__(self) -> str:
+        words = []
+        if self.moving:
+            words.append(f"at {self.moving} others the arm does not stand for a moment")
+        if self.unchanged:
+            words.append(f"at {self.unchanged} others nothing changes in the picture")
+        return ", and ".join(words)
+
+
 def standing(end_effector: Floats, event: int, fps: float) -> tuple[int, int] | None:
     """First and last frame around an event while which the arm stands; None where it does not stand for two frames.
 
@@ -86,29 +109,35 @@ def changed_places(before: NDArray[np.uint8], after: NDArray[np.uint8]) -> Float
     return places
 
 
-def gripper_changes(episode: Episode, embodiment: Embodiment, role: str) -> Iterator[Change]:
+def gripper_changes(episode: Episode, embodiment: Embodiment, role: str) -> tuple[list[Change], Lost]:
     """The grippers' events of an episode in one camera's pictures, where the acting arm stands and something changes.
 
     Args:
         episode: With the end-effector's pose.
         embodiment: Says which channel each gripper is.
         role: Of the camera.
+
+    Returns:
+        The changes, and how many events are not among them.
     """
     poses = episode.poses
     if poses is None:
-        return
+        return [], Lost()
+    events = list(zip(*acting_grippers(episode, embodiment), strict=True))
     stretches = {}
-    for event, end in zip(*acting_grippers(episode, embodiment), strict=True):
+    for event, end in events:
         found = standing(poses[:, end], int(event), episode.fps)
         if found is not None:
             stretches[int(event), int(end)] = found
     pictures = pictures_at(episode.cameras[role].images, {frame for pair in stretches.values() for frame in pair})
+    changes = []
     for (event, end), (first, last) in stretches.items():
         places = changed_places(pictures[first], pictures[last])
         if np.isfinite(places).any():
             measured = _measured(episode, embodiment, end)
             openings = OPENINGS if measured is None else (float(measured[first]), float(measured[last]))
-            yield Change(event, poses[event, end], places, openings)
+            changes.append(Change(event, poses[event, end], places, openings))
+    return changes, Lost(len(events) - len(stretches), len(stretches) - len(changes))
 
 
 def _measured(episode: Episode, embodiment: Embodiment, end: int) -> Floats | None:

@@ -23,8 +23,14 @@ FOCAL, FOCAL_SPREAD = 0.85, 0.3
 _OFFSET_SPREAD, _KNOWN_SPREAD = 0.015, 0.008
 # Share of the longer side: within it a picture's change counts as explained while the best start is sought.
 _COARSE = 0.04
+# Metres in front of the camera: what is nearer, or behind it, counts as here.
+NEAREST = 1e-3
 # Pixels: nothing is measured better than this.
 FINEST = 0.5
+# Radians and metres: what is known of a camera before anything is seen. It keeps finite what the changes leave open.
+_ANY_TURN, _ANY_PLACE = 3.0, 3.0
+# Share of the longer side: what moves looks otherwise from elsewhere, so that no event says more exactly where it was.
+_FINEST = 0.003
 # Standard deviations within which a change belongs to the gripper.
 INLIER = 3.5
 # Starts that are refined, and how much worse (in squared standard deviations) a different solution may be and still
@@ -127,7 +133,7 @@ def _turned_by(vector: Floats) -> Floats:
 def projected(parameters: Floats, points: Floats, width: int, height: int) -> Floats:
     """Pixels (T, 2) of points (T, 3); those behind the camera are far away, so that a search turns round."""
     local = (points - parameters[3:6]) @ _rotation(parameters)
-    depth = np.maximum(local[:, 2:], 1e-3)
+    depth = np.maximum(local[:, 2:], NEAREST)
     pixels: Floats = np.exp(parameters[6]) * local[:, :2] / depth + np.array([width / 2, height / 2])
     return pixels
 
@@ -139,7 +145,7 @@ def slopes_of(function: Callable[[Floats], Floats], at: Floats) -> Floats:
     return np.stack(columns, axis=-1)
 
 
-class _Problem:
+class Problem:
     """Changes to be explained."""
 
     def __init__(
@@ -159,9 +165,32 @@ class _Problem:
         """Pixels (N, 2) by which the changes are missed: of each event the place that is nearest."""
         points = self.poses[:, :3] + np.einsum("nij,j->ni", self.turn, parameters[7:])
         away = projected(parameters, points, self.width, self.height)[:, None] - self.seen
-        nearest = np.nanargmin((away**2).sum(2), axis=1)
+        nearest = np.nan_to_num((away**2).sum(2), nan=np.inf).argmin(axis=1)
         missed: Floats = away[np.arange(len(away)), nearest]
         return missed
+
+    def slopes(self, parameters: Floats, sigma: float, chosen: NDArray[np.bool_]) -> Floats:
+        """Derivatives (2 C + 4, 10) of the residuals, each event's nearest place as it is."""
+        rotation = _rotation(parameters)
+        turned = self.turn[chosen]
+        local = (self.poses[chosen, :3] + turned @ parameters[7:] - parameters[3:6]) @ rotation
+        depth, focal = np.maximum(local[:, 2], NEAREST), np.exp(parameters[6])
+        # From a shift of the point in the camera's frame to pixels, (C, 2, 3).
+        seen = np.zeros((len(local), 2, 3))
+        seen[:, 0, 0] = seen[:, 1, 1] = focal / depth
+        seen[:, :, 2] = -focal * local[:, :2] / depth[:, None] ** 2 * (local[:, 2:] > NEAREST)
+        slopes = np.empty((len(local), 2, len(parameters)))
+        x, y, z = local.T
+        none = np.zeros(len(local))
+        cross = np.stack([none, -z, y, z, none, -x, -y, x, none], axis=1).reshape(-1, 3, 3)
+        slopes[:, :, :3] = seen @ cross @ _turned_by(parameters[:3])
+        slopes[:, :, 3:6] = -seen @ rotation.T
+        slopes[:, :, 6] = focal * local[:, :2] / depth[:, None]
+        slopes[:, :, 7:] = seen @ (rotation.T @ turned)
+        known = np.zeros((4, len(parameters)))
+        known[0, 6] = 1 / self._focal_spread
+        known[1:, 7:] = np.eye(3) / self._offset_spread
+        return np.concatenate([slopes.reshape(-1, len(parameters)) / sigma, known])
 
     def residuals(self, parameters: Floats, sigma: float, chosen: NDArray[np.bool_]) -> Floats:
         """What is squared: misses of the chosen in standard deviations, and what is known beforehand."""
@@ -192,7 +221,9 @@ class _Problem:
     ) -> Floats:
         """The nearest best parameters."""
         arguments = (sigma, chosen)
-        done = least_squares(self.residuals, start, loss=loss, args=arguments, max_nfev=tries, x_scale="jac")
+        done = least_squares(
+            self.residuals, start, self.slopes, loss=loss, args=arguments, max_nfev=tries, x_scale="jac"
+        )
         return np.asarray(done.x)
 
     def cost(self, parameters: Floats, sigma: float) -> float:
@@ -208,13 +239,14 @@ class _Problem:
         for _ in range(4):
             lengths = np.linalg.norm(self.misses(parameters), axis=1)
             # Of two directions with one scatter, the median length is 1.1774 standard deviations.
-            sigma = max(float(np.median(lengths[inliers])) / 1.1774, FINEST)
+            sigma = max(float(np.median(lengths[inliers])) / 1.1774, _FINEST * self.side)
             inliers = lengths < INLIER * sigma
             parameters = self.solve(parameters, sigma, inliers, "linear", 40)
-        slopes = slopes_of(lambda p: self.residuals(p, sigma, inliers), parameters)
+        slopes = self.slopes(parameters, sigma, inliers)
+        weak = np.diag([_ANY_TURN**-2] * 3 + [_ANY_PLACE**-2] * 3 + [0.0] * 4)
         return CameraFit(
             parameters=parameters,
-            covariance=np.asarray(np.linalg.pinv(slopes.T @ slopes), np.float64),
+            covariance=np.asarray(np.linalg.inv(slopes.T @ slopes + weak), np.float64),
             width=self.width,
             height=self.height,
             inliers=inliers,
@@ -248,7 +280,7 @@ def fit_camera(
         focal: Focal length in pixels, where it is known.
         offset: float64 (3,): about where the middle of what moves is, m, end-effector's frame; None where nobody knows.
     """
-    problem = _Problem(poses, pixels, width, height, focal, offset)
+    problem = Problem(poses, pixels, width, height, focal, offset)
     coarse = _COARSE * problem.side
     everything = np.ones(len(pixels), np.bool_)
     tried = [problem.solve(start, coarse, everything, "cauchy", 12) for start in problem.starts()]
@@ -267,7 +299,7 @@ def fit_camera(
     return best
 
 
-def _worse(one: CameraFit, other: CameraFit, problem: _Problem) -> float:
+def _worse(one: CameraFit, other: CameraFit, problem: Problem) -> float:
     """By how much `one` explains all changes worse than `other`, in squared standard deviations of `other`."""
     return problem.cost(one.parameters, other.sigma) - problem.cost(other.parameters, other.sigma)
 

@@ -82,7 +82,7 @@ class Filmed:
                 # What cannot be decoded says nothing of the clicks.
                 with suppress(BadInput):
                     episode = self._reader.episode(self._where[number])
-                    self._changes[role] += gripper_changes(episode, self._reader.embodiment, role)
+                    self._changes[role] += gripper_changes(episode, self._reader.embodiment, role)[0]
         return self._changes[role]
 
     def reach(self) -> NDArray[np.float64]:

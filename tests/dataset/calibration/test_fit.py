@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from posa_vla.dataset.calibration.fit import CameraFit, change_points, fit_camera
+from posa_vla.dataset.calibration.fit import CameraFit, Problem, change_points, fit_camera, slopes_of
 from posa_vla.geometry import matrix_to_quaternion, project
 
 WIDTH, HEIGHT = 640, 480
@@ -100,3 +100,14 @@ def test_events_on_a_line_leave_what_is_beside_it_uncertain() -> None:
     line = seen_by(16, strangers=0.0, line=True)
     camera = line.fit()
     assert camera.other is not None or np.median(camera.uncertainty(line.reach)) / WIDTH > 0.03
+
+
+@pytest.mark.parametrize("seed", [17, 18])
+def test_derivatives_are_those_of_the_residuals(seed: int) -> None:
+    seen = seen_by(seed, events=12)
+    problem = Problem(seen.poses, seen.pixels[:, None], WIDTH, HEIGHT, None, None)
+    chosen = np.arange(len(seen.poses)) % 3 > 0
+    for start in list(problem.starts())[::29]:
+        at = start + np.random.default_rng(seed).normal(0, 0.01, 10)
+        expected = slopes_of(lambda p: problem.residuals(p, 5.0, chosen), at)
+        np.testing.assert_allclose(problem.slopes(at, 5.0, chosen), expected, atol=1e-5)
