@@ -26,6 +26,8 @@ _MASS = 1e-3
 _SITE = "posa_end_effector"
 # By how much a recorded joint may exceed its limit, rad (m), and in what share of the frames: encoders are off by some.
 _SLACK, _BEYOND = 0.15, 0.05
+# Two joints that are at exactly 100 in more than this share of the frames are shares of a range, and cut.
+_CUT = 0.02
 # Joints that turn by less than this (rad) in whole demonstrations are in rad, and were taken for degrees.
 _HARDLY = 0.11
 _DEGREES = {"deg", "degree", "degrees"}
@@ -246,6 +248,11 @@ class ForwardKinematics:
                 else "compare units, order and signs with kinematics.joints, or is this another arm"
             )
             return f"{'; '.join(wrong)}: {mend}"
+        if self._units <= _DEGREES and self._ends_at_100(state):
+            return (
+                "several end at exactly 100 or -100, as LeRobot's shares of a calibrated range do: declare unit "
+                "% and span: [-100, 100] of each joint (--arm so101_percent)"
+            )
         radians = (positions - self._offset) * (180 / math.pi) + self._offset
         turning = np.array([bool(self._model.jnt_type[j] == self._mujoco.mjtJoint.mjJNT_HINGE) for j in self._joints])
         moved = float(np.ptp(positions[:, turning], axis=0).max()) if turning.any() else math.inf
@@ -255,6 +262,10 @@ class ForwardKinematics:
                 "unit rad"
             )
         return ""
+
+    def _ends_at_100(self, state: NDArray[np.float32]) -> bool:
+        values = np.abs(state[:, self._columns])
+        return bool(values.max() == 100 and np.sum((values == 100).mean(axis=0) > _CUT) > 1)
 
     def _beyond(self, values: NDArray[np.float64], limits: tuple[float, float]) -> bool:
         return bool(np.mean((values < limits[0] - _SLACK) | (values > limits[1] + _SLACK)) > _BEYOND)

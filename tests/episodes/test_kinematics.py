@@ -208,6 +208,14 @@ def test_radians_that_are_declared_as_degrees_hardly_move_the_arm() -> None:
     assert re.fullmatch(r"no joint turns by more than .* they would fit as rad, declare unit rad", said)
 
 
+def test_shares_of_a_range_that_are_declared_as_degrees_end_at_exactly_100() -> None:
+    so101 = load_embodiment("so101")
+    shares = 1.2 * some_states(load_embodiment("so101_percent"))
+    shares[:, 3:] *= 0.5
+    assert ForwardKinematics(so101, FOLDER).unfit(np.clip(shares, -99, 99)) == ""
+    assert "--arm so101_percent" in ForwardKinematics(so101, FOLDER).unfit(np.clip(shares, -100, 100))
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -168,10 +168,8 @@ def exchanged(found: Mapping[str, Sequence[Stretch]], reach: Floats) -> dict[str
 
 
 def _same(one: Stretch, other: Stretch, reach: Floats) -> bool:
-    if one.on_hand is not None and other.on_hand is not None:
-        return math.dist(one.on_hand, other.on_hand) < 2 * _ONE_PLACE * 640
-    if one.camera is None or other.camera is None or one.on_hand or other.on_hand:
-        return False
+    if one.camera is None or other.camera is None:
+        return one.on_hand is not None and other.on_hand is not None
     return apart(one.camera, other.camera, reach) < _EXCHANGED * max(one.camera.width, one.camera.height)
 
 

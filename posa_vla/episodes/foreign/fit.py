@@ -13,11 +13,13 @@ from contextlib import suppress
 import numpy as np
 import pyarrow as pa
 
+from posa_vla.console import say
 from posa_vla.episodes.calibration import calibrate
 from posa_vla.episodes.embodiment import Channel
 from posa_vla.episodes.foreign.channels import NUMBERED, part_names, said_names
 from posa_vla.episodes.foreign.columns import vector
 from posa_vla.episodes.foreign.dataset import SourceEpisode
+from posa_vla.episodes.foreign.gripper_ends import exchanged_ends
 from posa_vla.episodes.foreign.reader import SourceReader
 from posa_vla.episodes.lerobot.layout import NUMBERS, WIDER
 from posa_vla.episodes.outside_files import MALFORMED
@@ -166,13 +168,20 @@ def _require_shapes(reader: SourceReader) -> None:
 
 
 def _require_joints(reader: SourceReader) -> None:
-    """Compares recorded joints with the limits of the declared chain."""
-    found = []
+    """Compares recorded joints with the limits of the declared chain, and says where a gripper is the wrong way."""
+    states, actions = [], []
     for _, table in _samples(reader):
         with suppress(BadInput, *MALFORMED):  # each episode is judged when it is read
-            found.append(reader.part(table, "state", np.float32))
-    width = len(reader.embodiment.state)
-    states = [state for state in found if state.shape[1] == width and np.isfinite(state).all()]
+            state, action = (reader.part(table, part, np.float32) for part in ("state", "action"))
+            widths = len(reader.embodiment.state), len(reader.embodiment.action)
+            if (state.shape[1], action.shape[1]) == widths and np.isfinite(state).all() and np.isfinite(action).all():
+                states.append(state)
+                actions.append(action)
     unfit = reader.unfit_joints(np.concatenate(states)) if states else ""
     if unfit:
         raise BadInput(f"the joints do not fit embodiment {reader.embodiment.id}: {unfit}")
+    for channel in exchanged_ends(reader.embodiment, states, actions):
+        say(
+            f"{channel} stops on its way to what is declared as open, and hardly ever on its way to closed: where it "
+            f"holds things there, exchange `closed` and `open` of embodiment {reader.embodiment.id}'s gripper"
+        )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from dataset.calibration.test_fit import HEIGHT, WIDTH, Seen, seen_by
@@ -79,13 +81,16 @@ def test_a_camera_that_stands_is_not_cut_by_strangers(seed: int, strangers: floa
 
 
 def test_two_cameras_that_were_exchanged_are_named() -> None:
-    one, other = seen_by(21, strangers=0.1), seen_by(22, strangers=0.1)
-    head = find([*changes_of(one), *changes_of(other, first=25)], one)
-    side = find([*changes_of(other), *changes_of(one, first=25)], one)
-    said = exchanged({"head": head, "side": side}, one.reach)
+    seen = [seen_by(seed, strangers=0.0) for seed in (21, 22)]
+    one, other = (Stretch(0, 24, 50, each.fit()) for each in seen)
+    wrist, later = Stretch(0, 24, 50, on_hand=(320, 300)), {"first": 25, "last": 49}
+    head, side = [one, replace(other, **later)], [other, replace(one, **later)]
+    said = exchanged({"head": head, "side": side}, seen[0].reach)
     assert set(said) == {"head", "side"}
     assert "from episode 25 on it sees what side saw before" in said["head"]
-    assert exchanged({"head": head, "side": head}, one.reach) == {}
+    assert exchanged({"head": head, "side": head}, seen[0].reach) == {}
+    mixed = {"head": [one, replace(wrist, **later)], "wrist": [wrist, replace(one, **later)]}
+    assert set(exchanged(mixed, seen[0].reach)) == {"head", "wrist"}
 
 
 def test_a_camera_on_the_hand_is_told_from_one_that_stands() -> None:
