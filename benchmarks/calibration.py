@@ -1,6 +1,6 @@
 """How well cameras are found that nobody calibrated: from demonstrations alone, and from clicks.
 
-    python benchmarks/calibration.py [--quick] [--json] [--cameras N] [--first SEED]
+    python benchmarks/calibration.py [--quick] [--json] [--cameras N] [--first SEED] [--jobs N]
 
 Each of 100 random cameras looks at the test bench from somewhere else, with another lens. It sees 50 demonstrations of
 pick-and-place at 640x480: with shadows, sensor noise, an exposure that drifts, and a second thing that moves through
@@ -21,9 +21,12 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import multiprocessing
+import os
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
@@ -54,6 +57,8 @@ WIDTH, HEIGHT = 640, 480
 # Demonstrations that a fit sees, and others that it is judged on.
 SEEN, UNSEEN = 50, 20
 CAMERAS, FIRST = 100, 10_000
+# Seeds of scenes that a camera has for itself.
+SCENES = 1000
 TOO_FAR = 0.05
 CLICKS, CLICK_NOISE = 10, 3.0
 # Frames before and after an event that are filmed: more than `posa data calibrate` looks at.
@@ -231,17 +236,14 @@ class Tally:
         self.cameras = self.usable = self.unannounced = 0
         self._errors: list[Floats] = []
 
-    def add(self, fit: CameraFit | None, camera: Camera, points: Floats) -> str:
-        """Counts one camera; None where it was refused. Returns what became of it, in words."""
+    def add(self, errors: Floats | None) -> None:
+        """Counts one camera, by the errors of what was given; None where it was refused."""
         self.cameras += 1
-        if fit is None:
-            return "refused"
-        errors = errors_of(fit, camera, points)
-        worst = float(np.quantile(errors, 0.9))
+        if errors is None:
+            return
         self.usable += 1
-        self.unannounced += worst > TOO_FAR
+        self.unannounced += float(np.quantile(errors, 0.9)) > TOO_FAR
         self._errors.append(errors)
-        return f"median {np.median(errors):.4f}, p90 {worst:.4f}"
 
     def figures(self) -> dict[str, float | None]:
         """The benchmark's figures."""
@@ -265,37 +267,79 @@ def clicked(camera: Camera, points: Floats, rng: np.random.Generator) -> CameraF
     return None if found.reasons else found.camera
 
 
-def measure(cameras: int, seen: int, first: int) -> dict[str, dict[str, float | None]]:
-    """The figures of some cameras, from the seed `first` on."""
+def in_words(errors: Floats | None) -> str:
+    """What became of a camera."""
+    if errors is None:
+        return "refused"
+    return f"median {np.median(errors):.4f}, p90 {np.quantile(errors, 0.9):.4f}"
+
+
+class Bench:
+    """The test bench, in a process of its own where there are several.
+
+    Args:
+        first: Seed of the first camera.
+    """
+
+    def __init__(self, first: int) -> None:
+        require_gl()
+        self._first = first
+        self._environment = make_environment("so101_bench", "pick_place", image_size=64, objects=2, max_steps=80)
+        self._embodiment = self._environment.embodiment
+        self._chain = ForwardKinematics(self._embodiment, embodiment_file(self._embodiment.id).parent)
+        self._unseen = self._points(demonstrations(self._environment, itertools.count(first), UNSEEN))
+
+    def _points(self, made: list[Demonstration]) -> Floats:
+        return points_of([demonstration.episode for demonstration in made], self._embodiment)
+
+    def camera(self, number: int, seen: int) -> tuple[Floats | None, Floats | None, str]:
+        """Errors of one camera that is found from `seen` demonstrations, and clicked; None where refused; and words."""
+        rng = np.random.default_rng([self._first, number])
+        camera, start = random_camera(rng), time.perf_counter()
+        looked_at = demonstrations(self._environment, itertools.count(self._first + SCENES * (number + 1)), seen)
+        film = Film(self._environment.simulation, camera, rng)
+        with tempfile.TemporaryDirectory() as folder:
+            changes = seen_changes(film, looked_at, self._embodiment, Path(folder))
+        film.close()
+        offset, reach = moved_part(self._chain, changes), self._points(looked_at)[::10]
+        stretches = find_camera(changes, reach, width=WIDTH, height=HEIGHT, offset=offset)
+        fit = stretches[0].camera if len(stretches) == 1 and stretches[0].usable else None
+        tips = np.concatenate([d.episode.end_effector[:, :3] for d in looked_at if d.episode.end_effector is not None])
+        by_clicks = clicked(camera, tips[::7], rng)
+        found, by_hand = (None if f is None else errors_of(f, camera, self._unseen) for f in (fit, by_clicks))
+        why = "; ".join(reason for stretch in stretches for reason in stretch.reasons)
+        words = f"{in_words(found)} ({len(changes)} events, {time.perf_counter() - start:.0f} s)"
+        return found, by_hand, f"{words}{f': {why}' if fit is None else ''}; clicked: {in_words(by_hand)}"
+
+
+_bench: Bench | None = None
+
+
+def _open_bench(first: int) -> None:
+    global _bench
+    _bench = Bench(first)
+
+
+def _camera(number: int, seen: int) -> tuple[Floats | None, Floats | None, str]:
+    assert _bench is not None  # the process began with it
+    return _bench.camera(number, seen)
+
+
+def measure(cameras: int, seen: int, first: int, jobs: int) -> dict[str, dict[str, float | None]]:
+    """The figures of some cameras, from the seed `first` on, in several processes; their number changes no figure."""
     from posa_vla.console import say
 
     automatic, by_hand = Tally(), Tally()
-    environment = make_environment("so101_bench", "pick_place", image_size=64, objects=2, max_steps=80)
-    embodiment = environment.embodiment
-    chain = ForwardKinematics(embodiment, embodiment_file(embodiment.id).parent)
-    seeds = itertools.count(first)
-    unseen = points_of([d.episode for d in demonstrations(environment, seeds, UNSEEN)], embodiment)
-    with tempfile.TemporaryDirectory() as name, progress("calibrate", cameras, unit="camera") as advance:
-        for number in range(cameras):
-            rng = np.random.default_rng([first, number])
-            camera, start = random_camera(rng), time.perf_counter()
-            looked_at = demonstrations(environment, seeds, seen)
-            film = Film(environment.simulation, camera, rng)
-            changes = seen_changes(film, looked_at, embodiment, Path(name))
-            film.close()
-            reach = points_of([d.episode for d in looked_at], embodiment)[::10]
-            stretches = find_camera(changes, reach, width=WIDTH, height=HEIGHT, offset=moved_part(chain, changes))
-            fit = stretches[0].camera if len(stretches) == 1 and stretches[0].usable else None
-            became = automatic.add(fit, camera, unseen)
-            tips = np.concatenate(
-                [d.episode.end_effector[:, :3] for d in looked_at if d.episode.end_effector is not None]
-            )
-            by_clicks = by_hand.add(clicked(camera, tips[::7], rng), camera, unseen)
-            why = "; ".join(reason for stretch in stretches for reason in stretch.reasons)
-            events = f"{len(changes)} events, {time.perf_counter() - start:.0f} s"
-            say(f"camera {number}: {became} ({events}){f': {why}' if fit is None else ''}; clicked: {by_clicks}")
+    context = multiprocessing.get_context("spawn")
+    with (
+        ProcessPoolExecutor(min(jobs, cameras), context, _open_bench, (first,)) as pool,
+        progress("calibrate", cameras, unit="camera") as advance,
+    ):
+        for number, (found, clicks, words) in enumerate(pool.map(_camera, range(cameras), itertools.repeat(seen))):
+            automatic.add(found)
+            by_hand.add(clicks)
+            say(f"camera {number}: {words}")
             advance(1)
-    environment.close()
     return {"automatic": automatic.figures(), "clicked": by_hand.figures()}
 
 
@@ -306,10 +350,12 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="one JSON document on standard output")
     parser.add_argument("--cameras", type=int, help="how many")
     parser.add_argument("--first", type=int, default=FIRST, help="seed of the first camera")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes")
     arguments = parser.parse_args()
-    require_gl()
+    # Before the processes import NumPy: each has one core.
+    os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = "1"
     cameras, seen = (5, 20) if arguments.quick else (CAMERAS, SEEN)
-    figures = measure(arguments.cameras or cameras, seen, arguments.first)
+    figures = measure(arguments.cameras or cameras, seen, arguments.first, arguments.jobs)
     if arguments.json:
         print(json.dumps(figures))
         return
