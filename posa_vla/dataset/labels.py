@@ -139,7 +139,7 @@ def anchor_labels(
     masked out of the loss, where the point is behind the camera or out of view, where the camera is not calibrated or
     the end-effector pose unknown, for the task anchor where the episode has no event, and where a camera that was found
     is less sure of the point than its label is wide: a wrong label is worse than none. Of a camera on the hand, the
-    end-effector's pixel may be all that is known: then only the task anchor is masked.
+    end-effector's pixel may be all that is known: then the task anchor is masked, and those of other end effectors.
 
     Args:
         episode: The episode.
@@ -165,8 +165,8 @@ def anchor_labels(
                 points[:, end], valid[:, end], spread[:, end] = _project(at, camera, widths[1])
         elif camera.end_effector_pixel is not None:
             height, width = camera.images.shape[1:3]
-            pixel = camera.end_effector_pixel
-            valid[:, 1] = ((pixel >= 0) & (pixel < (width, height))).all(axis=1)
-            points[:, 1] = np.where(valid[:, 1:2], pixel, 0.0)
+            pixels = camera.end_effector_pixel.reshape(len(episode), -1, 2)
+            valid[:, 1:] = ((pixels >= 0) & (pixels < (width, height))).all(axis=2)
+            points[:, 1:] = np.where(valid[:, 1:, None], pixels, 0.0)
         labels[role] = AnchorLabels(points, valid, spread)
     return labels

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from posa_vla.episodes.episode import CameraTrack
+from posa_vla.episodes.episode import UNSEEN, CameraTrack
 from posa_vla.episodes.media.images import Images
 from posa_vla.errors import BadInput, did_you_mean
 from posa_vla.geometry import compose, packed_covariance
@@ -121,10 +121,10 @@ class CameraCalibration(Closed):
     """One camera, OpenCV axes (x right, y down, z forward).
 
     `base_from_camera` is a fixed camera's pose in the base frame (extrinsics); `end_effector_from_camera` the pose of
-    one that is mounted on the hand (hand-eye); of several hands `end_effector` names the one. Where that is not known,
-    `end_effector_pixel`, without intrinsics, says where such a camera sees the end-effector: its label is known then,
-    the task's is not. `found` says how they were found, where nobody measured them; `later`, in order, where a fixed
-    camera stands after it was moved.
+    one that is mounted on the hand (hand-eye). Where that is not known, `end_effector_pixel`, without intrinsics, says
+    where such a camera sees the end-effector: its label is known then, the task's is not. Of several hands,
+    `end_effector` names the one that it is on. `found` says how they were found, where nobody measured them; `later`,
+    in order, where a fixed camera stands after it was moved.
     """
 
     intrinsics: Intrinsics | None = None
@@ -145,8 +145,10 @@ class CameraCalibration(Closed):
             self.intrinsics or self.base_from_camera or self.end_effector_from_camera
         ):
             raise ValueError("give end_effector_pixel, or intrinsics and where the camera is")
-        if self.end_effector is not None and self.end_effector_from_camera is None:
-            raise ValueError("end_effector names the hand that the camera is on: give end_effector_from_camera")
+        if self.end_effector is not None and self.end_effector_from_camera is None and self.end_effector_pixel is None:
+            raise ValueError(
+                "end_effector names the hand that the camera is on: give end_effector_from_camera or end_effector_pixel"
+            )
         starts = [later.from_episode for later in self.later]
         if starts and self.base_from_camera is None:
             raise ValueError("later says where a fixed camera stands: give base_from_camera")
@@ -190,12 +192,8 @@ def load_calibration(path: Path, roles: list[str], end_effectors: Sequence[str] 
             raise BadInput(f"{path}: camera {role!r} is none of the recording's; {did_you_mean(role, roles)}")
     for role, camera in calibration.cameras.items():
         hand = camera.end_effector
-        if camera.end_effector_pixel is not None and end_effectors:
-            raise BadInput(
-                f"{path}: camera {role!r} has end_effector_pixel, which does not say whose it is of "
-                f"{', '.join(end_effectors)}: give intrinsics and end_effector_from_camera"
-            )
-        if camera.end_effector_from_camera is not None and (hand is None) == bool(end_effectors):
+        on_hand = camera.end_effector_from_camera is not None or camera.end_effector_pixel is not None
+        if on_hand and (hand is None) == bool(end_effectors):
             got = f"end_effector {hand!r} of a robot that has one" if hand else "no end_effector"
             expected = f"which hand it is on: {', '.join(end_effectors)}" if end_effectors else "none: leave it out"
             raise BadInput(f"{path}: camera {role!r} has {got}, expected {expected}")
@@ -233,7 +231,11 @@ def calibrate(
         )
     if isinstance(given, EndEffectorPixel):
         pixel = np.array([given.u * across, given.v * down])
-        return CameraTrack(images, end_effector_pixel=np.tile(pixel, (frames, 1)))
+        if camera.end_effector is None:
+            return CameraTrack(images, end_effector_pixel=np.tile(pixel, (frames, 1)))
+        seen = np.full((frames, len(end_effectors), 2), UNSEEN)
+        seen[:, list(end_effectors).index(camera.end_effector)] = pixel
+        return CameraTrack(images, end_effector_pixel=seen)
     intrinsics = np.array([given.fx * across, given.fy * down, given.cx * across, given.cy * down])
     pose = None
     if camera.base_from_camera is not None:

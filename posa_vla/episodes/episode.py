@@ -14,6 +14,9 @@ from posa_vla.geometry import COVARIANCE_SIZE
 
 Source = Literal["sim", "teleop", "deployment"]
 
+# Pixel of an end effector that nobody knows: beside every picture, and finite as all that is stored.
+UNSEEN = (-1.0, -1.0)
+
 
 class NotFinite(BadInput):
     """An episode holds a value that is no number."""
@@ -31,7 +34,8 @@ class CameraTrack:
         covariance: float64 (T, 28) of a calibration that was found and not measured, or None: how sure it is (see
             `geometry.projection_spread`), packed (`geometry.packed_covariance`).
         end_effector_pixel: float64 (T, 2) continuous pixels, where the end-effector is seen by a camera on the hand
-            whose pose is not known; None elsewhere.
+            whose pose is not known; None elsewhere. Of E end effectors (T, E, 2), `UNSEEN` of each that the camera is
+            not on.
     """
 
     images: Images
@@ -124,7 +128,7 @@ class Episode:
             wanted.append((f"cameras[{role}].pose", camera.pose, (frames, 7), np.float64))
             wanted.append((f"cameras[{role}].covariance", camera.covariance, (frames, COVARIANCE_SIZE), np.float64))
             pixel = camera.end_effector_pixel
-            wanted.append((f"cameras[{role}].end_effector_pixel", pixel, (frames, 2), np.float64))
+            wanted.append((f"cameras[{role}].end_effector_pixel", pixel, (frames, *ends, 2), np.float64))
             images = camera.images
             if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] != 3 or len(images) != frames:
                 raise BadInput(

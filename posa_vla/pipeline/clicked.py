@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,7 +20,7 @@ from posa_vla.pipeline.calibration import Calibrated, CameraFound, require_chain
 from posa_vla.pipeline.clicking.filmed import Filmed
 from posa_vla.pipeline.clicking.judged import Judged, fixed_camera, middle_of, mounted_camera, tip_on_hand
 from posa_vla.pipeline.clicking.server import serve
-from posa_vla.pipeline.clicking.task import Task, require_place
+from posa_vla.pipeline.clicking.task import Task, require_place, spot_of
 from posa_vla.pipeline.incoming import at_hand
 from posa_vla.pipeline.ingestion import Dataset, open_reader
 from posa_vla.workspace import Workspace
@@ -29,9 +30,10 @@ from posa_vla.yaml_file import yaml_text
 class _Out:
     """The calibration file, which keeps the cameras that it has."""
 
-    def __init__(self, path: Path, roles: list[str]) -> None:
+    def __init__(self, path: Path, embodiment: Embodiment) -> None:
         self.path = path
-        self._cameras = load_calibration(path, roles).cameras if path.exists() else {}
+        roles, ends = list(embodiment.cameras), embodiment.end_effectors
+        self._cameras = load_calibration(path, roles, ends).cameras if path.exists() else {}
 
     def add(self, role: str, camera: CameraCalibration) -> None:
         self._cameras = {**self._cameras, role: camera}
@@ -44,11 +46,6 @@ def _opened(workspace: Workspace, dataset: Dataset) -> Iterator[tuple[Filmed, Em
     with at_hand(workspace, dataset.location) as folder:
         reader, declaration = open_reader(open_source(folder), dataset, EpisodeStore(workspace.store))
         require_chain(reader, declaration)
-        if reader.embodiment.end_effectors:
-            raise BadInput(
-                f"embodiment {reader.embodiment.id} has {' and '.join(reader.embodiment.end_effectors)}, and clicks "
-                "are on the tip of a lone one: leave --click out, the gripper's events tell them apart"
-            )
         yield Filmed(reader), reader.embodiment
 
 
@@ -75,26 +72,32 @@ def click_cameras(
         dataset: Its embodiment declares a chain of joints.
         out: Calibration file; cameras that it has already are kept.
         roles: Of the cameras.
-        on_hand: Which of them are on the hand, beside those that the embodiment says move.
+        on_hand: ROLE, or ROLE=HAND where the robot has several end effectors: cameras on the hand, beside those that
+            the embodiment says move.
         port: Of the page; a free one if 0.
 
     Raises:
-        BadInput: The embodiment declares no chain; a role is none of the dataset's; the clicks kept are another
-            dataset's.
+        BadInput: The embodiment declares no chain; a role is none of the dataset's; nothing says which hand a camera
+            is on; the clicks kept are another dataset's.
     """
+    named = {role: hand for role, _, hand in (given.partition("=") for given in on_hand)}
     with _opened(workspace, dataset) as (filmed, embodiment):
-        _require_roles([*roles, *on_hand], embodiment)
-        file = _Out(out, list(embodiment.cameras))
-        moving = _on_hand(roles, on_hand, embodiment)
-        kept = ClicksKept(kept_beside(out), _located(dataset.location), moving)
+        _require_roles([*roles, *named], embodiment)
+        file = _Out(out, embodiment)
+        moving = {
+            role: hand_of(role, named.get(role, ""), embodiment.end_effectors)
+            for role in _on_hand(roles, list(named), embodiment)
+        }
+        kept = ClicksKept(kept_beside(out), _located(dataset.location), list(moving))
         if kept.path.exists():
             say(f"going on with the clicks of {kept.path}")
         tasks = []
-        for role in dict.fromkeys([*roles, *on_hand]):
+        for role in dict.fromkeys([*roles, *named]):
             if role not in filmed.sizes:
                 raise BadInput(f"no episode with pictures of camera {role} can be read")
-            tasks.append(Task(filmed, role, "tip", role in moving, kept))
-            place = Task(filmed, role, "place", True, kept) if role in moving else None
+            hand = moving.get(role, 0)
+            tasks.append(Task(filmed, role, "tip", role in moving, kept, hand))
+            place = Task(filmed, role, "place", True, kept, hand) if role in moving else None
             if place is not None and place.possible:
                 tasks.append(place)
 
@@ -132,7 +135,7 @@ def calibrate_by_clicks(workspace: Workspace, dataset: Dataset, out: Path, click
         _require_roles([*roles, *given.on_hand], embodiment)
         if given.dataset not in (None, _located(dataset.location)):
             say(f"{clicks} holds clicks of {given.dataset}: are they of {dataset.location}, too?")
-        file = _Out(out, list(embodiment.cameras))
+        file = _Out(out, embodiment)
         for click in given.clicks:
             require_place(filmed, click)
         moving = _on_hand(roles, given.on_hand, embodiment)
@@ -147,9 +150,35 @@ def calibrate_by_clicks(workspace: Workspace, dataset: Dataset, out: Path, click
     return _calibrated(filmed, out, cameras)
 
 
+def hand_of(role: str, said: str, end_effectors: Sequence[str]) -> int:
+    """Number of the end effector that a camera on the hand is on.
+
+    Args:
+        role: Of the camera. Where nobody says it, its name may: `cam_left_wrist` is on `left`.
+        said: Name of the end effector; empty where nobody says it.
+        end_effectors: Names of several; empty where there is one.
+
+    Raises:
+        BadInput: Neither says it, or there is no such end effector.
+    """
+    if said and said not in end_effectors:
+        known = did_you_mean(said, end_effectors) if end_effectors else "the robot has one: leave it out"
+        raise BadInput(f"--on-hand {role}={said}: no end effector {said!r}; {known}")
+    if said or not end_effectors:
+        return end_effectors.index(said) if said else 0
+    sounds = [end for end in end_effectors if f"_{end}_" in f"_{re.sub('[^a-z0-9]', '_', role.lower())}_"]
+    if len(sounds) != 1:
+        raise BadInput(
+            f"camera {role} is on a hand, and nothing says whether on {' or '.join(end_effectors)}: add "
+            f"--on-hand {role}={end_effectors[0]}"
+        )
+    say(f"camera {role} is taken to be on {sounds[0]} by its name; if it is not: --on-hand {role}=HAND")
+    return end_effectors.index(sounds[0])
+
+
 def _judged(filmed: Filmed, role: str, given: Clicks, on_hand: bool) -> Judged:
     of = {
-        target: {(c.episode, c.frame): (c.u, c.v) for c in given.clicks if (c.role, c.of) == (role, target)}
+        target: {spot_of(filmed, c): (c.u, c.v) for c in given.clicks if (c.role, c.of) == (role, target)}
         for target in ("tip", "place")
     }
     if not on_hand and of["place"]:
@@ -158,10 +187,14 @@ def _judged(filmed: Filmed, role: str, given: Clicks, on_hand: bool) -> Judged:
         )
     if not on_hand:
         return fixed_camera(filmed, role, of["tip"])
+    hands = sorted({spot.end for clicks in of.values() for spot in clicks})
+    if len(hands) > 1:
+        names = " and ".join(filmed.ends[hand] for hand in hands)
+        raise BadInput(f"camera {role} is on a hand, and has clicks of {names}: expected those of the one it is on")
     if not of["place"]:
-        return tip_on_hand(filmed, role, of["tip"])
+        return tip_on_hand(filmed, role, of["tip"], *hands)
     tip = middle_of(list(of["tip"].values())) if of["tip"] else None
-    return mounted_camera(filmed, role, of["place"], tip)
+    return mounted_camera(filmed, role, of["place"], tip, *hands)
 
 
 def _on_hand(roles: Sequence[str], on_hand: Sequence[str], embodiment: Embodiment) -> list[str]:

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from clicked_arms import ENDS, recorded_arms
 from clicked_bench import EMBODIMENT, HEIGHT, WIDTH, Bench, recorded_bench
 
 from posa_vla.cli.main import main
@@ -26,9 +27,11 @@ def posa(capfd, monkeypatch, tmp_path, bench):
     # Standard output is reserved once a process, and captured anew for each test.
     monkeypatch.setattr("posa_vla.console._reserved", None)
 
-    def run(clicks: object, *arguments: str) -> tuple[int, dict, str]:
+    def run(
+        clicks: object, *arguments: str, dataset: tuple[str, ...] = (str(bench.folder), "--embodiment", EMBODIMENT)
+    ) -> tuple[int, dict, str]:
         Path("clicks.json").write_text(json.dumps(clicks), encoding="utf-8")
-        given = ["calibrate", str(bench.folder), "--embodiment", EMBODIMENT, "--clicks", "clicks.json", *arguments]
+        given = ["calibrate", *dataset, "--clicks", "clicks.json", *arguments]
         with pytest.raises(SystemExit) as stop:
             main(["data", *given, "--out", "cal.yaml", "--json"])
         out, err = capfd.readouterr()
@@ -68,6 +71,33 @@ def test_clicks_give_cameras_and_those_that_were_there_stay(posa, bench, tmp_pat
     assert code == 0, err
     cameras = load_calibration(tmp_path / "cal.yaml", ["head", "wrist"]).cameras
     assert cameras["wrist"].end_effector_from_camera is not None
+
+
+@pytest.mark.long
+def test_clicks_of_two_arms_say_whose_they_are(posa, tmp_path) -> None:
+    arms = recorded_arms(tmp_path / "dataset")
+    dataset, role = (str(arms.folder), "--arm", "aloha"), "cam_left_wrist"
+    clicks = []
+    for number in range(10):
+        (u, v), end = arms.pixel("head", (number % 3, 2 * number), number % 2), ENDS[number % 2]
+        line = {"role": "head", "episode": number % 3, "frame": 2 * number, "u": u, "v": v}
+        clicks.append({**line, "end_effector": end})
+    u, v = arms.pixel(role, (0, 0), 0)
+    wrist = {"role": role, "episode": 0, "frame": 0, "u": u, "v": v, "end_effector": "left"}
+    code, result, err = posa({"clicks": [*clicks, wrist], "on_hand": [role]}, dataset=dataset)
+    assert code == 0, err
+    assert [(camera["role"], camera["usable"]) for camera in result["cameras"]] == [("head", True), (role, True)]
+    cameras = load_calibration(tmp_path / "cal.yaml", ["head", role], ENDS).cameras
+    assert cameras["head"].base_from_camera is not None
+    assert (cameras[role].end_effector, cameras[role].end_effector_pixel is not None) == ("left", True)
+    code, _, err = posa(
+        {"clicks": [{**wrist, "frame": 1, "end_effector": "right"}, wrist], "on_hand": [role]}, dataset=dataset
+    )
+    assert code == 2
+    assert "has clicks of left and right: expected those of the one it is on" in err
+    code, _, err = posa({"clicks": [line]}, dataset=dataset)
+    assert code == 2
+    assert "nothing says whose gripper it is: add end_effector, one of left, right" in err
 
 
 @pytest.mark.parametrize(

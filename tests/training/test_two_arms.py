@@ -23,10 +23,10 @@ from posa_vla.dataset.shards.manifest import read_manifest
 from posa_vla.dataset.shards.prepare import prepare
 from posa_vla.dataset.validation.episode_page import page_of
 from posa_vla.dataset.validation.validate import validate
-from posa_vla.episodes.calibration import load_calibration
+from posa_vla.episodes.calibration import calibrate, load_calibration
 from posa_vla.episodes.content import episode_digest
 from posa_vla.episodes.embodiment import Embodiment, load_embodiment, shipped_embodiments
-from posa_vla.episodes.episode import CameraTrack, Episode
+from posa_vla.episodes.episode import UNSEEN, CameraTrack, Episode
 from posa_vla.episodes.kinematics import ForwardKinematics
 from posa_vla.episodes.lerobot.reader import DatasetReader
 from posa_vla.episodes.store.episode_store import EpisodeStore
@@ -162,16 +162,22 @@ def test_an_episode_of_two_arms_is_stored_as_it_was_read(store: EpisodeStore) ->
     assert read_json(store.folder(batch) / "meta/posa.json")["schema_version"] == 3
 
 
-def test_openings_of_two_grippers_come_back(tmp_path: Path, store: EpisodeStore) -> None:
+def test_openings_of_two_grippers_and_the_pixel_of_one_come_back(tmp_path: Path, store: EpisodeStore) -> None:
     episode = next(store.episodes())
     images = np.asarray([np.asarray(image) for image in episode.cameras["head"].images])
-    cameras = {"head": replace(episode.cameras["head"], images=images)}
+    # Of a camera on the right hand, where it sees its own gripper.
+    pixel = np.tile([UNSEEN, (20.5, 11.0)], (len(episode), 1, 1))
+    cameras = {"head": CameraTrack(images, end_effector_pixel=pixel)}
     gripper = np.random.default_rng(0).uniform(0, 1, (len(episode), 2)).astype(np.float32)
     other = EpisodeStore(tmp_path / "store")
     other.append([replace(episode, cameras=cameras, gripper=gripper)], aloha())
     (back,) = other.episodes()
     assert back.gripper is not None
     np.testing.assert_array_equal(back.gripper, gripper)
+    np.testing.assert_array_equal(back.cameras["head"].end_effector_pixel, pixel)
+    labels = anchor_labels(back, aloha())["head"]
+    assert labels.valid.tolist() == [[False, False, True]] * len(episode)
+    assert labels.points[:, 2].tolist() == [[20.5, 11.0]] * len(episode)
     with pytest.raises(BadInput, match=r"gripper is .*, expected float32"):
         replace(episode, gripper=gripper[:, 0]).check()
 
@@ -230,12 +236,19 @@ def test_a_camera_on_a_hand_says_which(tmp_path: Path) -> None:
         "intrinsics": CALIBRATION["cameras"]["head"]["intrinsics"],  # type: ignore[index]  # a literal above
         "end_effector_from_camera": {"position": [0, 0, -0.1], "quaternion": [1, 0, 0, 0]},
     }
+    pixel = {"end_effector_pixel": {"u": 20.5, "v": 11, "width": 48, "height": 32}}
     path = tmp_path / "calibration.yaml"
     for said, ends, message in (
         ({}, ("left", "right"), "has no end_effector, expected which hand it is on: left, right"),
         ({"end_effector": "lefty"}, ("left", "right"), "no end effector 'lefty'; did you mean 'left'"),
         ({"end_effector": "left"}, (), "of a robot that has one, expected none"),
     ):
-        path.write_text(yaml_text({"schema_version": 1, "cameras": {"head": mount | said}}), encoding="utf-8")
-        with pytest.raises(BadInput, match=message):
-            load_calibration(path, ["head"], ends)
+        for camera in (mount, pixel):
+            path.write_text(yaml_text({"schema_version": 1, "cameras": {"head": camera | said}}), encoding="utf-8")
+            with pytest.raises(BadInput, match=message):
+                load_calibration(path, ["head"], ends)
+    path.write_text(yaml_text({"cameras": {"head": pixel | {"end_effector": "right"}}}), encoding="utf-8")
+    camera = load_calibration(path, ["head"], ("left", "right")).cameras["head"]
+    track = calibrate(np.zeros((2, 64, 96, 3), np.uint8), camera, None, ("left", "right"))
+    assert track.end_effector_pixel is not None
+    assert track.end_effector_pixel.tolist() == [[list(UNSEEN), [41.0, 22.0]]] * 2

@@ -30,7 +30,11 @@ def calibrate(
     ] = None,
     on_hand: Annotated[
         list[str] | None,
-        typer.Option("--on-hand", metavar="ROLE", help="Click likewise, in a camera that is on the hand; repeatable."),
+        typer.Option(
+            "--on-hand",
+            metavar="ROLE[=HAND]",
+            help="Click likewise, in a camera that is on the hand, of several hands on HAND; repeatable.",
+        ),
     ] = None,
     clicks: Annotated[
         Path | None, typer.Option("--clicks", help="Clicks from a JSON file instead (docs/your-recordings.md).")

@@ -16,6 +16,10 @@ from posa_vla.schema import Closed, parse_json
 Target = Literal["tip", "place"]
 
 
+def _absent(value: object) -> bool:
+    return value is None
+
+
 class Place(Closed):
     """A frame in which something was clicked, or in which it is hidden.
 
@@ -24,12 +28,15 @@ class Place(Closed):
         episode: Number of the episode in the dataset.
         frame: Number of the frame in the episode.
         of: What was to be clicked.
+        end_effector: Of a robot with several, name of the one whose tip or place it is; of a camera on the hand, the
+            one that it is on.
     """
 
     role: str
     episode: int = Field(ge=0)
     frame: int = Field(ge=0)
     of: Target = "tip"
+    end_effector: str | None = Field(default=None, exclude_if=_absent)
 
 
 class Click(Place):
@@ -40,7 +47,7 @@ class Click(Place):
 
 
 class Clicks(Closed):
-    """A file of clicks.
+    """A file of clicks; that of a robot with several end effectors has version 2.
 
     Attributes:
         dataset: Where the dataset lies; not checked if None.
@@ -49,7 +56,7 @@ class Clicks(Closed):
         skipped: Frames in which it is hidden.
     """
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[1, 2] = 1
     dataset: str | None = None
     on_hand: list[str] = Field(default_factory=list)
     clicks: list[Click] = Field(default_factory=list)
@@ -57,11 +64,13 @@ class Clicks(Closed):
 
     @model_validator(mode="after")
     def _one_a_frame(self) -> Clicks:
-        counts = Counter((click.role, click.of, click.episode, click.frame) for click in self.clicks)
-        for (role, of, episode, frame), count in counts.items():
+        counts = Counter((c.role, c.of, c.episode, c.frame, c.end_effector) for c in self.clicks)
+        for (role, of, episode, frame, end), count in counts.items():
             if count > 1:
+                whose = "" if end is None else f" of {end}"
                 raise ValueError(
-                    f"camera {role}, episode {episode}, frame {frame} has {count} clicks on the {of}, expected one"
+                    f"camera {role}, episode {episode}, frame {frame} has {count} clicks on the {of}{whose}, expected "
+                    "one"
                 )
         return self
 
@@ -109,5 +118,8 @@ class ClicksKept:
         """Puts these in the place of what was known of the camera, and writes the file."""
         others = [click for click in self._clicks.clicks if (click.role, click.of) != (role, target)]
         hidden = [place for place in self._clicks.skipped if (place.role, place.of) != (role, target)]
-        self._clicks = self._clicks.model_copy(update={"clicks": others + clicks, "skipped": hidden + skipped})
+        named = any(place.end_effector is not None for place in [*others, *clicks, *hidden, *skipped])
+        self._clicks = self._clicks.model_copy(
+            update={"schema_version": 2 if named else 1, "clicks": others + clicks, "skipped": hidden + skipped}
+        )
         write_json(self.path, self._clicks.model_dump(mode="json"))

@@ -70,7 +70,8 @@ def undeclared(episode: Episode, embodiment: Embodiment) -> list[str]:
     blind = [role for role in unplaced if episode.cameras[role].end_effector_pixel is None]
     if len(blind) < len(unplaced):
         seen = ", ".join(role for role in unplaced if role not in blind)
-        without.append(f"of {seen} only the end-effector's pixel is known: its task anchors are masked")
+        others = " and those of other hands" if embodiment.end_effectors else ""
+        without.append(f"of {seen} only the end-effector's pixel is known: its task anchors{others} are masked")
     if blind:
         without.append(f"no calibration of {', '.join(blind)}: its anchors are masked")
     for what, channels in (("state", embodiment.state), ("action", embodiment.action)):

@@ -113,7 +113,8 @@ def map_features(
     open_ones = [proposal for proposal in proposals if proposal is not None]
     if open_ones:
         raise BadInput(f"{source.folder}: {_asked(open_ones)}")
-    calibration = {role: _calibration(source, feature) for role, feature in cameras.items()}
+    ends = len(embodiment.end_effectors) if embodiment is not None else 0
+    calibration = {role: _calibration(source, feature, ends or 1) for role, feature in cameras.items()}
     used = {name for names in parts.values() for name in names}
     used |= {*cameras.values(), *(name for c in calibration.values() for name in c.values())}
     rest = sorted(set(source.features) - used)
@@ -169,10 +170,11 @@ def _asked(proposals: list[Proposal]) -> str:
     return text + (f". Not among them: {', '.join(left)}" if left else "")
 
 
-def _calibration(source: SourceDataset, camera: str) -> dict[str, str]:
+def _calibration(source: SourceDataset, camera: str, ends: int) -> dict[str, str]:
     """What was recorded of a camera's calibration, by the names that an export has for it."""
     found = {}
-    for part, width in (("intrinsics", 4), ("pose", 7), ("covariance", COVARIANCE_SIZE), ("end_effector_pixel", 2)):
+    widths = {"intrinsics": 4, "pose": 7, "covariance": COVARIANCE_SIZE, "end_effector_pixel": 2 * ends}
+    for part, width in widths.items():
         name = f"{CAMERA}{camera.removeprefix(IMAGES)}.{part}"
         feature = source.features.get(name)
         if feature is not None and feature["dtype"] in NUMBERS and feature["shape"] in ([], [width]):

@@ -235,6 +235,8 @@ class SourceReader:
         tracks = {part: vector(table, name, np.float64) for part, name in names.items()}
         if "pose" in tracks:
             require_pose(names["pose"], tracks["pose"])
+        if "end_effector_pixel" in tracks:
+            tracks["end_effector_pixel"] = self._by_end(tracks["end_effector_pixel"])
         return CameraTrack(images, **tracks)
 
     def part(self, table: pa.Table, part: str, dtype: Any) -> NDArray[Any]:

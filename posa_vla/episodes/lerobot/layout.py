@@ -104,7 +104,8 @@ def features_of(episode: Episode, embodiment: Embodiment) -> dict[str, dict[str,
         if camera.covariance is not None:
             features[f"{CAMERA}{role}.covariance"] = _vector("float64", [str(n) for n in range(COVARIANCE_SIZE)])
         if camera.end_effector_pixel is not None:
-            features[f"{CAMERA}{role}.end_effector_pixel"] = _vector("float64", ["u", "v"])
+            names = [f"{end}.{name}" for end in embodiment.end_effectors for name in ("u", "v")] or ["u", "v"]
+            features[f"{CAMERA}{role}.end_effector_pixel"] = _vector("float64", names)
     for name, array, channels in (
         ("observation.state", episode.state, embodiment.state),
         ("action", episode.action, embodiment.action),

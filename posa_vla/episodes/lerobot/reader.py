@@ -196,7 +196,7 @@ class DatasetReader:
         state, action = _array(table, "observation.state"), _array(table, "action")
         assert state is not None  # for the type checker: columns agree with the features, which have both
         assert action is not None
-        pose, gripper = self._ends(table, "end_effector"), self._ends(table, "gripper")
+        pose, gripper = (self._ends(table, layout.PARTS[part]) for part in ("end_effector", "gripper"))
         times = table["timestamp"].to_numpy()
         regular = np.array_equal(times, (np.arange(record.length) / self.fps).astype(np.float32))
         others = [n for n in table.column_names if n not in layout.KNOWN and not n.startswith(_OF_CAMERAS)]
@@ -222,13 +222,13 @@ class DatasetReader:
         layout.features_of(episode, self.embodiment)
         return episode
 
-    def _ends(self, table: pa.Table, part: str) -> NDArray[Any] | None:
-        """(T, width) of a part that each end effector has, or (T, E, width) of several."""
-        rows, ends = _array(table, layout.PARTS[part]), len(self.embodiment.end_effectors)
+    def _ends(self, table: pa.Table, name: str) -> NDArray[Any] | None:
+        """(T, width) of a column that each end effector has a part of, or (T, E, width) of several."""
+        rows, ends = _array(table, name), len(self.embodiment.end_effectors)
         if rows is None or not ends:
             return rows
         if rows.shape[1] % ends:
-            raise BadInput(f"{layout.PARTS[part]} has {rows.shape[1]} channels, expected as many of each of {ends}")
+            raise BadInput(f"{name} has {rows.shape[1]} channels, expected as many of each of {ends}")
         return rows.reshape(len(rows), ends, -1)
 
     def _prompts(self, table: pa.Table) -> tuple[str, ...]:
@@ -243,6 +243,7 @@ class DatasetReader:
 
     def _camera(self, role: str, record: EpisodeRecord, table: pa.Table) -> CameraTrack:
         vectors = {part: _array(table, f"{layout.CAMERA}{role}.{part}") for part in CAMERA_VECTORS}
+        vectors["end_effector_pixel"] = self._ends(table, f"{layout.CAMERA}{role}.end_effector_pixel")
         return CameraTrack(self._images(layout.IMAGES + role, record, table), **vectors)
 
     def _images(self, name: str, record: EpisodeRecord, table: pa.Table) -> Images:

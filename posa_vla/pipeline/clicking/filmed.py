@@ -1,4 +1,4 @@
-"""A dataset's pictures, and where the gripper is in space at each of them."""
+"""A dataset's pictures, and where the grippers are in space at each of them."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from posa_vla.console import progress, say
 from posa_vla.dataset.calibration.events import Change, gripper_changes, pictures_at
-from posa_vla.dataset.calibration.frames import Motion
-from posa_vla.dataset.labels import gripper_events
+from posa_vla.dataset.calibration.frames import Motion, Spot
+from posa_vla.dataset.labels import acting_grippers
 from posa_vla.episodes.foreign.bad_episode import BadEpisode
 from posa_vla.episodes.foreign.dataset import SourceEpisode
 from posa_vla.episodes.foreign.reader import SourceReader
@@ -27,7 +27,13 @@ Frame = tuple[int, int]
 
 
 class Filmed:
-    """The episodes that can be read, their motions in memory, their pictures on demand."""
+    """The episodes that can be read, their motions in memory, their pictures on demand.
+
+    Attributes:
+        ends: Names of several end effectors; empty where there is one.
+        motions: Number of the episode -> its end effectors.
+        sizes: Role -> width and height of its pictures.
+    """
 
     def __init__(self, reader: SourceReader) -> None:
         """Reads what is recorded beside the pictures.
@@ -35,6 +41,7 @@ class Filmed:
         Args:
             reader: Of a dataset whose embodiment declares its chain of joints.
         """
+        self.ends = reader.embodiment.end_effectors
         self.motions: dict[int, Motion] = {}
         self.sizes: dict[str, tuple[int, int]] = {}
         self._reader = reader
@@ -51,9 +58,9 @@ class Filmed:
                     continue
                 finally:
                     advance(1)
-                if episode.end_effector is not None:
-                    events = gripper_events(episode, reader.embodiment)
-                    self.motions[where.number] = Motion(episode.end_effector, events, episode.fps)
+                if episode.poses is not None:
+                    events = acting_grippers(episode, reader.embodiment)
+                    self.motions[where.number] = Motion(episode.poses, *events, episode.fps)
                     self._where[where.number] = where
                     for role, camera in episode.cameras.items():
                         height, width = camera.images.shape[1:3]
@@ -86,6 +93,15 @@ class Filmed:
         return self._changes[role]
 
     def reach(self) -> NDArray[np.float64]:
-        """Where the end-effector goes, float64 (M, 3), m, base frame."""
-        some = [motion.poses[:: max(1, len(motion.poses) // 20), :3] for motion in self.motions.values()]
+        """Where the end effectors go, float64 (M, 3), m, base frame."""
+        some = [m.poses[:: max(1, len(m.poses) // 20), :, :3].reshape(-1, 3) for m in self.motions.values()]
         return np.concatenate([*some, np.zeros((0, 3))])
+
+    def tip(self, spot: Spot) -> NDArray[np.float64]:
+        """Where a gripper's tip is, float64 (3,), m, base frame."""
+        place: NDArray[np.float64] = self.motions[spot.episode].poses[spot.frame, spot.end, :3]
+        return place
+
+    def name(self, end: int) -> str | None:
+        """Name of an end effector; None of a lone one."""
+        return self.ends[end] if self.ends else None

@@ -4,6 +4,8 @@ const by = id => document.getElementById(id);
 let state = null, current = 0, at = [0, 0], busy = false;
 
 const name = frame => `episode ${frame[0]}, frame ${frame[1]}`;
+// Of several grippers, the one that is asked for; nothing of a lone one.
+const gripper = told => told.end_effector === null ? '' : `, ${told.end_effector} gripper`;
 const address = frame => `picture/${state.step}/${frame[0]}/${frame[1]}`;
 const say = text => { by('said').textContent = text; };
 
@@ -35,12 +37,27 @@ const act = (what, more) => ask('do', {
   body: JSON.stringify({step: state.step, do: what, ...more}),
 });
 
-const what = () => ({
+// Text with «» where the gripper's name stands.
+const what = several => ({
   tip: state.on_hand
-    ? `Camera ${state.role} is on the hand, and sees the gripper's tip always in the same place. Click the point between the finger tips once.`
-    : `Camera ${state.role}: click the point between the finger tips, where the gripper holds things.`,
-  place: `Camera ${state.role}: click the place where the gripper will close, for example on the object that it picks up. Skip pictures in which it is not seen.`,
+    ? several
+      ? `Camera ${state.role} is on the hand «», and sees its gripper's tip always in the same place. Click the point between its finger tips once.`
+      : `Camera ${state.role} is on the hand, and sees the gripper's tip always in the same place. Click the point between the finger tips once.`
+    : several
+      ? `Camera ${state.role}: click the point between the finger tips of the «» gripper, and of no other.`
+      : `Camera ${state.role}: click the point between the finger tips, where the gripper holds things.`,
+  place: `Camera ${state.role}: click the place where the ${several ? '«» ' : ''}gripper will close, for example on the object that it picks up. Skip pictures in which it is not seen.`,
 }[state.target]);
+
+function asked(told) {
+  const [before, after] = what(told.end_effector !== null).split('«»');
+  by('task').textContent = before;
+  if (after === undefined) return;
+  const whose = document.createElement('strong');
+  whose.className = `whose end${told.end % 2}`;
+  whose.textContent = told.end_effector;
+  by('task').append(whose, after);
+}
 
 function show(told) {
   const before = state;
@@ -51,7 +68,6 @@ function show(told) {
   const leave = state.target === 'place' ? "Leave out: the end-effector's label is enough" : 'Leave this camera out';
   by('leave').textContent = by('leave-judged').textContent = leave;
   if (state.phase === 'judge') { showJudged(); return; }
-  by('task').textContent = what();
   by('clicking').hidden = false;
   if (state.at !== null) current = state.at;
   else if (!before || before.step !== state.step) current = Math.max(0, state.frames.findIndex(f => !f.click));
@@ -66,10 +82,11 @@ function showFrames() {
   list.replaceChildren(...state.frames.map((told, number) => {
     const button = document.createElement('button'), image = new Image(), text = document.createElement('span');
     image.src = address(told.frame); image.alt = '';
-    text.textContent = `${number + 1} ${told.click ? '✓ clicked' : 'open'}`;
+    text.textContent = [number + 1, told.end_effector, told.click ? '✓ clicked' : 'open'].filter(Boolean).join(' ');
     button.append(image, text);
     button.classList.toggle('clicked', Boolean(told.click));
-    button.setAttribute('aria-label', `Picture ${number + 1}, ${name(told.frame)}, ${told.click ? 'clicked' : 'open'}`);
+    button.setAttribute('aria-label', `Picture ${number + 1}${gripper(told)}, ${name(told.frame)}, `
+      + (told.click ? 'clicked' : 'open'));
     button.onclick = () => { select(number); by('picture').focus(); };
     const item = document.createElement('li');
     item.append(button);
@@ -87,12 +104,13 @@ function select(number) {
   current = number;
   for (const [n, item] of [...by('frames').children].entries())
     item.firstChild.setAttribute('aria-current', String(n === number));
+  asked(told);
   const image = by('image'), box = by('picture');
   box.style.aspectRatio = `${state.width}/${state.height}`;
   box.style.maxWidth = `min(100%, ${(72 * state.width / state.height).toFixed(1)}vh)`;
   image.src = address(told.frame);
   image.onload = loupe;
-  box.setAttribute('aria-label', `Picture ${number + 1} of ${state.frames.length}, ${name(told.frame)}, `
+  box.setAttribute('aria-label', `Picture ${number + 1} of ${state.frames.length}${gripper(told)}, ${name(told.frame)}, `
     + `${state.width} by ${state.height} pixels`);
   at = told.click ? [...told.click] : [state.width / 2, state.height / 2];
   mark(by('mark'), told.click);
@@ -103,7 +121,7 @@ function select(number) {
     mark(by('ring'), state.tip);
   }
   move();
-  say(`Picture ${number + 1} of ${state.frames.length}` + (told.click ? ', clicked before' : ''));
+  say(`Picture ${number + 1} of ${state.frames.length}${gripper(told)}` + (told.click ? ', clicked before' : ''));
 }
 
 function mark(element, pixel) {
@@ -194,9 +212,9 @@ function showJudged() {
   by('others-name').hidden = by('others').hidden = !seen;
   by('others-name').textContent = 'Other pictures, in which nobody clicked';
   by('others').replaceChildren(...(seen ? result.others : []).map(told =>
-    item(told, name(told.frame) + (told.seen ? '' : ': not in view'))));
+    item(told, name(told.frame) + gripper(told) + (told.seen ? '' : ': not in view'))));
   by('clicked').replaceChildren(...state.frames.map((told, number) => [told, number]).filter(([told]) => told.click)
-    .map(([told, number]) => item(told, `${number + 1}, ${name(told.frame)}`
+    .map(([told, number]) => item(told, `${number + 1}, ${name(told.frame)}${gripper(told)}`
       + (told.miss === null ? '' : `: ${told.miss.toFixed(0)} px off`) + (told.rejected ? ', not used' : ''))));
   by('verdict').focus();
   window.scrollTo(0, 0);

@@ -11,6 +11,7 @@ from typing import Any, Literal
 from PIL import Image
 from pydantic import Field
 
+from posa_vla.dataset.calibration.frames import Spot
 from posa_vla.errors import BadInput
 from posa_vla.pipeline.clicking.filmed import Filmed, Frame
 from posa_vla.pipeline.clicking.task import Task
@@ -131,7 +132,7 @@ class Clicking:
             return {**state, "phase": "done", "tasks": done}
         task = self._tasks[step]
         width, height = self._filmed.sizes[task.role]
-        frames = [self._clicked(task, frame) for frame in task.frames]
+        frames = [self._clicked(task, spot) for spot in task.frames]
         state |= {
             "phase": "click" if task.result is None else "judge",
             "role": task.role,
@@ -146,7 +147,7 @@ class Clicking:
             state["tip"] = task.tip()
         if task.result is not None:
             result = task.result
-            others = [{"frame": frame, "seen": result.sight(frame)} for frame in task.others()]
+            others = [{**self._told(spot), "seen": result.sight(spot)} for spot in task.others()]
             state["result"] = {
                 "accepted": result.calibration is not None,
                 "reasons": result.reasons,
@@ -158,15 +159,18 @@ class Clicking:
             }
         return state
 
-    def _clicked(self, task: Task, frame: Frame) -> dict[str, Any]:
-        told: dict[str, Any] = {"frame": frame, "click": task.clicks.get(frame)}
+    def _told(self, spot: Spot) -> dict[str, Any]:
+        """A gripper in a frame: the page's name of the picture, and the end effector's where there are several."""
+        return {"frame": (spot.episode, spot.frame), "end": spot.end, "end_effector": self._filmed.name(spot.end)}
+
+    def _clicked(self, task: Task, spot: Spot) -> dict[str, Any]:
+        told: dict[str, Any] = {**self._told(spot), "click": task.clicks.get(spot)}
         if task.target == "place":
-            told["later"] = task.later(frame)
+            told["later"] = task.later(spot)
         if task.result is not None:
-            miss = task.result.misses.get(frame)
-            told["seen"] = task.result.sight(frame)
-            told["miss"] = _finite(miss)
-            told["rejected"] = frame in task.result.rejected
+            told["seen"] = task.result.sight(spot)
+            told["miss"] = _finite(task.result.misses.get(spot))
+            told["rejected"] = spot in task.result.rejected
         return told
 
     def end_if_over(self) -> None:

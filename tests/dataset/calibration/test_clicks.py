@@ -16,8 +16,9 @@ def clicked(seed: int, count: int = 10, noise: float = 3.0) -> tuple[Seen, np.nd
     """A random camera, and clicks on points that are spread over its view: the points, and the pixels."""
     seen, draw = seen_by(seed), np.random.default_rng(seed)
     shown = np.flatnonzero(np.isfinite(seen.truth[:, 0]))
-    pool = Candidates(np.zeros(len(shown), np.int64), shown, seen.reach[shown])
-    chosen = [frame for _, frame in pool.spread(count)]
+    none = np.zeros(len(shown), np.int64)
+    pool = Candidates(none, shown, none, seen.reach[shown])
+    chosen = [spot.frame for spot in pool.spread(count)]
     return seen, seen.reach[chosen], seen.truth[chosen] + draw.normal(0, noise, (len(chosen), 2))
 
 

@@ -20,7 +20,7 @@ CLICK = {"role": "head", "episode": 0, "frame": 3, "u": 10.5, "v": 20.0}
         ({"clicks": [{**CLICK, "u": -1}]}, "clicks.0.u"),
         ({"clicks": [{**CLICK, "of": "elbow"}]}, "clicks.0.of"),
         ({"clicks": [CLICK, CLICK]}, "camera head, episode 0, frame 3 has 2 clicks on the tip"),
-        ({"schema_version": 2}, "later posa-vla"),
+        ({"schema_version": 3}, "later posa-vla"),
         ([], "top level"),
     ],
 )

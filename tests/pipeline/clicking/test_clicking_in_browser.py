@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from clicked_arms import ENDS, Arms, recorded_arms
 from clicked_bench import EMBODIMENT, HEIGHT, WIDTH, Bench
 from posa_command import command, environment
 
@@ -27,11 +28,13 @@ pytestmark = [pytest.mark.long, pytest.mark.skipif(BROWSER is None, reason="no b
 
 
 @contextmanager
-def clicking(bench: Bench, home: Path, *roles: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+def clicking(
+    dataset: Bench | Arms, home: Path, *roles: str, robot: tuple[str, str] = ("--embodiment", EMBODIMENT)
+) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """The command, and the address that it says."""
     asked = [argument for role in roles for argument in ("--click", role)]
     process = subprocess.Popen(
-        command("data", "calibrate", str(bench.folder), "--embodiment", EMBODIMENT, "--out", "cal.yaml", *asked),
+        command("data", "calibrate", str(dataset.folder), *robot, "--out", "cal.yaml", *asked),
         env=environment(home / ".posa"),
         cwd=home,
         stderr=subprocess.PIPE,
@@ -86,6 +89,18 @@ def changed(page: Page, do: Callable[[], None]) -> None:
     page.wait_for_function("before => !busy && JSON.stringify(state) !== before", arg=before)
 
 
+def by_keyboard(page: Page, u: float, v: float) -> None:
+    """Moves the crosshair there by the arrow keys, and clicks."""
+    for away, less, more in (
+        (u - page.evaluate("at[0]"), "Left", "Right"),
+        (v - page.evaluate("at[1]"), "Up", "Down"),
+    ):
+        steps = round(abs(away))
+        for key in ["Shift+Arrow"] * (steps // 10) + ["Arrow"] * (steps % 10):
+            page.keyboard.press(key + (more if away > 0 else less))
+    changed(page, lambda: page.keyboard.press("Enter"))
+
+
 def click(page: Page, bench: Bench, *, keyboard: bool) -> None:
     """Clicks the tip in the picture that is shown, or skips it."""
     role, of = page.evaluate("state.role"), page.evaluate("state.target")
@@ -94,14 +109,7 @@ def click(page: Page, bench: Bench, *, keyboard: bool) -> None:
     if not bench.shows(role, frame, of):
         changed(page, lambda: page.keyboard.press("s"))
     elif keyboard:
-        for away, less, more in (
-            (u - page.evaluate("at[0]"), "Left", "Right"),
-            (v - page.evaluate("at[1]"), "Up", "Down"),
-        ):
-            steps = round(abs(away))
-            for key in ["Shift+Arrow"] * (steps // 10) + ["Arrow"] * (steps % 10):
-                page.keyboard.press(key + (more if away > 0 else less))
-        changed(page, lambda: page.keyboard.press("Enter"))
+        by_keyboard(page, u, v)
     else:
         box = page.locator("#image").bounding_box()
         assert box is not None
@@ -178,6 +186,33 @@ def test_ctrl_c_and_a_closed_browser_lose_nothing_and_the_hand_s_camera_is_found
         assert process.wait(30) == 0
     camera = load_calibration(tmp_path / "cal.yaml", ["head", "wrist"]).cameras["wrist"]
     assert camera.end_effector_from_camera is not None
+
+
+def test_the_page_says_whose_tip_of_two_arms_and_who_took_the_other_is_told(tmp_path: Path, opened) -> None:
+    arms = recorded_arms(tmp_path / "dataset")
+    with clicking(arms, tmp_path, "head", robot=("--arm", "aloha")) as (process, address):
+        page = opened(address)
+        for number in range(10):
+            told = page.evaluate("state.frames[current]")
+            assert page.inner_text(".whose") == told["end_effector"]
+            assert f"of the {told['end_effector']} gripper, and of no other" in page.inner_text("#task")
+            whose = f"Picture {number + 1} of 10, {told['end_effector']} gripper"
+            assert page.inner_text("#said").startswith(whose)
+            assert (page.get_attribute("#picture", "aria-label") or "").startswith(whose)
+            end = ENDS.index(told["end_effector"])
+            by_keyboard(page, *arms.pixel("head", told["frame"], 1 - end if number == 3 else end))
+        page.wait_for_selector("#judging:not([hidden])")
+        assert "click 4 is where the tip of right is: left was asked for" in page.inner_text("#verdict")
+        assert "left gripper" in page.inner_text("#clicked .rejected")
+        loaded(page)
+        page.keyboard.press("Tab")
+        page.keyboard.press("Enter")
+        page.wait_for_selector("#done:not([hidden])")
+        assert process.wait(30) == 0
+    camera = load_calibration(tmp_path / "cal.yaml", ["head"], ENDS).cameras["head"]
+    assert camera.found is not None
+    assert (camera.found.how, camera.found.events, camera.found.used) == ("clicked", 10, 9)
+    assert {click.end_effector for click in read_clicks(tmp_path / "cal.clicks.json").clicks} == set(ENDS)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

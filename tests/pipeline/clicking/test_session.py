@@ -186,8 +186,8 @@ def test_who_clicks_on_another_part_of_the_hand_in_every_picture_is_asked(
         true = bench.truth[0].cameras["head"]
         assert true.intrinsics is not None
         assert true.pose is not None
-        for number, (episode, frame) in enumerate(task.frames):
-            point = filmed.motions[episode].poses[frame, :3] + [0, 0, above]
+        for number, spot in enumerate(task.frames):
+            point = filmed.tip(spot) + np.array([0, 0, above])
             u, v = project(point, true.intrinsics[0], true.pose[0], WIDTH, HEIGHT).pixels
             task.click(number, (min(max(u, 0), WIDTH), min(max(v, 0), HEIGHT)))
         judged = task.judge()
