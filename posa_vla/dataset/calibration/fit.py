@@ -21,6 +21,8 @@ FOCAL, FOCAL_SPREAD = 0.85, 0.3
 # Metres, one standard deviation for each axis: how far from the end-effector the middle of the change may be. The
 # fingers move, not the point between their tips. The other one holds where the embodiment says which part moves.
 _OFFSET_SPREAD, _KNOWN_SPREAD = 0.015, 0.008
+# Numbers that a fit seeks, and of which little is known beforehand.
+_SOUGHT = 8
 # Share of the longer side: within it a picture's change counts as explained while the best start is sought.
 _COARSE = 0.04
 # Metres in front of the camera: what is nearer, or behind it, counts as here.
@@ -243,10 +245,13 @@ class Problem:
             inliers = lengths < INLIER * sigma
             parameters = self.solve(parameters, sigma, inliers, "linear", 40)
         slopes = self.slopes(parameters, sigma, inliers)
+        # The fewer the events, the nearer to them is a camera that was fitted to them.
+        free = max(2 * int(inliers.sum()) - _SOUGHT, 1)
+        fewer = 2 * int(inliers.sum()) / free
         weak = np.diag([_ANY_TURN**-2] * 3 + [_ANY_PLACE**-2] * 3 + [0.0] * 4)
         return CameraFit(
             parameters=parameters,
-            covariance=np.asarray(np.linalg.inv(slopes.T @ slopes + weak), np.float64),
+            covariance=fewer * np.asarray(np.linalg.inv(slopes.T @ slopes + weak), np.float64),
             width=self.width,
             height=self.height,
             inliers=inliers,
