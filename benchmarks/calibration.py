@@ -1,6 +1,6 @@
 """How well cameras are found that nobody calibrated: from demonstrations alone, and from clicks.
 
-    python benchmarks/calibration.py [--quick] [--json] [--cameras N] [--first SEED] [--jobs N]
+    python benchmarks/calibration.py [--quick] [--json] [--cameras N] [--first SEED] [--jobs N] [--kept DIR]
 
 Each of 100 random cameras looks at the test bench from somewhere else, with another lens. It sees 50 demonstrations of
 pick-and-place at 640x480: with shadows, sensor noise, an exposure that drifts, and a second thing that moves through
@@ -26,7 +26,7 @@ import os
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
@@ -45,6 +45,7 @@ from posa_vla.episodes.embodiment import Embodiment, embodiment_file
 from posa_vla.episodes.episode import CameraTrack, Episode
 from posa_vla.episodes.kinematics import ForwardKinematics
 from posa_vla.episodes.media.video import StoredVideo
+from posa_vla.files import read_json, write_json
 from posa_vla.geometry import Projection, matrix_to_quaternion, project
 from posa_vla.sim.demonstration import demonstrate
 from posa_vla.sim.environment import TaskEnvironment, make_environment
@@ -325,22 +326,38 @@ def _camera(number: int, seen: int) -> tuple[Floats | None, Floats | None, str]:
     return _bench.camera(number, seen)
 
 
-def measure(cameras: int, seen: int, first: int, jobs: int) -> dict[str, dict[str, float | None]]:
-    """The figures of some cameras, from the seed `first` on, in several processes; their number changes no figure."""
+def measure(cameras: int, seen: int, first: int, jobs: int, kept: Path) -> dict[str, dict[str, float | None]]:
+    """The figures of some cameras, from the seed `first` on, in several processes; their number changes no figure.
+
+    Each camera is kept in the folder `kept`, of the same cameras, when it is done: a measurement that was stopped goes
+    on there.
+    """
     from posa_vla.console import say
 
-    automatic, by_hand = Tally(), Tally()
-    context = multiprocessing.get_context("spawn")
-    with (
-        ProcessPoolExecutor(min(jobs, cameras), context, _open_bench, (first,)) as pool,
-        progress("calibrate", cameras, unit="camera") as advance,
-    ):
-        for number, (found, clicks, words) in enumerate(pool.map(_camera, range(cameras), itertools.repeat(seen))):
-            automatic.add(found)
-            by_hand.add(clicks)
-            say(f"camera {number}: {words}")
-            advance(1)
-    return {"automatic": automatic.figures(), "clicked": by_hand.figures()}
+    def file_of(number: int) -> Path:
+        return kept / f"camera-{first}-{seen}-{number}.json"
+
+    missing = [number for number in range(cameras) if not file_of(number).exists()]
+    if missing:
+        context = multiprocessing.get_context("spawn")
+        with (
+            ProcessPoolExecutor(min(jobs, len(missing)), context, _open_bench, (first,)) as pool,
+            progress("calibrate", cameras, unit="camera") as advance,
+        ):
+            advance(cameras - len(missing))
+            futures = {pool.submit(_camera, number, seen): number for number in missing}
+            for future in as_completed(futures):
+                found, clicks, words = future.result()
+                number = futures[future]
+                both = {"automatic": found, "clicked": clicks}
+                write_json(file_of(number), {k: None if v is None else v.round(6).tolist() for k, v in both.items()})
+                say(f"camera {number}: {words}")
+                advance(1)
+    tallies = {"automatic": Tally(), "clicked": Tally()}
+    for number in range(cameras):
+        for kind, errors in read_json(file_of(number)).items():
+            tallies[kind].add(None if errors is None else np.array(errors))
+    return {kind: tally.figures() for kind, tally in tallies.items()}
 
 
 def main() -> None:
@@ -350,12 +367,16 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="one JSON document on standard output")
     parser.add_argument("--cameras", type=int, help="how many")
     parser.add_argument("--first", type=int, default=FIRST, help="seed of the first camera")
+    parser.add_argument("--kept", type=Path, help="folder of finished cameras, to go on with what is missing")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes")
     arguments = parser.parse_args()
     # Before the processes import NumPy: each has one core.
     os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = "1"
     cameras, seen = (5, 20) if arguments.quick else (CAMERAS, SEEN)
-    figures = measure(arguments.cameras or cameras, seen, arguments.first, arguments.jobs)
+    with tempfile.TemporaryDirectory() as folder:
+        figures = measure(
+            arguments.cameras or cameras, seen, arguments.first, arguments.jobs, arguments.kept or Path(folder)
+        )
     if arguments.json:
         print(json.dumps(figures))
         return

@@ -42,18 +42,19 @@ if TYPE_CHECKING:
 
 STAGES = ("data", "run", "report")
 SEEDS = (0, 1, 2)
+STEPS = 1000
 SCENES = "success by calibration"
 RESULTS = Path(__file__).parents[1] / "docs" / "results" / "calibration"
 
 
-def bench_params(quick: bool, seed: int = 0, threads: int = 2) -> Params:
+def bench_params(quick: bool, seed: int = 0, threads: int = 2, steps: int = STEPS) -> Params:
     """Parameters of everything: the defaults but for what the test bench needs."""
     value: dict[str, Any] = {
         "target": "bench",
         "targets": {"bench": {"embodiment": "so101_bench", "task": "pick_place"}},
         "collect": {"episodes": 16 if quick else 400, "image_size": 320, "objects": 2},
         "train": {
-            "steps": 20 if quick else 1000,
+            "steps": 20 if quick else steps,
             "anchor_only_steps": 5 if quick else 150,
             "seed": seed,
             "workers": 1,
@@ -78,7 +79,7 @@ def cell_of(name: str, seed: int, params: Params) -> Cell:
 
 
 def run(
-    data: Path, work: Path, out: Path, names: Sequence[str], seeds: Sequence[int], quick: bool, threads: int
+    data: Path, work: Path, out: Path, names: Sequence[str], seeds: Sequence[int], quick: bool, threads: int, steps: int
 ) -> None:
     """Trains and evaluates what has no rows yet.
 
@@ -90,13 +91,14 @@ def run(
         seeds: Of the trainings.
         quick: Whether `bench_params` are the quick ones.
         threads: Of a training; they decide nothing of it.
+        steps: Of a training.
     """
     from posa_vla.evaluation.ablation.rows import write_rows
 
     cells = [(name, seed) for seed in seeds for name in names]
     with progress("trainings", len(cells), unit="training") as advance:
         for name, seed in cells:
-            params = bench_params(quick, seed, threads)
+            params = bench_params(quick, seed, threads, steps)
             origin = _origin(data, name, params)
             if not _is_there(out, cell_of(name, seed, params), origin):
                 write_rows(out, _train_and_evaluate(data, work, name, params, origin))
@@ -135,12 +137,13 @@ def _is_there(out: Path, cell: Cell, origin: Origin) -> bool:
 
 
 def _train_and_evaluate(data: Path, work: Path, name: str, params: Params, origin: Origin) -> TrainingRows:
-    from posa_vla.code_git import ask_git, is_checkout
     from posa_vla.evaluation.ablation.rows import Columns, TrainingRows
     from posa_vla.evaluation.local import evaluate
     from posa_vla.evidence.suite import Suite
     from posa_vla.files import sha256_json, sha256_tree
     from posa_vla.model.posa_policy import load_policy
+    from posa_vla.release.code_state import code_state
+    from posa_vla.settings import Settings
     from posa_vla.training.loop import train
 
     cell = cell_of(name, params.train.seed, params)
@@ -158,7 +161,7 @@ def _train_and_evaluate(data: Path, work: Path, name: str, params: Params, origi
         demonstrations=cell.demonstrations,
         seed=cell.seed,
         origin=origin,
-        commit=ask_git("rev-parse", "HEAD").strip() if is_checkout() else "",
+        commit=code_state(Settings()).commit or "",
         seconds=round(seconds, 1),
         machine=evidence.hardware,
         versions=evidence.versions,
@@ -177,6 +180,7 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS), help="of the trainings")
     parser.add_argument("--device", choices=["auto", "cpu"], default="auto", help="auto: a GPU if there is one")
     parser.add_argument("--threads", type=int, default=2, help="CPU threads of a training")
+    parser.add_argument("--steps", type=int, default=STEPS, help="of a training")
     parser.add_argument("--quick", action="store_true", help="policies that have learnt nothing")
     parser.add_argument("--json", action="store_true", help="one JSON document on standard output")
     arguments = parser.parse_args()
@@ -191,7 +195,16 @@ def main() -> None:
     if "data" in stages:
         make_data(Place(work.resolve()), bench_params(arguments.quick), arguments.calibrations, data)
     if "run" in stages:
-        run(data, work, arguments.out, arguments.calibrations, seeds, arguments.quick, arguments.threads)
+        run(
+            data,
+            work,
+            arguments.out,
+            arguments.calibrations,
+            seeds,
+            arguments.quick,
+            arguments.threads,
+            arguments.steps,
+        )
     if "report" in stages:
         summary = write_report(data, arguments.out, bench_params(arguments.quick))
         if arguments.json:
