@@ -24,7 +24,7 @@ USABLE = 0.03
 # Share of the events that have to be the gripper's.
 _GRIPPER = 0.4
 # A camera on the hand sees the gripper in one place (share of the longer side) while it goes far (m).
-_ONE_PLACE, _FAR = 0.03, 0.08
+_ONE_PLACE, _FAR = 0.02, 0.08
 # Share of the events, first and last, whose own cameras are compared with the one of all.
 _PART = 0.4
 # Share of the longer side: two roles were exchanged where their cameras differ by less than this afterwards.

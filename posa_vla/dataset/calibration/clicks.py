@@ -44,7 +44,7 @@ _REFINED, _OTHER = 8, 0.01
 # Share of the clicks that have to fit one camera.
 _AGREE = 0.6
 # All clicks are within this share of the longer side while the points are further apart (m): a camera on the hand.
-_ONE_PLACE, _FAR = 0.03, 0.08
+_ONE_PLACE, _FAR = 0.015, 0.08
 
 
 @dataclass(frozen=True)
