@@ -32,7 +32,7 @@ ROBOT, ARM = "so101_follower", "so101"
 # Clicks a camera, their noise (px), and how many of them are anywhere in the picture.
 CLICKS, CLICK_NOISE, WRONG = 10, 3.0, 1
 _CLICK_SEED = 15
-_SPLITS = ("train", "validation")
+_SPLITS: tuple[Literal["train", "validation"], ...] = ("train", "validation")
 # Of the carried data: what all share, and what differs.
 _SHARED, _LABELS = "{}.xz", "{}-labels.safetensors"
 _CARRIED = ("manifest.json", "normalisation.json")
@@ -190,12 +190,12 @@ def _person(
 
     width, height = (round(side) for side in known["size"])
     on_hand, clicks = bool(known["on_hand"][0]), list[Click]()
-    for episode, frame in candidates.spread(10 * CLICKS):
-        motion = motions[episode]
+    for spot in candidates.spread(10 * CLICKS):
+        episode, frame, motion = spot.episode, spot.frame, motions[spot.episode]
         if of == "place":
-            point = motion.place_seen_from(np.array([frame]))
+            point = motion.place_seen_from(np.array([frame]), spot.end)
         else:
-            point = np.zeros((1, 3)) if on_hand else motion.poses[frame : frame + 1, :3]
+            point = np.zeros((1, 3)) if on_hand else motion.poses[frame : frame + 1, spot.end, :3]
         seen = project(point, np.array(known["intrinsics"]), np.array(known["pose"]), width, height)
         if not seen.visible[0]:
             continue

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from calibrated_data import CALIBRATIONS, labels_of
@@ -22,7 +22,7 @@ from posa_vla.schema import parse
 CONDITION = "bench"
 # Everything is compared with this one.
 _REFERENCE = "true"
-_SPLITS = ("train", "validation")
+_SPLITS: tuple[Literal["train", "validation"], ...] = ("train", "validation")
 
 
 def label_errors(data: Path, name: str) -> dict[str, Any]:

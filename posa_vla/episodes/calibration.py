@@ -168,10 +168,22 @@ class CameraCalibration(Closed):
 
 
 class Calibration(Closed):
-    """A calibration file: cameras by role."""
+    """A calibration file: cameras by role.
+
+    Attributes:
+        cameras: Role -> camera.
+        episodes: Of the dataset that moved cameras were found on, whose episodes `later` numbers: number -> digest of
+            its state and action (`posa_vla.episodes.content.signals_digest`). Later episodes may follow.
+    """
 
     schema_version: Literal[1] = 1
     cameras: dict[str, CameraCalibration]
+    episodes: dict[int, str] = Field(default_factory=dict, exclude_if=lambda value: value == {})
+
+    @property
+    def moves(self) -> bool:
+        """Whether a camera stands elsewhere from some episode on."""
+        return any(camera.later for camera in self.cameras.values())
 
 
 def load_calibration(path: Path, roles: list[str], end_effectors: Sequence[str] = ()) -> Calibration:

@@ -16,6 +16,7 @@ from posa_vla.dataset.calibration.fit import CameraFit
 from posa_vla.episodes.calibration import Calibration, CameraCalibration, Found, Intrinsics, Later, Pose
 from posa_vla.episodes.foreign.arms import shipped_arms
 from posa_vla.episodes.foreign.dataset import open_source
+from posa_vla.episodes.foreign.fit import recordings_of
 from posa_vla.episodes.foreign.reader import SourceReader
 from posa_vla.episodes.outside_files import MALFORMED
 from posa_vla.episodes.store.episode_store import EpisodeStore
@@ -79,6 +80,7 @@ def calibrate_dataset(workspace: Workspace, dataset: Dataset, out: Path) -> Cali
         reader, declaration = open_reader(open_source(folder), dataset, EpisodeStore(workspace.store))
         require_chain(reader, declaration)
         changes, lost, reach, shapes = _look(reader)
+        recordings = recordings_of(reader)
     found: dict[str, list[Stretch]] = {}
     for role, seen in changes.items():
         height, width = shapes[role]
@@ -91,7 +93,10 @@ def calibrate_dataset(workspace: Workspace, dataset: Dataset, out: Path) -> Cali
             say(f"camera {role}: {reason}")
     cameras = {role: _declared(stretches) for role, stretches in found.items() if all(s.usable for s in stretches)}
     if cameras:
-        value = Calibration(cameras=cameras).model_dump(mode="json", exclude_none=True)
+        calibration = Calibration(cameras=cameras)
+        if calibration.moves:
+            calibration = calibration.model_copy(update={"episodes": recordings})
+        value = calibration.model_dump(mode="json", exclude_none=True)
         write_text(out, "# Found by `posa data calibrate` from the gripper's events.\n" + yaml_text(value))
     return Calibrated(
         file=str(out) if cameras else None,

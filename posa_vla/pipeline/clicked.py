@@ -33,11 +33,11 @@ class _Out:
     def __init__(self, path: Path, embodiment: Embodiment) -> None:
         self.path = path
         roles, ends = list(embodiment.cameras), embodiment.end_effectors
-        self._cameras = load_calibration(path, roles, ends).cameras if path.exists() else {}
+        self._kept = load_calibration(path, roles, ends) if path.exists() else Calibration(cameras={})
 
     def add(self, role: str, camera: CameraCalibration) -> None:
-        self._cameras = {**self._cameras, role: camera}
-        value = Calibration(cameras=self._cameras).model_dump(mode="json", exclude_none=True)
+        self._kept = self._kept.model_copy(update={"cameras": {**self._kept.cameras, role: camera}})
+        value = self._kept.model_dump(mode="json", exclude_none=True)
         write_text(self.path, "# Found by `posa data calibrate`.\n" + yaml_text(value))
 
 

@@ -78,6 +78,8 @@ def ingest(store: EpisodeStore, reader: SourceReader) -> Ingested:
     Episodes are taken in order, one in memory at a time, and appear in the store a batch at a time: a killed call is
     continued by the next one. What cannot be read is kept aside with its files, never dropped. An episode of a
     recording that the store has already, with more or other things declared of it, counts in the earlier one's place.
+    A calibration file is the last word on the cameras: what it no longer says is gone, and an earlier file given again
+    counts again. Without one, a stored calibration stays.
 
     Args:
         store: Store that the episodes go into.
@@ -139,7 +141,9 @@ def _fresh(
         try:
             episode, remarks = reader.read(where)
             digest = episode_digest(episode)
-            same = recordings.same(episode) if digest not in seen else []
+            gone = replaced.get(digest) if digest in seen else None
+            back = gone is not None and gone.by != "" and reader.calibration is not None
+            same = recordings.same(episode) if back or digest not in seen else []
         except BadEpisode as error:
             done.kept.append(keep(store, reader, where, error.rule, str(error)))
         except BadInput as error:
@@ -149,11 +153,22 @@ def _fresh(
             done.kept.append(keep(store, reader, where, "table", "its table holds values that are no episode's"))
         else:
             done.remarks += [DatasetRemark(rule, where.number, value) for rule, _, value in remarks]
-            if better := next((other for other in same if not other.adds), None):
+            better = next((other for other in same if not _gives_way(other, reader, back)), None)
+            if better is not None and not back:
                 if better.lacks:
                     more = f"the store has its recording with {', '.join(better.lacks)}, which counts"
+                    if better.adds:
+                        more += f" (for {', '.join(better.adds)} of this one, ingest it with its --calibration)"
                     done.remarks.append(DatasetRemark("metadata", where.number, more))
                 digest = better.digest
+            if back and same and better is None:
+                for other in same:
+                    replaced[other.digest] = store.quarantine.replace(other.digest, digest, _why(other, digest))
+                del replaced[digest]
+                done.superseded += len(same)
+            elif gone is not None and reader.calibration is None:
+                said = f"the store counts another episode of its recording: {gone.reason}"
+                done.remarks.append(DatasetRemark("metadata", where.number, said))
             while digest in seen and digest in replaced:
                 digest = replaced[digest].by
             done.episodes.append(digest)
@@ -169,6 +184,14 @@ def _fresh(
         advance(1)
 
 
+def _gives_way(other: Same, reader: SourceReader, back: bool) -> bool:
+    """Whether a stored episode of the same recording counts no more; `back`: the new one was replaced earlier."""
+    if reader.calibration is None:
+        return bool(other.adds) and not other.calibrated_alone
+    return other.recalibrated or (bool(other.adds) and not back)
+
+
 def _why(other: Same, digest: str) -> str:
-    without = f", without {', '.join(other.lacks)}" if other.lacks else ""
-    return f"episode {digest[:12]} is the same recording with another {', '.join(other.adds)}{without}, and came later"
+    differs = [f"with another {', '.join(other.adds)}"] if other.adds else []
+    differs += [f"without {', '.join(other.lacks)}"] if other.lacks else []
+    return f"episode {digest[:12]} is the same recording {', '.join(differs)}, and came later"

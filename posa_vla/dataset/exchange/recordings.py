@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from posa_vla.episodes.content import array_parts, signals_digest
+from posa_vla.episodes.content import CAMERA_VECTORS, array_parts, signals_digest
 from posa_vla.episodes.episode import Episode
 from posa_vla.episodes.lerobot.reader import DatasetReader, EpisodeRecord
 from posa_vla.episodes.media.images import StoredImages
@@ -30,6 +30,20 @@ class Same:
     digest: str
     adds: list[str]
     lacks: list[str]
+
+    @property
+    def recalibrated(self) -> bool:
+        """Whether the two differ in what a calibration gives."""
+        return any(_of_calibration(name) for name in (*self.adds, *self.lacks))
+
+    @property
+    def calibrated_alone(self) -> bool:
+        """Whether the stored one alone has something that a calibration gives."""
+        return any(map(_of_calibration, self.lacks))
+
+
+def _of_calibration(name: str) -> bool:
+    return name.split(".")[0] in CAMERA_VECTORS
 
 
 class Recordings:

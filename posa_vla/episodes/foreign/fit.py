@@ -14,7 +14,8 @@ import numpy as np
 import pyarrow as pa
 
 from posa_vla.console import say
-from posa_vla.episodes.calibration import calibrate
+from posa_vla.episodes.calibration import CameraCalibration, calibrate
+from posa_vla.episodes.content import signals_digest
 from posa_vla.episodes.embodiment import Channel
 from posa_vla.episodes.foreign.channels import NUMBERED, part_names, said_names
 from posa_vla.episodes.foreign.columns import vector
@@ -37,13 +38,15 @@ def require_fit(reader: SourceReader) -> SourceReader:
 
     Raises:
         BadInput: A mapped feature is no number or has another width than declared, channels have other names, images
-            another shape than those that were calibrated, or the joints are not those of the declared chain.
+            another shape than those that were calibrated, or the joints are not those of the declared chain; the
+            calibration's stretches are another dataset's episodes.
     """
     _require_numbers(reader)
     _require_widths(reader)
     for part, channels in (("state", reader.embodiment.state), ("action", reader.embodiment.action)):
         _require_names(reader, part, channels)
     _require_shapes(reader)
+    _require_its_recordings(reader)
     _require_joints(reader)
     return reader
 
@@ -60,11 +63,12 @@ def _require_numbers(reader: SourceReader) -> None:
                 )
 
 
-def _samples(reader: SourceReader) -> Iterator[tuple[SourceEpisode, pa.Table]]:
-    """A few episodes whose tables can be read."""
+def _samples(reader: SourceReader, first: int = 0, end: int | None = None) -> Iterator[tuple[SourceEpisode, pa.Table]]:
+    """A few episodes whose tables can be read, of those numbered from `first` to before `end`."""
+    among = [w for w in reader.source.episodes() if first <= w.number and (end is None or w.number < end)]
 
     def readable() -> Iterator[tuple[SourceEpisode, pa.Table]]:
-        for where in itertools.islice(reader.source.episodes(), 4 * _LOOKED_AT):
+        for where in among[: 4 * _LOOKED_AT]:
             try:
                 yield where, reader.table(where)
             except (BadInput, *MALFORMED):
@@ -151,20 +155,66 @@ def _require_shapes(reader: SourceReader) -> None:
     if reader.calibration is None:
         return
     for role, camera in reader.calibration.cameras.items():
-        unfit = ""
-        for where, table in _samples(reader):
-            try:
-                images = reader.images(reader.features.cameras[role], where, len(table))
-            except (BadInput, *MALFORMED):
-                continue
-            try:
-                calibrate(images, camera, None)
-                unfit = ""
-                break
-            except BadInput as error:
-                unfit = str(error)
-        if unfit:
-            raise BadInput(f"camera {role}: {unfit}; give the calibration of these images")
+        starts = [0, *(later.from_episode for later in camera.later)]
+        for first, end in zip(starts, [*starts[1:], None], strict=True):
+            unfit = _unfit_shape(reader, role, camera.at(first), first, end)
+            if unfit:
+                since = f" from episode {first} on" if first else ""
+                raise BadInput(f"camera {role}{since}: {unfit}; give the calibration of these images")
+
+
+def _unfit_shape(reader: SourceReader, role: str, camera: CameraCalibration, first: int, end: int | None) -> str:
+    """Why no picture of a stretch of episodes is as calibrated; empty where one is, or none can be read."""
+    unfit = ""
+    for where, table in _samples(reader, first, end):
+        try:
+            images = reader.images(reader.features.cameras[role], where, len(table))
+        except (BadInput, *MALFORMED):
+            continue
+        try:
+            calibrate(images, camera, None)
+        except BadInput as error:
+            unfit = str(error)
+        else:
+            return ""
+    return unfit
+
+
+def recordings_of(reader: SourceReader) -> dict[int, str]:
+    """Number of each episode whose table can be read -> digest of its state and action: what it is known by."""
+    found = {}
+    for where in reader.source.episodes():
+        with suppress(BadInput, *MALFORMED):  # each episode is judged when it is read
+            table = reader.table(where)
+            parts = (reader.part(table, part, np.float32) for part in ("state", "action"))
+            found[where.number] = signals_digest(*parts)
+    return found
+
+
+def _require_its_recordings(reader: SourceReader) -> None:
+    """Stops where a calibration names episodes by their numbers, and the dataset has others under them."""
+    calibration = reader.calibration
+    if calibration is None or not calibration.moves:
+        return
+    if not calibration.episodes:
+        say(
+            "the calibration says from which episode on a camera stands elsewhere, and not which dataset's episodes "
+            "these are: see that this is the one (`posa data calibrate` writes it down)"
+        )
+        return
+    here, wrong = recordings_of(reader), []
+    numbers = {where.number for where in reader.source.episodes()}
+    for number, digest in calibration.episodes.items():
+        if number not in numbers or here.get(number, digest) != digest:
+            wrong.append(number)
+    if wrong:
+        what = "is another recording" if wrong[0] in numbers else "is not there"
+        raise BadInput(
+            "the calibration says at which episodes a camera was moved, by the numbers of the dataset it was found "
+            f"on. This is another one, or in another order: episode {wrong[0]} {what} (of {len(calibration.episodes)} "
+            f"episodes, {len(wrong)} differ). Find this dataset's cameras (posa data calibrate), or map state and "
+            "action as they were mapped then"
+        )
 
 
 def _require_joints(reader: SourceReader) -> None:

@@ -144,7 +144,7 @@ class Quarantine:
         found = sorted(self._folder.glob("*/origin.json")) if self._folder.is_dir() else []
         return {path.parent.name: parse(Kept, read_json(path), str(path)) for path in found}
 
-    def replace(self, key: str, by: str, reason: str) -> None:
+    def replace(self, key: str, by: str, reason: str) -> Replaced:
         """Notes that an episode, or what was kept of one, counts no more.
 
         Args:
@@ -152,11 +152,15 @@ class Quarantine:
             by: Digest of the episode that counts in its place; it may come into the store later. Empty where a person
                 decided.
             reason: Why, in words.
+
+        Returns:
+            The record.
         """
         replaced = Replaced(key=key, by=by, reason=reason)
         # What comes now, perhaps again, is the latest: no two replace each other.
         (self._folder / f"{by}.json").unlink(missing_ok=True)
         write_json(self._folder / f"{key}.json", replaced.model_dump(mode="json"))
+        return replaced
 
     def replaced(self) -> dict[str, Replaced]:
         """Digest or key -> what it was replaced by, whether that is in the store or not (`EpisodeStore.replaced`).

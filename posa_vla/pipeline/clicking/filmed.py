@@ -12,9 +12,9 @@ from posa_vla.console import progress, say
 from posa_vla.dataset.calibration.events import Change, gripper_changes, pictures_at
 from posa_vla.dataset.calibration.frames import Motion, Spot
 from posa_vla.dataset.labels import acting_grippers
-from posa_vla.episodes.foreign.bad_episode import BadEpisode
 from posa_vla.episodes.foreign.dataset import SourceEpisode
 from posa_vla.episodes.foreign.reader import SourceReader
+from posa_vla.episodes.outside_files import MALFORMED
 from posa_vla.errors import BadInput
 
 # Pictures that are kept in memory: one is looked at more than once.
@@ -53,7 +53,7 @@ class Filmed:
             for where in places:
                 try:
                     episode = reader.episode(where)
-                except BadEpisode as error:
+                except (BadInput, *MALFORMED) as error:
                     say(f"episode {where.number} is left out: {error}")
                     continue
                 finally:
@@ -87,7 +87,7 @@ class Filmed:
             self._changes[role] = []
             for number in chosen:
                 # What cannot be decoded says nothing of the clicks.
-                with suppress(BadInput):
+                with suppress(BadInput, *MALFORMED):
                     episode = self._reader.episode(self._where[number])
                     self._changes[role] += gripper_changes(episode, self._reader.embodiment, role)[0]
         return self._changes[role]

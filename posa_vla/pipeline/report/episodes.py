@@ -44,7 +44,8 @@ def attention(facts: RetrainingFacts) -> Section | None:
     if not figures:
         return None
     about = (
-        "Moments from left to right. Below the pictures: the anchors (orange: what the task is about, cyan: the end "
-        "effector), and where the action head looks more than elsewhere (magenta)."
+        "Moments from left to right. Below the pictures: the anchors (orange: what the task is about; cyan: the end "
+        "effector, of several the first by name, then green, yellow and red), and where the action head looks more "
+        "than elsewhere (magenta)."
     )
     return Section("Attention", f"<p>{about}</p><div class=wide>{''.join(figures)}</div>")
