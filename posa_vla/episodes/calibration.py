@@ -107,13 +107,13 @@ class Later(Closed):
     Attributes:
         from_episode: Number of the first such episode of the dataset.
         intrinsics: As those of the camera.
-        base_from_camera: Likewise.
+        base_from_camera: Likewise; None where nobody knows it: nothing is labelled from there on.
         found: How it was found.
     """
 
     from_episode: int = Field(ge=1)
     intrinsics: Intrinsics
-    base_from_camera: Pose
+    base_from_camera: Pose | None = Field(default=None, exclude_if=_absent)
     found: Found | None = None
 
 
@@ -150,8 +150,8 @@ class CameraCalibration(Closed):
                 "end_effector names the hand that the camera is on: give end_effector_from_camera or end_effector_pixel"
             )
         starts = [later.from_episode for later in self.later]
-        if starts and self.base_from_camera is None:
-            raise ValueError("later says where a fixed camera stands: give base_from_camera")
+        if starts and (self.end_effector_pixel or self.end_effector_from_camera):
+            raise ValueError("later says where a fixed camera stands, and this one is on the hand")
         if starts != sorted(set(starts)):
             raise ValueError(f"later must begin at rising episodes, got {starts}")
         return self

@@ -35,7 +35,7 @@ class CameraFound(Closed):
     Attributes:
         role: Of the camera.
         events: Events of the gripper in which its picture changed.
-        usable: Whether it is in the file.
+        usable: Whether it is in the file, for most of the events at least.
         uncertainty: 90th percentile of a label's standard deviation, share of the picture's longer side.
         stretches: How often it stood somewhere else.
         reasons: Why it is not in the file, or what is to be done.
@@ -91,7 +91,7 @@ def calibrate_dataset(workspace: Workspace, dataset: Dataset, out: Path) -> Cali
     for role, stretches in found.items():
         for reason in _reasons(stretches):
             say(f"camera {role}: {reason}")
-    cameras = {role: _declared(stretches) for role, stretches in found.items() if all(s.usable for s in stretches)}
+    cameras = {role: standing(stretches) for role, stretches in found.items() if _usable(stretches)}
     if cameras:
         calibration = Calibration(cameras=cameras)
         if calibration.moves:
@@ -152,10 +152,23 @@ def _look(
     return changes, lost, np.concatenate(reach) if reach else np.zeros((0, 3)), shapes
 
 
-def _declared(stretches: list[Stretch]) -> CameraCalibration:
-    first, *rest = stretches
-    later = [Later(from_episode=s.first, **_place(s)) for s in rest]
-    return CameraCalibration(**_place(first), later=later)
+def _usable(stretches: list[Stretch]) -> bool:
+    """Whether most of the events say where the camera is: at the others nothing is labelled."""
+    return 2 * sum(s.events for s in stretches if s.usable) > sum(s.events for s in stretches)
+
+
+def standing(stretches: list[Stretch]) -> CameraCalibration:
+    """A camera that stands as the calibration file declares it; where it is not known is left open.
+
+    Args:
+        stretches: In order; at least one of them is usable.
+    """
+    known = next(stretch for stretch in stretches if stretch.usable)
+    first, *rest = (
+        _place(stretch) if stretch.usable else {"intrinsics": _place(known)["intrinsics"]} for stretch in stretches
+    )
+    later = [Later(from_episode=s.first, **place) for s, place in zip(stretches[1:], rest, strict=True)]
+    return CameraCalibration(**first, later=later)
 
 
 def _place(stretch: Stretch) -> dict[str, Any]:
@@ -193,13 +206,14 @@ def declared(
 
 
 def _told(role: str, stretches: list[Stretch]) -> CameraFound:
-    known = [stretch.uncertainty for stretch in stretches if stretch.uncertainty is not None]
+    told = [stretch for stretch in stretches if stretch.usable] if _usable(stretches) else stretches
+    known = [stretch.uncertainty for stretch in told if stretch.uncertainty is not None]
     # JSON has no infinity; the reasons say that nothing is certain.
     sure = [uncertainty for uncertainty in known if math.isfinite(uncertainty)]
     return CameraFound(
         role=role,
         events=sum(stretch.events for stretch in stretches),
-        usable=all(stretch.usable for stretch in stretches),
+        usable=_usable(stretches),
         uncertainty=max(sure) if sure else None,
         stretches=len(stretches),
         reasons=_reasons(stretches),
@@ -213,5 +227,6 @@ def _reasons(stretches: list[Stretch]) -> list[str]:
     for reason in said:
         of = [stretch for stretch in stretches if reason in stretch.reasons]
         places = ", ".join(f"{stretch.first} to {stretch.last}" for stretch in of)
-        reasons.append(reason if len(of) == len(stretches) else f"episodes {places}: {reason}")
+        masked = "; nothing is labelled there" if _usable(stretches) else ""
+        reasons.append(reason if len(of) == len(stretches) else f"episodes {places}: {reason}{masked}")
     return reasons
