@@ -23,6 +23,9 @@ FEWEST = 8
 USABLE = 0.03
 # Share of the events that have to be the gripper's.
 _GRIPPER = 0.4
+# Share of the longer side, and pixels where that is less: how far the gripper's events may scatter around where the
+# joints say that they are. Noise is averaged over many events, joints that are read wrongly are not.
+_SCATTER, _SCATTER_PIXELS = 0.009, 1.5
 # A camera on the hand sees the gripper in one place (share of the longer side) while it goes far (m).
 _ONE_PLACE, _FAR = 0.02, 0.08
 # Share of the events, first and last, whose own cameras are compared with the one of all.
@@ -192,6 +195,12 @@ def _judged(camera: CameraFit, reach: Floats, first: int, last: int) -> Stretch:
         reasons.append(
             f"only {share:.0%} of the picture's changes are where the gripper would be: are joints, signs and units "
             "those of this arm, and is this its camera?"
+        )
+    if camera.sigma > max(_SCATTER * side, _SCATTER_PIXELS):
+        reasons.append(
+            f"the gripper's events scatter by {camera.sigma / side:.1%} of the longer side around where the joints say "
+            f"that they are, expected {_SCATTER:.1%} at most: are the joints' units and signs right, and are "
+            "pictures and joints of the same time? Or click (posa data calibrate --click ROLE)"
         )
     if not sure <= USABLE:
         more = (

@@ -119,6 +119,13 @@ def test_no_event_at_all_says_what_became_of_them(lost: Lost, words: str) -> Non
     assert words in stretch.reasons[0]
 
 
+def test_events_that_scatter_around_where_the_joints_say_are_refused() -> None:
+    seen = seen_by(23, strangers=0.0)
+    scatter = np.random.default_rng(1).normal(0, 9, seen.pixels.shape)
+    (stretch,) = find(changes_of(replace(seen, pixels=seen.pixels + scatter)), seen)
+    assert any("units and signs" in reason for reason in stretch.reasons)
+
+
 def test_a_mirrored_picture_and_strange_changes_are_named() -> None:
     seen = seen_by(15, strangers=0.0)
     mirrored = Seen(seen.poses, np.array([WIDTH, 0]) + np.array([-1, 1]) * seen.pixels, seen.reach, seen.truth)
