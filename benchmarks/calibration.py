@@ -23,6 +23,7 @@ import itertools
 import json
 import multiprocessing
 import os
+import signal
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -47,6 +48,7 @@ from posa_vla.episodes.kinematics import ForwardKinematics
 from posa_vla.episodes.media.video import StoredVideo
 from posa_vla.files import read_json, write_json
 from posa_vla.geometry import Projection, matrix_to_quaternion, project
+from posa_vla.processes import dies_with_parent
 from posa_vla.sim.demonstration import demonstrate
 from posa_vla.sim.environment import TaskEnvironment, make_environment
 from posa_vla.sim.gl import require_gl
@@ -318,6 +320,7 @@ _bench: Bench | None = None
 
 def _open_bench(first: int) -> None:
     global _bench
+    dies_with_parent(signal.SIGKILL)()
     _bench = Bench(first)
 
 
