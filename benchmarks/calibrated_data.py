@@ -32,7 +32,7 @@ ROBOT, ARM = "so101_follower", "so101"
 # Clicks a camera, their noise (px), and how many of them are anywhere in the picture.
 CLICKS, CLICK_NOISE, WRONG = 10, 3.0, 1
 _CLICK_SEED = 15
-_SPLITS: tuple[Literal["train", "validation"], ...] = ("train", "validation")
+SPLITS: tuple[Literal["train", "validation"], ...] = ("train", "validation")
 # Of the carried data: what all share, and what differs.
 _SHARED, _LABELS = "{}.xz", "{}-labels.safetensors"
 _CARRIED = ("manifest.json", "normalisation.json")
@@ -272,7 +272,7 @@ def pack(prepared: dict[str, Path], out: Path) -> None:
             (folder / name).mkdir()
             for file in _CARRIED:
                 shutil.copyfile(prepared[name] / file, folder / name / file)
-        for split in _SPLITS:
+        for split in SPLITS:
             tensors = load_file(prepared[first] / f"{split}.safetensors")
             for name in others:
                 theirs = load_file(prepared[name] / f"{split}.safetensors")
@@ -322,7 +322,7 @@ def unpack(data: Path, name: str, out: Path) -> Path:
     with new_folder(out) as folder:
         for file in _CARRIED:
             shutil.copyfile(data / name / file, folder / file)
-        for split in ("train", "validation"):
+        for split in SPLITS:
             tensors = load(lzma.decompress(read_bytes(data / _SHARED.format(split))))
             for key in tensors:
                 if key.startswith("images."):

@@ -5,10 +5,10 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
-from calibrated_data import CALIBRATIONS, labels_of
+from calibrated_data import CALIBRATIONS, SPLITS, labels_of
 
 from posa_vla.dataset.shards.manifest import read_manifest
 from posa_vla.errors import BadInput
@@ -22,7 +22,6 @@ from posa_vla.schema import parse
 CONDITION = "bench"
 # Everything is compared with this one.
 _REFERENCE = "true"
-_SPLITS: tuple[Literal["train", "validation"], ...] = ("train", "validation")
 
 
 def label_errors(data: Path, name: str) -> dict[str, Any]:
@@ -40,7 +39,7 @@ def label_errors(data: Path, name: str) -> dict[str, Any]:
     figures: dict[str, Any] = {}
     for role in manifest.cameras:
         errors = []
-        for split in _SPLITS:
+        for split in SPLITS:
             ours, true = labels_of(data, name, split), labels_of(data, _REFERENCE, split)
             valid, points = f"anchor_valid.{role}", f"anchor_points.{role}"
             both = ours[valid] & true[valid]

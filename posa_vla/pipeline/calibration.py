@@ -11,7 +11,7 @@ import numpy as np
 
 from posa_vla.console import progress, say
 from posa_vla.dataset.calibration.automatic import Stretch, exchanged, find_camera, moved_part
-from posa_vla.dataset.calibration.events import Change, Lost, gripper_changes
+from posa_vla.dataset.calibration.events import NONE_LOST, Change, Lost, gripper_changes
 from posa_vla.dataset.calibration.fit import CameraFit
 from posa_vla.episodes.calibration import Calibration, CameraCalibration, Found, Intrinsics, Later, Pose
 from posa_vla.episodes.foreign.arms import shipped_arms
@@ -129,7 +129,7 @@ def _look(
 ) -> tuple[dict[str, list[tuple[int, Change]]], dict[str, Lost], np.ndarray, dict[str, tuple[int, int]]]:
     """Role -> changes and lost events, where the end-effector goes (M, 3), and role -> height and width."""
     changes: dict[str, list[tuple[int, Change]]] = {role: [] for role in reader.embodiment.cameras}
-    lost = dict.fromkeys(changes, Lost())
+    lost = dict.fromkeys(changes, NONE_LOST)
     reach: list[np.ndarray] = []
     shapes: dict[str, tuple[int, int]] = {}
     places = list(reader.source.episodes())

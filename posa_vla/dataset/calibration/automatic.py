@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from posa_vla.dataset.calibration.events import Change, Lost
+from posa_vla.dataset.calibration.events import NONE_LOST, Change, Lost
 from posa_vla.dataset.calibration.fit import CameraFit, apart, fit_camera
 from posa_vla.dataset.calibration.moved import moved_at, strange_run
 from posa_vla.episodes.kinematics import ForwardKinematics
@@ -78,7 +78,7 @@ def find_camera(
     height: int,
     focal: float | None = None,
     offset: Floats | None = None,
-    lost: Lost = Lost(),  # noqa: B008  a frozen value
+    lost: Lost = NONE_LOST,
 ) -> list[Stretch]:
     """One camera's calibration, or several, one after the other, where it was moved.
 

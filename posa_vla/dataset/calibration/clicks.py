@@ -22,6 +22,7 @@ from posa_vla.dataset.calibration.fit import (
     INLIER,
     CameraFit,
     apart,
+    covariance_of,
     projected,
     slopes_of,
 )
@@ -200,7 +201,7 @@ class _Clicks:
                 break
         slopes = slopes_of(lambda p: self._residuals(p, sigma, chosen), parameters)
         covariance = np.zeros((10, 10))
-        covariance[:7, :7] = np.linalg.pinv(slopes.T @ slopes)
+        covariance[:7, :7] = covariance_of(slopes)
         return CameraFit(
             parameters=np.concatenate([parameters, np.zeros(3)]),
             covariance=covariance,

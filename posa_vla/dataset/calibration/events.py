@@ -71,6 +71,9 @@ class Lost:
         return ", and ".join(words)
 
 
+NONE_LOST = Lost()
+
+
 def standing(end_effector: Floats, event: int, fps: float) -> tuple[int, int] | None:
     """First and last frame around an event while which the arm stands; None where it does not stand for two frames.
 
@@ -122,7 +125,7 @@ def gripper_changes(episode: Episode, embodiment: Embodiment, role: str) -> tupl
     """
     poses = episode.poses
     if poses is None:
-        return [], Lost()
+        return [], NONE_LOST
     events = list(zip(*acting_grippers(episode, embodiment), strict=True))
     stretches = {}
     for event, end in events:

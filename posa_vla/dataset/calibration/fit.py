@@ -147,6 +147,17 @@ def slopes_of(function: Callable[[Floats], Floats], at: Floats) -> Floats:
     return np.stack(columns, axis=-1)
 
 
+def covariance_of(slopes: Floats) -> Floats:
+    """(P, P): how sure parameters are that begin with a camera's turn and place.
+
+    Args:
+        slopes: (N, P), derivatives of residuals that are in standard deviations.
+    """
+    weak = np.zeros(slopes.shape[1])
+    weak[:3], weak[3:6] = _ANY_TURN**-2, _ANY_PLACE**-2
+    return np.asarray(np.linalg.inv(slopes.T @ slopes + np.diag(weak)), np.float64)
+
+
 class Problem:
     """Changes to be explained."""
 
@@ -248,10 +259,9 @@ class Problem:
         # The fewer the events, the nearer to them is a camera that was fitted to them.
         free = max(2 * int(inliers.sum()) - _SOUGHT, 1)
         fewer = 2 * int(inliers.sum()) / free
-        weak = np.diag([_ANY_TURN**-2] * 3 + [_ANY_PLACE**-2] * 3 + [0.0] * 4)
         return CameraFit(
             parameters=parameters,
-            covariance=fewer * np.asarray(np.linalg.inv(slopes.T @ slopes + weak), np.float64),
+            covariance=fewer * covariance_of(slopes),
             width=self.width,
             height=self.height,
             inliers=inliers,

@@ -49,11 +49,13 @@ def test_clicks_of_both_arms_give_one_camera_and_the_wrong_arm_is_named(
     kept = ClicksKept(tmp_path / "cal.clicks.json", "dataset", [])
     found: list[CameraCalibration] = []
     head = Task(both, "head", "tip", False, kept)
-    clicking = Clicking(
-        both,
-        [head],
-        lambda task: found.append(task.result.calibration) if task.result else None,  # type: ignore[arg-type]
-    )
+
+    def keep(task: Task) -> None:
+        assert task.result is not None
+        assert task.result.calibration is not None
+        found.append(task.result.calibration)
+
+    clicking = Clicking(both, [head], keep)
     asked = [told["end_effector"] for told in clicking.state()["frames"]]
     # One gripper after the other, and enough of both.
     assert asked == sorted(asked)
