@@ -32,6 +32,7 @@ from calibrated_data import CALIBRATIONS, Place, make_data, unpack
 from success_report import CONDITION, write_report
 
 from posa_vla.console import print_json, progress, say
+from posa_vla.errors import PosaError
 from posa_vla.params import Params
 from posa_vla.schema import parse
 from posa_vla.seeds import scene_seeds
@@ -52,7 +53,7 @@ def bench_params(quick: bool, seed: int = 0, threads: int = 2, steps: int = STEP
     value: dict[str, Any] = {
         "target": "bench",
         "targets": {"bench": {"embodiment": "so101_bench", "task": "pick_place"}},
-        "collect": {"episodes": 16 if quick else 400, "image_size": 320, "objects": 2},
+        "collect": {"episodes": 50 if quick else 400, "image_size": 320, "objects": 2},
         "train": {
             "steps": 20 if quick else steps,
             "anchor_only_steps": 5 if quick else 150,
@@ -192,25 +193,29 @@ def main() -> None:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""  # before torch looks for one
     stages = [arguments.stage] if arguments.stage else STAGES
     seeds = arguments.seeds[:1] if arguments.quick else arguments.seeds
-    if "data" in stages:
-        make_data(Place(work.resolve()), bench_params(arguments.quick), arguments.calibrations, data)
-    if "run" in stages:
-        run(
-            data,
-            work,
-            arguments.out,
-            arguments.calibrations,
-            seeds,
-            arguments.quick,
-            arguments.threads,
-            arguments.steps,
-        )
-    if "report" in stages:
-        summary = write_report(data, arguments.out, bench_params(arguments.quick))
-        if arguments.json:
-            print_json(summary)
-        else:
-            print((arguments.out / "table.md").read_text(encoding="utf-8"))
+    try:
+        if "data" in stages:
+            make_data(Place(work.resolve()), bench_params(arguments.quick), arguments.calibrations, data)
+        if "run" in stages:
+            run(
+                data,
+                work,
+                arguments.out,
+                arguments.calibrations,
+                seeds,
+                arguments.quick,
+                arguments.threads,
+                arguments.steps,
+            )
+        if "report" in stages:
+            summary = write_report(data, arguments.out, bench_params(arguments.quick, steps=arguments.steps))
+            if arguments.json:
+                print_json(summary)
+            else:
+                print((arguments.out / "table.md").read_text(encoding="utf-8"))
+    except PosaError as error:
+        say(f"error: {error}")
+        raise SystemExit(error.exit_code) from None
 
 
 if __name__ == "__main__":
