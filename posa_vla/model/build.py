@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from posa_vla.dataset.shards.manifest import read_manifest, untaught
+from posa_vla.dataset.shards.manifest import read_manifest
 from posa_vla.episodes.embodiment import Embodiment
 from posa_vla.files import read_json
 from posa_vla.model.config import ModelConfig
@@ -23,17 +23,13 @@ from posa_vla.schema import parse
 
 @dataclass(frozen=True)
 class Prepared:
-    """What is known of prepared data: the manifest's content and the statistics.
-
-    `untaught` says in words that they do not teach the anchors; it is empty where they do.
-    """
+    """What is known of prepared data: the manifest's content and the statistics."""
 
     embodiment: Embodiment
     cameras: list[str]
     image_size: int
     captions: list[str]
     normalisation: Normalisation
-    untaught: str = ""
 
 
 def read_prepared(data: Path) -> Prepared:
@@ -49,22 +45,7 @@ def read_prepared(data: Path) -> Prepared:
         image_size=manifest.image_size,
         captions=manifest.captions,
         normalisation=parse(Normalisation, read_json(data / "normalisation.json"), f"{data}/normalisation.json"),
-        untaught=untaught(manifest),
     )
-
-
-def settled(params: Params, prepared: Prepared) -> Params:
-    """The parameters with the anchors' gate decided where they leave it open (`model.gate: auto`).
-
-    Where the data do not teach the anchors, the policy is the baseline without any: no gate, no tokens, no anchor loss.
-    """
-    if params.model.gate != "auto":
-        return params
-    if not prepared.untaught:
-        return params.model_copy(update={"model": params.model.model_copy(update={"gate": "max"})})
-    model = params.model.model_copy(update={"gate": "none", "anchor_tokens": False})
-    train = params.train.model_copy(update={"anchor_weight": 0.0, "anchor_only_steps": 0})
-    return params.model_copy(update={"model": model, "train": train})
 
 
 def _scratch(config: ModelConfig, tokenizer: Tokenizer) -> PosA:
@@ -96,12 +77,11 @@ def new_model(prepared: Prepared, params: Params, seed: int) -> PosA:
     """A freshly initialised model that fits the data; the same seed gives the same weights.
 
     Scratch encoders take their word pieces from the data's instructions; pretrained ones are loaded from where
-    `params.model.encoders` says.
+    `params.model.encoders` says. A gate that `choose_anchors` has not settled is the larger channel's.
 
     Raises:
         BadInput: Image size and anchor grid do not fit, or the pretrained encoders cannot be loaded.
     """
-    params = settled(params, prepared)
     ends = list(prepared.embodiment.end_effectors)
     values = {
         "schema_version": 4 if ends else 3,

@@ -14,10 +14,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from posa_vla.dataset.shards.manifest import read_manifest
 from posa_vla.episodes.embodiment import Embodiment
 from posa_vla.episodes.media.images import fit_image
 from posa_vla.errors import BadInput
 from posa_vla.files import read_json, write_bytes, write_json
+from posa_vla.model.anchor_choice import choose_anchors
 from posa_vla.model.build import build_model, new_model, read_prepared, word_pieces
 from posa_vla.model.config import ModelConfig, read_config
 from posa_vla.model.lora import folded
@@ -58,7 +60,8 @@ def write_policy_files(data: Path, model: PosA, folder: Path, average: Mapping[s
 
 def initial_policy_files(data: Path, params: Params, out: Path, seed: int) -> None:
     """Writes the files of an untrained policy into an existing folder; a gate must refuse such a policy."""
-    write_policy_files(data, new_model(read_prepared(data), params, seed), out)
+    settled = choose_anchors(params, read_manifest(data)).params
+    write_policy_files(data, new_model(read_prepared(data), settled, seed), out)
 
 
 def _told(value: object) -> str:

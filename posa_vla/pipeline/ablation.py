@@ -11,6 +11,7 @@ from pathlib import Path
 from posa_vla.code_digest import code_digest
 from posa_vla.console import say
 from posa_vla.errors import BadInput, PosaError
+from posa_vla.evaluation.ablation.data import require_taught
 from posa_vla.evaluation.ablation.plan import (
     AblationPlan,
     Cell,
@@ -113,11 +114,16 @@ class Ablation:
 
 
 def trained(ablation: Ablation, cell: Cell, learning_rate: float | None = None) -> tuple[Candidate, float]:
-    """Trains one cell's policy; returns it, and the seconds that its training took."""
+    """Trains one cell's policy; returns it, and the seconds that its training took.
+
+    Raises:
+        BadInput: The demonstrations do not teach the anchors.
+    """
     params = cell_params(ablation.plan, ablation.params, cell, learning_rate)
     with ablation.opened(cell, params) as context:
         collect(context)
         data = version(context)
+        require_taught(context.workspace.home / data.folder)
         trained = train(context, data)
         candidate = bundle(context, trained)
         name = cell.name if learning_rate is None else f"{cell.name}, tuning: learning rate {learning_rate:g}"

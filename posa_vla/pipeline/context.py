@@ -9,11 +9,14 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from posa_vla.code_digest import code_digest
+from posa_vla.dataset.shards.manifest import read_manifest
 from posa_vla.dataset.versions.history_tools import require_tools
 from posa_vla.dataset.versions.record import DataVersion
 from posa_vla.episodes.embodiment import Embodiment, embodiment_file, load_embodiment
+from posa_vla.errors import BadInput
 from posa_vla.files import canonical_json, require_free_space, sha256_file, sha256_json
 from posa_vla.ledger import Ledger, Record, StepResult
+from posa_vla.model.anchor_choice import choose_anchors
 from posa_vla.params import Params, TargetParams
 from posa_vla.pipeline.announcements import Announce, silent
 from posa_vla.processes import set_variables
@@ -112,6 +115,14 @@ class StepContext:
             self._jobs = self._resources.enter_context(jobs)
         return self._jobs
 
+    def _settled(self, data: DataVersion) -> Params:
+        """The parameters with what the training settles on its data; as they are where those are not at hand."""
+        try:
+            manifest = read_manifest(self.workspace.home / data.folder)
+        except BadInput:
+            return self.params
+        return choose_anchors(self.params, manifest).params
+
     def tracked(self, data: DataVersion) -> TrackedRun:
         """The MLflow run of a retraining on this data: found or created at the first call, ended with the context."""
         if self._tracked is None:
@@ -132,7 +143,9 @@ class StepContext:
             run = self._resources.enter_context(
                 tracking.open_run(workspace.mlflow_uri, self.experiment or target, key, started_by)
             )
-            run.log_params(self.params.model_dump(mode="json"))
+            # The parameters as they were trained with; what the artifact holds is what was asked for, which gives the
+            # same again.
+            run.log_params(self._settled(data).model_dump(mode="json"))
             source = {"remote": workspace.dvc_remote, "repository": str(workspace.repository), "commit": data.commit}
             size = {"episodes": data.episodes, "frames": data.frames}
             run.log_data(f"{target}-episodes", data.version, source, size)

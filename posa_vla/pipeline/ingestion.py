@@ -156,7 +156,7 @@ def ingest_dataset(workspace: Workspace, params: Params, dataset: Dataset, annou
             manifest = read_manifest(workspace.data / version.version)
             labelled, said = manifest.task_share, untaught(manifest)
             if said:
-                say(said)
+                say(f"{said}. model.gate=auto leaves the anchors out")
         else:
             say(f"{reason}: the episodes are in the store, and no data version was made")
     return Ingestion(

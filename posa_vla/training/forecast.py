@@ -1,4 +1,4 @@
-"""What a training says before it is over: what its data cannot teach, and how long it will take on this machine."""
+"""What a training says before it is over: what was settled of its anchors, and how long it will take here."""
 
 from __future__ import annotations
 
@@ -6,15 +6,16 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from posa_vla.console import say
-from posa_vla.dataset.shards.manifest import read_manifest, untaught
-from posa_vla.params import TrainParams
+from posa_vla.dataset.shards.manifest import read_manifest
+from posa_vla.model.anchor_choice import choose_anchors
+from posa_vla.params import Params, TrainParams
 
 
-def say_untaught(data: Path) -> None:
-    """Says of prepared data that they do not teach the anchors, where that is so."""
-    said = untaught(read_manifest(data))
-    if said:
-        say(f"training: {said}")
+def say_anchors(data: Path, params: Params) -> None:
+    """Says what is settled of the anchors on prepared data, where anything is, and that the data do not teach them."""
+    words = choose_anchors(params, read_manifest(data)).words
+    if words:
+        say(f"training: {words}")
 
 
 class Forecast:

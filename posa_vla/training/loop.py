@@ -16,15 +16,17 @@ from torch import Tensor, nn
 from posa_vla.console import progress
 from posa_vla.dataset.shards.augment import augment
 from posa_vla.dataset.shards.loader import Batch, BatchSampler, PackedDataset
+from posa_vla.dataset.shards.manifest import read_manifest
 from posa_vla.errors import BadInput, PosaError
 from posa_vla.files import new_folder
-from posa_vla.model.build import new_model, read_prepared, settled, trained_state
+from posa_vla.model.anchor_choice import choose_anchors
+from posa_vla.model.build import new_model, read_prepared, trained_state
 from posa_vla.model.losses import Objective, Targets
 from posa_vla.model.normalisation import Standardise
 from posa_vla.model.posa_policy import write_policy_files
 from posa_vla.params import Params, TrainParams
 from posa_vla.training.checkpoints import load_state, save_state
-from posa_vla.training.forecast import Forecast, say_untaught
+from posa_vla.training.forecast import Forecast, say_anchors
 
 # Steps between two rows of metrics.
 REPORT_STEPS = 10
@@ -88,7 +90,7 @@ class Trainer:
             distribute: Wraps the objective, once for each of the training's two stages.
         """
         prepared = read_prepared(data)
-        params = settled(params, prepared)
+        params = choose_anchors(params, read_manifest(data)).params
         self.params = params.train
         self.data_folder = data
         self.device = device or torch.device("cpu")
@@ -309,7 +311,7 @@ def train(
         for old in sorted(checkpoints.glob("step-*"))[:-2]:
             shutil.rmtree(old)
 
-    say_untaught(data)
+    say_anchors(data, params)
     forecast = Forecast(params.train)
 
     def news(step: int, metrics: dict[str, float]) -> None:

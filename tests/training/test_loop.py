@@ -20,7 +20,7 @@ from training_params import quick_params
 from posa_vla.dataset.shards.pack import pack_episodes
 from posa_vla.errors import BadInput, PosaError
 from posa_vla.model.posa_policy import load_policy
-from posa_vla.training.forecast import Forecast, say_untaught
+from posa_vla.training.forecast import Forecast, say_anchors
 from posa_vla.training.loop import Trainer, learning_rate, run_steps, train
 
 
@@ -222,9 +222,10 @@ def test_data_that_teach_no_anchors_make_the_policy_without_them_unless_the_gate
     assert (trainer.anchor_only_steps, trainer.objective.anchor_weight) == (0, 0)
     chosen = trainer.model.config.params
     assert (chosen.gate, chosen.anchor_tokens) == ("none", False)
-    say_untaught(tmp_path / "data")
+    say_anchors(tmp_path / "data", params)
     said = " ".join(capsys.readouterr().err.split())
     assert "0.0% of the frames have a task label, expected 5% at least (cameras below it: head, wrist)" in said
+    assert "model.gate=auto leaves them out: model.gate none, not auto; model.anchor_tokens false, not true" in said
     asked = params.model_copy(update={"model": params.model.model_copy(update={"gate": "max"})})
     assert Trainer(tmp_path / "data", asked).model.config.params.gate == "max"
 
@@ -232,5 +233,5 @@ def test_data_that_teach_no_anchors_make_the_policy_without_them_unless_the_gate
 def test_data_that_teach_the_anchors_open_the_gate(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert quick_params().model.gate == "auto"
     assert Trainer(data, quick_params()).model.config.params.gate == "max"
-    say_untaught(data)
-    assert capsys.readouterr().err == ""
+    say_anchors(data, quick_params())
+    assert "training: model.gate=auto is max: 100.0% of the frames have a task label" in capsys.readouterr().err

@@ -84,8 +84,8 @@ def untaught(manifest: PreparedManifest) -> str:
     without = [role for role, labels in manifest.labels.items() if labels.task < TAUGHT]
     return (
         f"{share:.1%} of the frames have a task label, expected {TAUGHT:.0%} at least (cameras below it: "
-        f"{', '.join(without)}): nothing teaches the anchors where to look, and model.gate=auto leaves them out. "
-        "docs/your-recordings.md says how joints and `posa data calibrate` give the labels"
+        f"{', '.join(without)}): nothing teaches the anchors where to look; docs/your-recordings.md says how joints "
+        "and `posa data calibrate` give the labels"
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from posa_vla.dataset.shards.manifest import read_manifest, untaught
+from posa_vla.dataset.shards.manifest import read_manifest
 from posa_vla.dataset.versions.diff import VersionsDiff, diff_versions
 from posa_vla.dataset.versions.history import list_versions
 from posa_vla.episodes.embodiment import load_embodiment
@@ -13,6 +13,7 @@ from posa_vla.errors import BadInput, PosaError
 from posa_vla.evidence.record import EpisodeRow, Evidence, evidence_path, read_evidence
 from posa_vla.evidence.summary import Summary
 from posa_vla.json_reader import decode_json
+from posa_vla.model.anchor_choice import choose_anchors
 from posa_vla.params import Params
 from posa_vla.params_file import flat
 from posa_vla.pipeline.records import Evaluated
@@ -199,18 +200,19 @@ def gather_facts(
         recorded=recorded,
         changes=changes,
         hardware=candidate.hardware,
-        anchors=_anchors(workspace, origin.data_version),
+        anchors=_anchors(workspace, params, origin.data_version),
     )
 
 
-def _anchors(workspace: Workspace, version: str) -> str:
-    """How much of the data teaches the anchors; empty where its prepared data are not at hand."""
+def _anchors(workspace: Workspace, params: Params, version: str) -> str:
+    """What was settled of the anchors, and what share of the data teaches them; empty where these are not at hand."""
     try:
         manifest = read_manifest(workspace.data / version)
     except BadInput:
         return ""
     share = manifest.task_share
-    return untaught(manifest) or ("" if share is None else f"{share:.0%} of the frames have a task label")
+    words = choose_anchors(params, manifest).words
+    return words or ("" if share is None else f"{share:.0%} of the frames have a task label")
 
 
 def _data_name(workspace: Workspace, version: str) -> str:
