@@ -22,7 +22,10 @@ def explain(
     workspace_folder: WorkspaceFolder = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show all anchor channels and the action head's attention over every frame of a recorded episode."""
+    """Show all anchor channels and the action head's attention over every frame of a recorded episode.
+
+    A policy without anchors has no such channels, which is said.
+    """
     from posa_vla.console import print_json, print_table
     from posa_vla.errors import BadInput
     from posa_vla.pipeline.explanation import explain_episode_of

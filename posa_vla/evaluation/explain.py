@@ -1,4 +1,4 @@
-"""Where a policy looks in a recorded episode: all anchor channels, and what the action head attends to."""
+"""Where a policy looks in a recorded episode: its anchor channels, and what the action head attends to."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ def explain_episode(policy: Policy, episode: Episode, cameras: list[str], image_
         image_size: Side of its images, pixels.
 
     Returns:
-        The episode's frames with the attention at each, for `posa_vla.evaluation.pictures`.
+        The episode's frames with the attention at each, for `posa_vla.evaluation.pictures`; no anchor attention of a
+        policy without anchors.
 
     Raises:
         BadInput: The episode lacks a camera or does not fit the policy, or the policy has no attention.
@@ -45,11 +46,12 @@ def explain_episode(policy: Policy, episode: Episode, cameras: list[str], image_
                 for n in frames
             ]
             chunk = policy.act(batch, seed=start, attention=True)
-            if chunk.attention is None or chunk.cross_attention is None:
+            if chunk.cross_attention is None:
                 raise BadInput("this policy has no attention to show")
             for role in cameras:
                 rollout.images.setdefault(role, []).extend(images[role][n] for n in frames)
-                rollout.attention.setdefault(role, []).extend(np.asarray(chunk.attention[role]))
+                if chunk.attention is not None:
+                    rollout.attention.setdefault(role, []).extend(np.asarray(chunk.attention[role]))
                 rollout.cross_attention.setdefault(role, []).extend(np.asarray(chunk.cross_attention[role]))
             advance(len(frames))
     return rollout

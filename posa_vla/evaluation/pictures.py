@@ -64,13 +64,14 @@ def heat(image: Picture, share: NDArray[np.float32]) -> Picture:
 
 
 def _strip(rollout: Rollout, roles: list[str], step: int) -> list[Picture]:
-    """Pictures of each camera as it was seen, under the anchor attention, and under the action head's."""
+    """Pictures of each camera as it was seen, under the anchor attention where there is one, and the action head's."""
     seen = {role: enlarge(rollout.images[role][step], _TILE) for role in roles}
     tiles = [(f"{role} camera", seen[role]) for role in roles]
     if rollout.attention:
         tiles += [(f"{role}: anchors", overlay(seen[role], rollout.attention[role][step])) for role in roles]
     if rollout.cross_attention:
-        tiles += [(f"{role}: action head", heat(seen[role], rollout.cross_attention[role][step])) for role in roles]
+        head = "action head" if rollout.attention else "action head (the policy has no anchors)"
+        tiles += [(f"{role}: {head}", heat(seen[role], rollout.cross_attention[role][step])) for role in roles]
     return [_titled(picture, title) for title, picture in tiles]
 
 
@@ -127,5 +128,5 @@ def keep_rollout(objects: Objects, folder: str, rollout: Rollout) -> None:
         return
     name = f"{'solved' if rollout.row.success else 'failed'}-{rollout.row.scene_seed}"
     objects.put(f"{folder}/videos/{name}.mp4", video(rollout))
-    if rollout.attention:
+    if rollout.attention or rollout.cross_attention:
         objects.put(f"{folder}/overlays/{name}.png", sheet(rollout))

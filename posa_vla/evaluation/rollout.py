@@ -43,7 +43,8 @@ class Rollout:
         row: The outcome.
         instruction: What the policy was asked to do.
         images: Role -> the frame of every step, uint8 (H, W, 3); empty unless recorded.
-        attention: Role -> the anchor attention (K, h, w) that the step was taken under; empty unless recorded.
+        attention: Role -> the anchor attention (K, h, w) that the step was taken under; empty unless recorded, and of a
+            policy without anchors.
         cross_attention: Role -> the action head's share of attention (k, l) on each image cell; likewise.
         prompts: What it was asked at every step, or None where that is the instruction all along.
     """

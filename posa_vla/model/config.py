@@ -57,6 +57,11 @@ class ModelConfig(Closed):
         """Attention channels, in order."""
         return ("task", *(self.end_effectors or ["end"])) if self.params.channels == "both" else ("task",)
 
+    @property
+    def anchored(self) -> bool:
+        """Whether the action head sees anything of the anchors; without, nothing need have taught their attention."""
+        return self.params.gate != "none" or self.params.anchor_tokens
+
     @model_validator(mode="before")
     @classmethod
     def _as_it_was(cls, value: Any) -> Any:

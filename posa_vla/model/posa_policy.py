@@ -230,12 +230,11 @@ class PosAPolicy:
         if not attention:
             return ActionChunk(actions, self._frame)
         looked_at = self._model.looked_at(encoded.context, sampled, self._steps)
-        return ActionChunk(
-            actions,
-            self._frame,
-            {role: encoded.anchors.maps[:, c].float().cpu().numpy() for c, role in enumerate(self.config.cameras)},
-            {role: looked_at[:, c].float().cpu().numpy() for c, role in enumerate(self.config.cameras)},
-        )
+        anchors = self._by_camera(encoded.anchors.maps) if self.config.anchored else None
+        return ActionChunk(actions, self._frame, anchors, self._by_camera(looked_at))
+
+    def _by_camera(self, maps: Tensor) -> dict[str, NDArray[np.float32]]:
+        return {role: maps[:, c].float().cpu().numpy() for c, role in enumerate(self.config.cameras)}
 
     def _noise(self, batch: int, seed: int | Sequence[int]) -> Tensor:
         shape = (self.horizon, self.config.action_dim)

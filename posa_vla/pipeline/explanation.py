@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from posa_vla.console import say
 from posa_vla.episodes.store.episode_store import EpisodeStore
 from posa_vla.errors import BadInput
 from posa_vla.evaluation.explain import explain_episode
@@ -23,12 +24,14 @@ class Explained(Closed):
 
     Attributes:
         episode: Digest of the episode.
+        anchors: Whether the policy has anchors; without, the pictures show the action head's attention alone.
         video: File of all anchor channels and the action head's attention, frame by frame.
         sheet: File of some frames of it.
         run_id: MLflow run that they were put into; None without a registered model.
     """
 
     episode: str
+    anchors: bool
     video: str
     sheet: str
     run_id: str | None
@@ -79,6 +82,11 @@ def explain_episode_of(
         raise BadInput(
             f"the policy is for embodiment {loaded.embodiment.id!r}, the episode of {reader.embodiment.id!r}"
         )
+    if not config.anchored:
+        say(
+            "this policy has no anchors (model.gate=none, and no anchor tokens): the pictures show the action head's "
+            "attention alone"
+        )
     rollout = explain_episode(loaded, recorded, config.cameras, config.image_size)
     name = record.extra.digest[:12]
     files = {f"{name}.mp4": video(rollout, round(recorded.fps)), f"{name}.png": sheet(rollout)}
@@ -91,4 +99,5 @@ def explain_episode_of(
         for file, data in files.items():
             run.log_once(data, f"explained/{file}")
     paths = {Path(file).suffix: str((out / file).resolve()) for file in files}
-    return Explained(episode=record.extra.digest, video=paths[".mp4"], sheet=paths[".png"], run_id=run_id)
+    digest = record.extra.digest
+    return Explained(episode=digest, anchors=config.anchored, video=paths[".mp4"], sheet=paths[".png"], run_id=run_id)

@@ -36,9 +36,9 @@ class ActionChunk:
         actions: float32 (B, H, A), physical units, the embodiment's action channels and frame.
         frame: Frame of reference of the actions, as the embodiment declares it.
         attention: Camera role -> float32 (B, K, h, w) anchor attention in [0, 1], channels task and, where the policy
-            has it, end-effector; where the policy has one and was asked for it.
+            has it, end-effector; where its actions follow from one and it was asked for it.
         cross_attention: Camera role -> float32 (B, k, l), share of each image cell in what the action head attended
-            to; with `attention`.
+            to; where the policy has one and was asked for it.
     """
 
     actions: NDArray[np.float32]

@@ -17,6 +17,8 @@ from posa_vla.episodes.episode import Episode
 from posa_vla.episodes.store.episode_store import EpisodeStore
 from posa_vla.errors import BadInput
 from posa_vla.evaluation.pictures import heat
+from posa_vla.params import Params
+from posa_vla.params_file import overlaid
 from posa_vla.pipeline.explanation import explain_episode_of
 from posa_vla.settings import Settings
 from posa_vla.workspace import Workspace
@@ -37,17 +39,34 @@ def workspace(tmp_path: Path) -> Workspace:
     return made
 
 
+def gated(gate: str, tokens: bool) -> Params:
+    return overlaid(arm_params(), {"model": {"gate": gate, "anchor_tokens": tokens}}, "test")
+
+
 def test_every_frame_is_in_the_video_with_both_attentions_below(workspace: Workspace, tmp_path: Path) -> None:
-    params = arm_params()
+    params = gated("max", True)
     bundle = untrained_bundle(tmp_path / "policy", params)
     batch = EpisodeStore(workspace.store).batches()[0]
     done = explain_episode_of(workspace, params, f"{batch[:8]}/0", tmp_path / "out", policy=bundle.folder)
     assert done.run_id is None
+    assert done.anchors
     with av.open(done.video) as container:
         frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
     assert len(frames) == 20
     assert frames[0].shape == (3 * 256 + 24, 2 * 256, 3), "as seen, anchors, action head"
     assert Image.open(done.sheet).height == 3 * 256 + 24
+
+
+def test_a_policy_without_anchors_has_no_anchor_channels_and_that_is_said(
+    workspace: Workspace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    params = gated("none", False)
+    bundle = untrained_bundle(tmp_path / "policy", params)
+    batch = EpisodeStore(workspace.store).batches()[0]
+    done = explain_episode_of(workspace, params, f"{batch[:8]}/0", tmp_path / "out", policy=bundle.folder)
+    assert not done.anchors
+    assert "this policy has no anchors" in capsys.readouterr().err
+    assert Image.open(done.sheet).height == 2 * 256 + 24, "as seen, and the action head"
 
 
 @pytest.mark.parametrize(

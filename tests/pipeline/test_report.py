@@ -103,6 +103,14 @@ def test_what_changed_since_the_champion_is_told() -> None:
         assert told in text
 
 
+def test_pictures_of_a_policy_without_anchors_are_not_said_to_show_any() -> None:
+    with_anchors = Elements(make_page(facts(episodes=[shown()], recorded=1))).text
+    without = Elements(make_page(facts(episodes=[shown()], recorded=1, anchored=False))).text
+    assert "the anchors (orange: what the task is about" in with_anchors
+    assert "orange" not in without
+    assert "The policy has no anchors: model.gate is none" in without
+
+
 def test_what_is_not_known_of_the_champion_is_said() -> None:
     unknown = {"data": "no data version", "parameters": "no parameters there", "commits": "no checkout"}
     changes = CHANGES.model_copy(update={"data": None, "parameters": None, "commits": None, "unknown": unknown})

@@ -43,9 +43,14 @@ def attention(facts: RetrainingFacts) -> Section | None:
     ]
     if not figures:
         return None
-    about = (
-        "Moments from left to right. Below the pictures: the anchors (orange: what the task is about; cyan: the end "
-        "effector, of several the first by name, then green, yellow and red), and where the action head looks more "
-        "than elsewhere (magenta)."
+    anchors = (
+        "the anchors (orange: what the task is about; cyan: the end effector, of several the first by name, then "
+        "green, yellow and red), and "
     )
+    about = (
+        f"Moments from left to right. Below the pictures: {anchors if facts.anchored else ''}where the action head "
+        "looks more than elsewhere (magenta)."
+    )
+    if not facts.anchored:
+        about += " The policy has no anchors: model.gate is none, and there are no anchor tokens."
     return Section("Attention", f"<p>{about}</p><div class=wide>{''.join(figures)}</div>")

@@ -118,6 +118,7 @@ class RetrainingFacts(Closed):
         episodes: Recorded rollouts, worst first.
         hardware: That the evaluation ran on.
         anchors: What of the data teaches the anchors, in words; empty where that is not known.
+        anchored: Whether the candidate has anchors; without, its pictures have no anchor channels.
     """
 
     schema_version: Literal[1] = 1
@@ -138,3 +139,4 @@ class RetrainingFacts(Closed):
     changes: Changes | None
     hardware: str
     anchors: str = ""
+    anchored: bool = True

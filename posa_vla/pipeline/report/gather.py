@@ -14,6 +14,7 @@ from posa_vla.evidence.record import EpisodeRow, Evidence, evidence_path, read_e
 from posa_vla.evidence.summary import Summary
 from posa_vla.json_reader import decode_json
 from posa_vla.model.anchor_choice import choose_anchors
+from posa_vla.model.config import read_config
 from posa_vla.params import Params
 from posa_vla.params_file import flat
 from posa_vla.pipeline.records import Evaluated
@@ -201,6 +202,7 @@ def gather_facts(
         changes=changes,
         hardware=candidate.hardware,
         anchors=_anchors(workspace, params, origin.data_version),
+        anchored=_anchored(workspace.bundles / origin.bundle),
     )
 
 
@@ -213,6 +215,11 @@ def _anchors(workspace: Workspace, params: Params, version: str) -> str:
     share = manifest.task_share
     words = choose_anchors(params, manifest).words
     return words or ("" if share is None else f"{share:.0%} of the frames have a task label")
+
+
+def _anchored(bundle: Path) -> bool:
+    """Whether a bundle's policy has anchors; one that says nothing of them may have some."""
+    return not (bundle / "config.json").is_file() or read_config(bundle).anchored
 
 
 def _data_name(workspace: Workspace, version: str) -> str:
