@@ -79,7 +79,7 @@ def ingest(store: EpisodeStore, reader: SourceReader) -> Ingested:
     continued by the next one. What cannot be read is kept aside with its files, never dropped. An episode of a
     recording that the store has already, with more or other things declared of it, counts in the earlier one's place.
     A calibration file is the last word on the cameras: what it no longer says is gone, and an earlier file given again
-    counts again. Without one, a stored calibration stays.
+    counts again. Without one, a stored calibration stays. What a person has decided stays decided.
 
     Args:
         store: Store that the episodes go into.
@@ -166,11 +166,14 @@ def _fresh(
                     replaced[other.digest] = store.quarantine.replace(other.digest, digest, _why(other, digest))
                 del replaced[digest]
                 done.superseded += len(same)
-            elif gone is not None and reader.calibration is None:
+            elif gone is not None and gone.by and reader.calibration is None:
                 said = f"the store counts another episode of its recording: {gone.reason}"
                 done.remarks.append(DatasetRemark("metadata", where.number, said))
-            while digest in seen and digest in replaced:
+            while digest in seen and digest in replaced and replaced[digest].by:
                 digest = replaced[digest].by
+            if digest in seen and digest in replaced:
+                said = f"a person decided that episode {digest[:12]} counts no more: {replaced[digest].reason}"
+                done.remarks.append(DatasetRemark("metadata", where.number, said))
             done.episodes.append(digest)
             # Before the episode is there: a record that names one which never came counts for nothing.
             waiting.settle(where, digest)

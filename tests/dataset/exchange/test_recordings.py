@@ -104,6 +104,23 @@ def test_of_two_calibrations_the_later_counts_until_its_batch_is_taken_out(tmp_p
     assert set(store.replaced()) == set(later.episodes)
 
 
+@pytest.mark.parametrize("earlier", [False, True], ids=["its own", "of what replaced it"])
+def test_an_episode_that_a_person_took_out_stays_out_when_its_recording_comes_again(tmp_path, store, earlier):
+    folder = make_v21(tmp_path / "dataset", video=False)
+    first = take_in(store, folder)
+    stored = take_in(store, folder, focal=40) if earlier else first
+    store.quarantine.replace(stored.episodes[1], "", "the camera was knocked")
+    before = sha256_tree(store.root)
+    for focal in (None, 40) if earlier else (None,):
+        again = take_in(store, folder, focal=focal)
+        assert (again.new, again.superseded, again.episodes) == (0, 0, stored.episodes)
+        said = [remark.value for remark in again.remarks if remark.episode == 1]
+        decided = f"a person decided that episode {stored.episodes[1][:12]} counts no more: the camera was knocked"
+        assert said[-1] == decided
+    assert sha256_tree(store.root) == before
+    assert episodes_of(store, tmp_path) == (2, 2, 2)
+
+
 def test_a_calibration_is_taken_back_by_the_earlier_file_and_by_one_that_says_less(tmp_path, store):
     folder = make_v21(tmp_path / "dataset", video=False)
     found = (
