@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 from torch import distributed
 from training_params import quick_params
 
+from posa_vla.dataset.shards.manifest import TAUGHT, read_manifest
 from posa_vla.dataset.shards.pack import pack_episodes
 from posa_vla.errors import BadInput, PosaError
 from posa_vla.model.posa_policy import load_policy
@@ -228,6 +229,22 @@ def test_data_that_teach_no_anchors_make_the_policy_without_them_unless_the_gate
     assert "model.gate=auto leaves them out: model.gate none, not auto; model.anchor_tokens false, not true" in said
     asked = params.model_copy(update={"model": params.model.model_copy(update={"gate": "max"})})
     assert Trainer(tmp_path / "data", asked).model.config.params.gate == "max"
+
+
+def test_sparse_labels_train_no_anchors_though_there_are_some(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    sparse = [make_episode(rng, calibrated=number == 0) for number in range(24)]
+    prepare = quick_params().prepare.model_copy(update={"validation_fraction": 0})
+    pack_episodes(sparse, make_embodiment(), prepare, tmp_path / "data")
+    share = read_manifest(tmp_path / "data").task_share
+    assert share is not None
+    assert 0 < share < TAUGHT
+    trainer = Trainer(tmp_path / "data", quick_params(batch=64))
+    assert trainer.train_data.labelled, "there is something that an anchor loss could be of"
+    assert (trainer.anchor_only_steps, trainer.objective.anchor_weight) == (0, 0)
+    trainer.advance()
+    assert any(p.grad is not None and p.grad.any() for p in trainer.model.flow.parameters())
+    assert not any(p.grad is not None and p.grad.any() for p in trainer.model.attention.parameters())
 
 
 def test_data_that_teach_the_anchors_open_the_gate(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
