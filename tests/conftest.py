@@ -23,6 +23,9 @@ def pytest_configure() -> None:
 
     Clusters in this process (`local_ray`) get a token before Ray is there. What MuJoCo draws with is chosen before any
     file of tests imports it; where there is nothing to draw with, the tests that draw say so.
+
+    `make test` has a process of tests a core: each computes with one thread, and so do those that it starts. Otherwise
+    the threads of all wait for each other's cores, busily.
     """
     settings.register_profile("posa", deadline=None)  # a busy machine is no fault of what is tested
     settings.load_profile("posa")
@@ -32,6 +35,7 @@ def pytest_configure() -> None:
     # Tests change what is set here, and start programs of their own folders.
     for name in ("PREFECT_HOME", "PYTHONPATH", "PYTHONSAFEPATH", "PYTHONUTF8"):
         os.environ.pop(name, None)
+    os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
     os.environ["RAY_AUTH_MODE"] = "token"
     os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(16)
     with suppress(BadInput):
