@@ -8,6 +8,7 @@ import shutil
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from posa_vla.cli.main import COMMANDS
 from posa_vla.workspace import Workspace
 
 ROOT = Path(__file__).parents[2]
+Here = Callable[..., subprocess.CompletedProcess[str]]
 
 
 def posa(*arguments: str, home: Path, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -30,6 +32,14 @@ def home(tmp_path: Path) -> Path:
     return tmp_path / "home"
 
 
+@pytest.fixture
+def train(home: Path, posa_here: Here, monkeypatch: pytest.MonkeyPatch) -> Here:
+    """`posa train`, which reads parameters as all commands do, before it looks at anything else."""
+    monkeypatch.chdir(home.parent)
+    monkeypatch.setenv("POSA_HOME", str(home))
+    return lambda *arguments: posa_here("train", "--data", "none", "--out", "out", *arguments)
+
+
 def test_unknown_key_in_the_parameters_names_the_closest_one(home: Path) -> None:
     params = home.parent / "params.yaml"
     params.write_text(params.read_text() + "colect: {episodes: 3}\n")
@@ -40,41 +50,40 @@ def test_unknown_key_in_the_parameters_names_the_closest_one(home: Path) -> None
     assert not home.exists()
 
 
-def test_missing_parameters_name_the_way_to_get_them(home: Path) -> None:
+def test_missing_parameters_name_the_way_to_get_them(home: Path, train: Here) -> None:
     (home.parent / "params.yaml").unlink()
-    done = posa("retrain", home=home)
+    done = train()
     assert done.returncode == 2
     assert "posa init" in done.stderr
 
 
-def test_misspelt_command_and_flag_exit_2(home: Path) -> None:
+def test_misspelt_command_exits_2(home: Path) -> None:
     assert posa("retrian", home=home).returncode == 2
-    assert posa("retrain", "--presett", "demo", home=home).returncode == 2
 
 
-def test_json_stays_the_only_thing_on_standard_output_when_a_command_fails(home: Path) -> None:
-    done = posa("retrain", "--json", "--preset", "dmo", home=home)
+def test_json_stays_the_only_thing_on_standard_output_when_a_command_fails(train: Here) -> None:
+    done = train("--json", "--preset", "dmo")
     assert done.returncode == 2
     error = json.loads(done.stdout)["error"]
     assert error["exit_code"] == 2
     assert "demo" in error["message"]
 
 
-def test_usage_errors_are_one_json_document_too(home: Path) -> None:
-    done = posa("retrain", "--presett", "x", "--json", home=home)
+def test_usage_errors_are_one_json_document_too(train: Here) -> None:
+    done = train("--presett", "x", "--json")
     assert done.returncode == 2
     assert json.loads(done.stdout)["error"]["exit_code"] == 2
     assert "--presett" in done.stderr
 
 
-def test_a_folder_instead_of_the_parameters_is_bad_input(home: Path) -> None:
-    done = posa("promote", "--json", "--params", str(home.parent), home=home)
+def test_a_folder_instead_of_the_parameters_is_bad_input(home: Path, train: Here) -> None:
+    done = train("--json", "--params", str(home.parent))
     assert done.returncode == 2, done.stderr
     assert "cannot be read" in json.loads(done.stdout)["error"]["message"]
 
 
-def test_an_approver_without_a_key_is_found_before_the_work_starts(home: Path) -> None:
-    done = posa("retrain", "--set", "targets.sim-pick.approvers.ada=nothex", home=home)
+def test_an_approver_without_a_key_is_found_before_the_work_starts(train: Here) -> None:
+    done = train("--set", "targets.sim-pick.approvers.ada=nothex")
     assert done.returncode == 2
     assert "ada" in done.stderr
     assert "64 hex digits" in done.stderr
@@ -85,8 +94,6 @@ def test_pictures_that_would_be_blown_up_are_found_before_the_work_starts(home: 
     assert done.returncode == 2, done.stderr
     assert "prepare.image_size is 64 and collect.image_size 32" in " ".join(done.stderr.split())
     assert "Set collect.image_size=64" in " ".join(done.stderr.split())
-    mended = posa("retrain", "--set", "collect.image_size=32", "--set", "prepare.image_size=32", home=home, PATH="")
-    assert "git is not installed" in mended.stderr
 
 
 def test_a_held_workspace_says_by_whom(home: Path) -> None:
@@ -99,8 +106,10 @@ def test_a_held_workspace_says_by_whom(home: Path) -> None:
 def test_no_git_is_found_before_the_work_starts(home: Path, tmp_path: Path) -> None:
     empty = tmp_path / "bin"
     empty.mkdir()
-    done = posa("retrain", "--preset", "tiny", home=home, PATH=str(empty))
+    small = ("--set", "collect.image_size=32", "--set", "prepare.image_size=32")  # pictures that are not blown up
+    done = posa("retrain", "--preset", "tiny", *small, home=home, PATH=str(empty))
     assert done.returncode == 2
+    assert "git is not installed" in done.stderr
     assert "apt-get install git" in done.stderr
     assert not (home / "episodes").exists()
 
@@ -135,11 +144,11 @@ def test_a_port_in_use_is_named_with_its_flag(home: Path) -> None:
     assert "--mlflow-port" in done.stderr
 
 
-def test_init_makes_a_workspace_once(tmp_path: Path) -> None:
-    done = posa("init", str(tmp_path / "mine"), "--json", home=tmp_path / "home")
+def test_init_makes_a_workspace_once(tmp_path: Path, posa_here: Here) -> None:
+    done = posa_here("init", str(tmp_path / "mine"), "--json")
     assert done.returncode == 0, done.stderr
     assert Path(json.loads(done.stdout)["params"]).read_text() == (ROOT / "params.yaml").read_text()
-    assert posa("init", str(tmp_path / "mine"), home=tmp_path / "home").returncode == 2
+    assert posa_here("init", str(tmp_path / "mine")).returncode == 2
 
 
 def test_doctor_says_that_an_empty_workspace_is_sound(home: Path) -> None:
@@ -149,11 +158,12 @@ def test_doctor_says_that_an_empty_workspace_is_sound(home: Path) -> None:
     assert {finding["name"] for finding in report["findings"]} >= {"python", "GL", "git", "ledger", "promotion log"}
 
 
-def test_doctor_finds_a_damaged_ledger(home: Path) -> None:
+def test_doctor_finds_a_damaged_ledger(home: Path, posa_here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
     record = home / "ledger" / "train" / ("0" * 64 + ".json")
     record.parent.mkdir(parents=True)
     record.write_text('{"step": "train", "inputs": {}}')
-    done = posa("doctor", "--json", home=home)
+    monkeypatch.setenv("POSA_HOME", str(home))
+    done = posa_here("doctor", "--json")
     assert done.returncode == 1
     findings = {f["name"]: f for f in json.loads(done.stdout)["findings"]}
     assert findings["ledger"]["status"] == "unsound"
