@@ -11,7 +11,7 @@ from posa_vla.sim.expert import ScriptedExpert
 
 def test_it_solves_undisturbed_scenes_in_short_episodes(environment: TaskEnvironment) -> None:
     lengths = []
-    for seed in range(2**31, 2**31 + 20):
+    for seed in range(2**31, 2**31 + 8):
         episode = demonstrate(environment, seed, noise=0.0)
         assert episode is not None, f"seed {seed}"
         lengths.append(len(episode))
@@ -19,9 +19,9 @@ def test_it_solves_undisturbed_scenes_in_short_episodes(environment: TaskEnviron
 
 
 def test_noise_costs_it_few_scenes_and_leaves_the_labels_clean(environment: TaskEnvironment) -> None:
-    episodes = [demonstrate(environment, seed, noise=0.3) for seed in range(30)]
+    episodes = [demonstrate(environment, seed, noise=0.3) for seed in range(12)]
     kept = [e for e in episodes if e is not None]
-    assert len(kept) >= 27
+    assert len(kept) >= 11
     for episode in kept:
         episode.check()
         assert np.linalg.norm(episode.action[:, :3], axis=1).max() <= 0.0151
@@ -33,7 +33,7 @@ def test_noise_costs_it_few_scenes_and_leaves_the_labels_clean(environment: Task
 
 def test_it_recovers_from_a_push_at_any_time(environment: TaskEnvironment) -> None:
     expert = ScriptedExpert(environment)
-    for push_at in (5, 8, 11, 14, 16):
+    for push_at in (5, 11, 16):
         _, info = environment.reset(seed=4)
         for step in range(60):
             action = expert.act()

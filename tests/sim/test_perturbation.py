@@ -92,12 +92,12 @@ def test_when_every_step_is_the_experts_it_is_a_demonstration(environment):
 @pytest.mark.slow
 def test_a_bundles_rollouts_come_into_the_store_and_are_imitated(tmp_path: Path):
     bundle = untrained_bundle(tmp_path, arm_params())
-    params = CollectParams(episodes=3, image_size=32)
+    params = CollectParams(episodes=2, image_size=32)
     learner = Learner(bundle.folder, bundle.digest)
     episodes = list(collect("sim_arm6", "pick", params, tmp_path / "parts", learner=learner, workers=1))
-    assert [episode.scene["seed"] for episode in episodes] == [0, 1, 2]
+    assert [episode.scene["seed"] for episode in episodes] == [0, 1]
     again = list(collect("sim_arm6", "pick", params, tmp_path / "parts", learner=learner, workers=1))
-    np.testing.assert_array_equal(episodes[2].action, again[2].action)
+    np.testing.assert_array_equal(episodes[1].action, again[1].action)
     store = EpisodeStore(tmp_path / "store")
     store.append(episodes, load_embodiment("sim_arm6"))
     assert "success" not in validate(store.root).rules
