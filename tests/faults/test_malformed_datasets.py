@@ -91,7 +91,7 @@ def replaced(value: Any, path: tuple[Any, ...], new: Any) -> Any:
     return value
 
 
-examples = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+examples = settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 
 
 @examples

@@ -15,7 +15,7 @@ from posa_vla.cli.main import main
 from posa_vla.errors import BadInput, PosaError
 from posa_vla.files import read_json, sha256_file
 from posa_vla.model import export
-from posa_vla.model.export import export_policy
+from posa_vla.model.export import ExportCard, export_policy
 from posa_vla.model.posa_policy import initial_policy_files, load_policy
 from posa_vla.params import Params
 from posa_vla.params_file import load_params
@@ -43,9 +43,14 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return written(tmp_path_factory.mktemp("small"), load_params(PARAMS, "small", [*SMALL, STEPS]))
 
 
-def test_a_program_read_back_acts_as_the_policy_on_any_batch(small: Path, tmp_path: Path) -> None:
-    policy, out = load_policy(small, "d" * 64), tmp_path / "new" / "policy.pt2"
-    card = export_policy(policy, small, out)
+@pytest.fixture(scope="module")
+def exported(small: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ExportCard]:
+    out = tmp_path_factory.mktemp("exported") / "new" / "policy.pt2"
+    return out, export_policy(load_policy(small, "d" * 64), small, out)
+
+
+def test_a_program_read_back_acts_as_the_policy_on_any_batch(small: Path, exported: tuple[Path, ExportCard]) -> None:
+    policy, (out, card) = load_policy(small, "d" * 64), exported
     assert read_json(out.with_suffix(".json")) == card.model_dump(mode="json")
     assert card.program_sha256 == sha256_file(out)
     assert card.tokenizer == {"file": "tokenizer.json", "sha256": sha256_file(small / "tokenizer.json")}
@@ -128,8 +133,10 @@ def test_the_command_never_writes_into_the_policy_that_it_exports(
 
 
 def test_a_program_that_acts_otherwise_is_refused_and_nothing_stays(
-    small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    small: Path, exported: tuple[Path, ExportCard], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    program = torch.export.load(exported[0])  # tracing it again costs seconds
+    monkeypatch.setattr(export, "_traced", lambda inference, policy, batch: (program, batch))
     monkeypatch.setattr(export, "TOLERANCE", -1.0)
     with pytest.raises(PosaError, match="differ from the policy's"):
         export_policy(load_policy(small, "d" * 64), small, tmp_path / "p.pt2", 1)
