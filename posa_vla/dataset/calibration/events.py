@@ -25,8 +25,9 @@ PLACES, _WEAKEST = 3, 0.15
 _ABOVE_NOISE, _LEVEL = 6.0, 12.0
 # Where the gripper's state is not recorded: before and after it closes on something.
 OPENINGS = (1.0, 0.35)
-# Blur that joins what belongs together: share of the picture's longer side.
-_BLUR = 1 / 80
+# Shares of the picture's longer side. Lines up to so thin are outlines of an arm that moved a little; noise is averaged
+# over so much; and parts of a gripper that are so near to each other have one middle.
+_OUTLINE, _BLUR, _NEAR = 1 / 200, 1 / 80, 1 / 40
 
 
 @dataclass(frozen=True)
@@ -96,20 +97,29 @@ def standing(end_effector: Floats, event: int, fps: float) -> tuple[int, int] | 
 def changed_places(before: NDArray[np.uint8], after: NDArray[np.uint8]) -> Floats:
     """Middles of where two pictures uint8 (H, W, 3) differ, float64 (`PLACES`, 2) pixels, the strongest first."""
     places = np.full((PLACES, 2), np.nan)
+    side = max(before.shape)
     difference = np.abs(after.astype(np.float32) - before).max(axis=2)
-    width = max(3, 2 * round(_BLUR * max(difference.shape) / 2) + 1)
-    smooth = ndimage.uniform_filter(difference, width)
+    difference = ndimage.grey_opening(difference, _odd(_OUTLINE * side))
+    smooth = ndimage.uniform_filter(difference, max(3, _odd(_BLUR * side)))
     threshold = max(_ABOVE_NOISE * float(np.median(smooth)), _LEVEL)
-    regions, count = ndimage.label(smooth > threshold)
+    changed = smooth > threshold
+    regions, count = ndimage.label(ndimage.maximum_filter(changed, _odd(_NEAR * side)))
     if count == 0:
         return places
+    # A shadow is less different from the table than a gripper is; squared, it hardly counts.
+    weight = np.where(changed, smooth - threshold, 0) ** 2
     numbers = np.arange(1, count + 1)
-    energy = ndimage.sum_labels(smooth - threshold, regions, numbers)
+    energy = ndimage.sum_labels(weight, regions, numbers)
     strongest = [n for n in np.argsort(-energy)[:PLACES] if energy[n] > _WEAKEST * energy.max()]
     for row, number in enumerate(strongest):
-        v, u = ndimage.center_of_mass(smooth - threshold, regions, int(numbers[number]))
+        v, u = ndimage.center_of_mass(weight, regions, int(numbers[number]))
         places[row] = u + 0.5, v + 0.5
     return places
+
+
+def _odd(width: float) -> int:
+    """The nearest odd number of pixels, in which a pixel has a middle."""
+    return 2 * round((width - 1) / 2) + 1
 
 
 def gripper_changes(episode: Episode, embodiment: Embodiment, role: str) -> tuple[list[Change], Lost]:
