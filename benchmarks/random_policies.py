@@ -43,11 +43,11 @@ class NaivePolicy(PosAPolicy):
         x = self.start_noise * self._noise(len(batch), seed).to(device)
         for step in range(steps):
             images = {r: torch.from_numpy(np.stack([o.images[r] for o in batch])) for r in self.config.cameras}
-            state = self._state(torch.from_numpy(np.stack([o.state for o in batch])).to(device))
+            state = torch.from_numpy(np.stack([o.state for o in batch])).to(device)
             seen = {role: image.to(device) for role, image in images.items()}
-            context = self._model.encode(seen, state, [o.instruction for o in batch]).context
+            context = self._model.encode(seen, self._state(state), [o.instruction for o in batch]).context
             x = x + self._model.flow(x, torch.full((len(batch),), step / steps, device=device), context) / steps
-        actions = np.clip(self._action.back(x).cpu().numpy(), *self._limits).astype(np.float32)
+        actions = np.clip(self._action.back(x, state).cpu().numpy(), *self._limits).astype(np.float32)
         return ActionChunk(actions, self._frame)
 
 
@@ -131,7 +131,7 @@ def samples(model: PosA, count: int, device: torch.device) -> tuple[dict[str, Te
     config, generator = model.config, torch.Generator().manual_seed(0)
     shape = (count, config.image_size, config.image_size, 3)
     images = {r: torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator) for r in config.cameras}
-    chunk = torch.randn(count, config.params.horizon, config.action_dim, generator=generator)
+    chunk = torch.randn(count, config.params.horizon, config.chunk_dim, generator=generator)
     points = {r: (torch.rand(count, 2, 2, generator=generator) * config.image_size).to(device) for r in config.cameras}
     targets = Targets(
         action=chunk.to(device),

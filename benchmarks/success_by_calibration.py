@@ -1,7 +1,8 @@
 """What a calibration is worth: success on the test bench with true, found, clicked and no cameras.
 
     python benchmarks/success_by_calibration.py [data|run|report] [--work DIR] [--data DIR] [--out DIR]
-        [--calibrations NAME ...] [--seeds N ...] [--device auto|cpu] [--threads N] [--quick] [--json]
+        [--calibrations NAME ...] [--seeds N ...] [--device auto|cpu] [--threads N]
+        [--actions absolute|relative] [--quick] [--json]
 
 The test bench's expert takes things and puts them into a bowl. It is recorded once, with two cameras of 320x240, joints
 and video alone, and the recordings are ingested four times:
@@ -24,7 +25,7 @@ from __future__ import annotations
 import argparse
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,11 +49,12 @@ SCENES = "success by calibration"
 RESULTS = Path(__file__).parents[1] / "docs" / "results" / "calibration"
 
 
-def bench_params(quick: bool, seed: int = 0, threads: int = 2, steps: int = STEPS) -> Params:
+def bench_params(quick: bool, seed: int = 0, threads: int = 2, steps: int = STEPS, actions: str = "absolute") -> Params:
     """Parameters of everything: the defaults but for what the test bench needs."""
     value: dict[str, Any] = {
         "target": "bench",
         "targets": {"bench": {"embodiment": "so101_bench", "task": "pick_place"}},
+        "prepare": {"actions": actions},
         "collect": {"episodes": 50 if quick else 400, "image_size": 320, "objects": 2},
         "train": {
             "steps": 20 if quick else steps,
@@ -80,7 +82,7 @@ def cell_of(name: str, seed: int, params: Params) -> Cell:
 
 
 def run(
-    data: Path, work: Path, out: Path, names: Sequence[str], seeds: Sequence[int], quick: bool, threads: int, steps: int
+    data: Path, work: Path, out: Path, names: Sequence[str], seeds: Sequence[int], made: Callable[[int], Params]
 ) -> None:
     """Trains and evaluates what has no rows yet.
 
@@ -90,16 +92,14 @@ def run(
         out: Of the rows.
         names: Calibrations.
         seeds: Of the trainings.
-        quick: Whether `bench_params` are the quick ones.
-        threads: Of a training; they decide nothing of it.
-        steps: Of a training.
+        made: Parameters of a training by its seed.
     """
     from posa_vla.evaluation.ablation.rows import write_rows
 
     cells = [(name, seed) for seed in seeds for name in names]
     with progress("trainings", len(cells), unit="training") as advance:
         for name, seed in cells:
-            params = bench_params(quick, seed, threads, steps)
+            params = made(seed)
             origin = _origin(data, name, params)
             if not _is_there(out, cell_of(name, seed, params), origin):
                 write_rows(out, _train_and_evaluate(data, work, name, params, origin))
@@ -114,7 +114,7 @@ def _origin(data: Path, name: str, params: Params) -> Origin:
 
     shared = {file.name: sha256_file(file) for file in sorted(data.glob("*.xz"))}
     code = {"training": code_digest("posa_vla.training.loop"), "evaluation": code_digest("posa_vla.evaluation.local")}
-    decides = params.model_dump(mode="json", include={"targets", "collect", "model", "train", "evaluate"})
+    decides = params.model_dump(mode="json", include={"targets", "collect", "prepare", "model", "train", "evaluate"})
     for machine in ("workers", "threads"):
         decides["train"].pop(machine)
     return Origin(plan=sha256_json([shared, sha256_tree(data / name)]), params=sha256_json(decides), code=code)
@@ -182,6 +182,7 @@ def main() -> None:
     parser.add_argument("--device", choices=["auto", "cpu"], default="auto", help="auto: a GPU if there is one")
     parser.add_argument("--threads", type=int, default=2, help="CPU threads of a training")
     parser.add_argument("--steps", type=int, default=STEPS, help="of a training")
+    parser.add_argument("--actions", choices=["absolute", "relative"], default="absolute", help="prepare.actions")
     parser.add_argument("--quick", action="store_true", help="policies that have learnt nothing")
     parser.add_argument("--json", action="store_true", help="one JSON document on standard output")
     arguments = parser.parse_args()
@@ -193,22 +194,17 @@ def main() -> None:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""  # before torch looks for one
     stages = [arguments.stage] if arguments.stage else STAGES
     seeds = arguments.seeds[:1] if arguments.quick else arguments.seeds
+
+    def made(seed: int) -> Params:
+        return bench_params(arguments.quick, seed, arguments.threads, arguments.steps, arguments.actions)
+
     try:
         if "data" in stages:
             make_data(Place(work.resolve()), bench_params(arguments.quick), arguments.calibrations, data)
         if "run" in stages:
-            run(
-                data,
-                work,
-                arguments.out,
-                arguments.calibrations,
-                seeds,
-                arguments.quick,
-                arguments.threads,
-                arguments.steps,
-            )
+            run(data, work, arguments.out, arguments.calibrations, seeds, made)
         if "report" in stages:
-            summary = write_report(data, arguments.out, bench_params(arguments.quick, steps=arguments.steps))
+            summary = write_report(data, arguments.out, made(seeds[0]))
             if arguments.json:
                 print_json(summary)
             else:

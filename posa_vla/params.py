@@ -57,6 +57,9 @@ class PrepareParams(Closed):
     # Anchor label widths as a fraction of the side of the square image that the model sees (PosA-VLA Eq. 3).
     sigma_task: float = Field(default=0.1, gt=0)
     sigma_end: float = Field(default=1 / 15, gt=0)
+    # What a policy predicts: actions as they were recorded, or what they add to the state at the chunk's start, for
+    # channels that the state has by the same name. The policy undoes it; grippers stay absolute.
+    actions: Literal["absolute", "relative"] = "absolute"
 
 
 class EncoderParams(Closed):

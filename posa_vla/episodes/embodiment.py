@@ -13,6 +13,7 @@ from pydantic import Field, model_validator
 
 from posa_vla.episodes.chain import Kinematics
 from posa_vla.episodes.gripper_rule import GripperRule
+from posa_vla.episodes.rotation_rule import RotationRule
 from posa_vla.errors import BadInput, did_you_mean
 from posa_vla.files import sha256_json
 from posa_vla.schema import Closed, parse
@@ -28,6 +29,10 @@ def _absent(value: object) -> bool:
 
 def _no(value: object) -> bool:
     return value is False
+
+
+def _empty(value: object) -> bool:
+    return value == []
 
 
 def _square(value: object) -> bool:
@@ -127,6 +132,7 @@ class Embodiment(Closed):
         kinematics: How the end-effector pose follows from the state, where it is not recorded.
         gripper: Which channel is the gripper; by default an action channel named `gripper`, else the measured opening.
             Of several end effectors each has its own, in `kinematics`.
+        rotations: Action channels that are rotations of end effectors; a policy predicts each as six numbers.
     """
 
     schema_version: Literal[1] = 1
@@ -141,6 +147,7 @@ class Embodiment(Closed):
     # Left out where absent: a declaration that says nothing of them keeps the digest that it always had.
     kinematics: Kinematics | None = Field(default=None, exclude_if=_absent)
     gripper: GripperRule | None = Field(default=None, exclude_if=_absent)
+    rotations: list[RotationRule] = Field(default_factory=list, exclude_if=_empty)
 
     @model_validator(mode="after")
     def _names_known(self) -> Embodiment:
@@ -158,10 +165,29 @@ class Embodiment(Closed):
                 "gripper: each of kinematics.end_effectors has its own, expected none beside them: leave it out"
             )
         wanted += [(rule.vector, rule.channel) for rule in self.gripper_rules]
+        wanted += [("action", name) for rule in self.rotations for name in rule.channels]
         for vector, name in wanted:
             names = [channel.name for channel in (self.state if vector == "state" else self.action)]
             if name not in names:
                 raise ValueError(f"{vector} has no channel {name!r}; {did_you_mean(name, names)}")
+        return self
+
+    @model_validator(mode="after")
+    def _rotations_whole(self) -> Embodiment:
+        turned = [name for rule in self.rotations for name in rule.channels]
+        if twice := sorted({name for name in turned if turned.count(name) > 1}):
+            raise ValueError(f"rotations name {', '.join(twice)} twice")
+        state = {channel.name: channel.unit for channel in self.state}
+        for rule in self.rotations:
+            rule.require_units({channel.name: channel.unit for channel in self.action}, "action")
+            there = [name for name in rule.channels if name in state]
+            if there and len(there) < len(rule.channels):
+                missing = [name for name in rule.channels if name not in state]
+                raise ValueError(
+                    f"rotations: the state has {', '.join(there)} and lacks {', '.join(missing)}, expected all or none"
+                )
+            if there:
+                rule.require_units(state, "state")
         return self
 
     @property

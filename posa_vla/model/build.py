@@ -8,9 +8,12 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from posa_vla.dataset.shards.loader import PackedDataset
 from posa_vla.dataset.shards.manifest import read_manifest
+from posa_vla.episodes.action_space import action_space
 from posa_vla.episodes.embodiment import Embodiment
 from posa_vla.files import read_json
+from posa_vla.model.action_units import chunk_statistics
 from posa_vla.model.config import ModelConfig
 from posa_vla.model.normalisation import Normalisation
 from posa_vla.model.posa import GRIPPER_WORD, PosA
@@ -48,6 +51,26 @@ def read_prepared(data: Path) -> Prepared:
     )
 
 
+def normalisation_of(data: Path, prepared: Prepared, params: Params) -> Normalisation:
+    """The statistics of what a policy predicts: those of the data, or over its chunks where `prepare.actions` says so.
+
+    They are not part of prepared data, which know no horizon.
+
+    Args:
+        data: The prepared data.
+        prepared: What is known of them.
+        params: Their horizon, and what is predicted.
+
+    Raises:
+        BadInput: `prepare.actions` does not fit the embodiment.
+    """
+    space = action_space(prepared.embodiment, params.prepare.actions)
+    if space is None:
+        return prepared.normalisation
+    chunks = PackedDataset(data, "train", params.model.horizon)
+    return prepared.normalisation.model_copy(update={"action": chunk_statistics(chunks, space)})
+
+
 def _scratch(config: ModelConfig, tokenizer: Tokenizer) -> PosA:
     params = config.params
     vision = VisionEncoder(config.image_size, params.grid, params.width, trunk=params.trunk)
@@ -80,12 +103,15 @@ def new_model(prepared: Prepared, params: Params, seed: int) -> PosA:
     `params.model.encoders` says. A gate that `choose_anchors` has not settled is the larger channel's.
 
     Raises:
-        BadInput: Image size and anchor grid do not fit, or the pretrained encoders cannot be loaded.
+        BadInput: Image size and anchor grid do not fit, `prepare.actions` does not fit the embodiment, or the
+            pretrained encoders cannot be loaded.
     """
     ends = list(prepared.embodiment.end_effectors)
+    space = action_space(prepared.embodiment, params.prepare.actions)
     values = {
-        "schema_version": 4 if ends else 3,
+        "schema_version": 5 if space else 4 if ends else 3,
         "end_effectors": ends,
+        "actions": space and space.model_dump(),
         "cameras": prepared.cameras,
         "image_size": prepared.image_size,
         "state_dim": len(prepared.embodiment.state),

@@ -107,12 +107,13 @@ class Inference(nn.Module):
             images: Role -> uint8 (B, H, W, 3).
             state: float32 (B, S).
             tokens: int64 (B, L), padded as the policy's tokenizer pads.
-            noise: float32 (B, H, A), standard normal; the program scales it as the policy does.
+            noise: float32 (B, H, D), standard normal, as many channels as the network predicts; the program scales it
+                as the policy does.
         """
         text = self.model.language(tokens)
         encoded = self.model.observe(images, self.state_units(state), text, self.get_buffer("gripper_text"))
         start = self.start_noise * noise
-        actions = self.action_units.back(self.model.sample(encoded.context, start, steps=self.steps))
+        actions = self.action_units.back(self.model.sample(encoded.context, start, steps=self.steps), state)
         return torch.clamp(actions, self.get_buffer("low"), self.get_buffer("high"))
 
 
@@ -210,7 +211,7 @@ def _tensors(policy: PosAPolicy, batch: list[Observation], seed: int) -> tuple[A
     images = {r: torch.from_numpy(np.stack([o.images[r] for o in batch])) for r in policy.config.cameras}
     state = torch.from_numpy(np.stack([o.state for o in batch]))
     tokens = policy.network[0].tokenizer([o.instruction for o in batch])
-    shape = (len(batch), policy.horizon, policy.config.action_dim)
+    shape = (len(batch), policy.horizon, policy.config.chunk_dim)
     return images, state, tokens, torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
@@ -221,7 +222,7 @@ def _example(policy: PosAPolicy, count: int) -> tuple[Any, ...]:
 def _difference(program: nn.Module, policy: PosAPolicy, batch: int | None) -> float:
     """Largest difference to the policy over several batches, as a share of a channel's range."""
     low, high = policy.embodiment.action_limits()
-    spread = 6 * policy.network[2].get_buffer("std").numpy()
+    spread = policy.network[2].spread.numpy()
     span = np.where(np.isfinite(high - low), high - low, spread)
     found = 0.0
     for seed in range(_ROUNDS):
@@ -238,6 +239,7 @@ def _card(policy: PosAPolicy, files: Path, program: Path, batch: int | None, fou
     rows: int | str = "batch" if batch is None else batch
     image: list[int | str] = [rows, config.image_size, config.image_size, 3]
     chunk: list[int | str] = [rows, policy.horizon, config.action_dim]
+    noise: list[int | str] = [rows, policy.horizon, config.chunk_dim]
     state, action = ([f"{c.name}: {c.unit}" for c in channels] for channels in (robot.state, robot.action))
     tokenizer = files / TOKENIZER_FILE
     return ExportCard(
@@ -249,7 +251,7 @@ def _card(policy: PosAPolicy, files: Path, program: Path, batch: int | None, fou
             *(TensorCard(name=f"images.{r}", dtype="uint8", shape=image, units=["RGB"]) for r in config.cameras),
             TensorCard(name="state", dtype="float32", shape=[rows, config.state_dim], units=state),
             TensorCard(name="tokens", dtype="int64", shape=[rows, "length"], units=["token"]),
-            TensorCard(name="noise", dtype="float32", shape=chunk, units=["standard normal"]),
+            TensorCard(name="noise", dtype="float32", shape=noise, units=["standard normal"]),
         ],
         outputs=[TensorCard(name="actions", dtype="float32", shape=chunk, units=action)],
         action_frame=robot.action_frame,

@@ -84,7 +84,7 @@ class PosA(nn.Module):
         self.summary = nn.Sequential(
             nn.Linear(summarised * p.flow_width, p.flow_width), nn.GELU(), nn.Linear(p.flow_width, p.flow_width)
         )
-        self.flow = FlowTransformer(config.action_dim, p.horizon, p.flow_width, p.flow_layers, p.flow_heads)
+        self.flow = FlowTransformer(config.chunk_dim, p.horizon, p.flow_width, p.flow_layers, p.flow_heads)
         self.register_buffer("places", _places(self.grid), False)
 
     def texts(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:

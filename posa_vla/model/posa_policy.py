@@ -18,9 +18,10 @@ from posa_vla.dataset.shards.manifest import read_manifest
 from posa_vla.episodes.embodiment import Embodiment
 from posa_vla.episodes.media.images import fit_image
 from posa_vla.errors import BadInput
-from posa_vla.files import read_json, write_bytes, write_json
+from posa_vla.files import read_json, write_json
+from posa_vla.model.action_units import ActionUnits
 from posa_vla.model.anchor_choice import choose_anchors
-from posa_vla.model.build import build_model, new_model, read_prepared, word_pieces
+from posa_vla.model.build import build_model, new_model, normalisation_of, read_prepared, word_pieces
 from posa_vla.model.config import ModelConfig, read_config
 from posa_vla.model.lora import folded
 from posa_vla.model.normalisation import Normalisation, Standardise
@@ -37,22 +38,28 @@ POLICY_FILES = ("model.safetensors", "config.json", "normalisation.json", "embod
 _INSTRUCTIONS = 64
 
 
-def write_policy_files(data: Path, model: PosA, folder: Path, average: Mapping[str, Tensor] | None = None) -> None:
+def write_policy_files(
+    embodiment: Embodiment,
+    normalisation: Normalisation,
+    model: PosA,
+    folder: Path,
+    average: Mapping[str, Tensor] | None = None,
+) -> None:
     """Writes the files of a policy into an existing folder.
 
     Args:
-        data: Prepared data that it was trained on.
+        embodiment: The robot that it drives.
+        normalisation: What it was trained with.
         model: The trained model; it is not changed.
         folder: Existing folder that gets the files.
         average: Name -> averaged weight that is written instead of the model's.
     """
-    prepared = read_prepared(data)
     weights = folded({**model.state_dict(), **(average or {})})
     tensors = {name: value.detach().cpu().contiguous() for name, value in weights.items()}
     save_file(tensors, folder / "model.safetensors")
     write_json(folder / "config.json", model.config.model_dump(mode="json"))
-    write_bytes(folder / "normalisation.json", (data / "normalisation.json").read_bytes())
-    write_json(folder / "embodiment.json", prepared.embodiment.model_dump(mode="json"))
+    write_json(folder / "normalisation.json", normalisation.model_dump(mode="json"))
+    write_json(folder / "embodiment.json", embodiment.model_dump(mode="json"))
     pieces = word_pieces(model)
     if pieces is not None:
         pieces.save(folder)
@@ -60,8 +67,10 @@ def write_policy_files(data: Path, model: PosA, folder: Path, average: Mapping[s
 
 def initial_policy_files(data: Path, params: Params, out: Path, seed: int) -> None:
     """Writes the files of an untrained policy into an existing folder; a gate must refuse such a policy."""
+    prepared = read_prepared(data)
     settled = choose_anchors(params, read_manifest(data)).params
-    write_policy_files(data, new_model(read_prepared(data), settled, seed), out)
+    units = normalisation_of(data, prepared, params)
+    write_policy_files(prepared.embodiment, units, new_model(prepared, settled, seed), out)
 
 
 def _told(value: object) -> str:
@@ -89,17 +98,17 @@ def _require_floats(name: str, value: object, shape: tuple[int, ...]) -> None:
 def _require_same_channels(
     config: ModelConfig, normalisation: Normalisation, embodiment: Embodiment, folder: Path
 ) -> None:
-    for name, expected, statistics, declared in (
-        ("state", config.state_dim, normalisation.state, embodiment.state),
-        ("action", config.action_dim, normalisation.action, embodiment.action),
+    for name, statistics, width, declared, expected in (
+        ("state", normalisation.state, config.state_dim, embodiment.state, config.state_dim),
+        ("action", normalisation.action, config.chunk_dim, embodiment.action, config.action_dim),
     ):
-        for file, found in (
-            ("normalisation.json", sorted({len(values) for values in statistics.model_dump().values()})),
-            ("embodiment.json", [len(declared)]),
+        for file, found, wanted in (
+            ("normalisation.json", sorted({len(values) for values in statistics.model_dump().values()}), width),
+            ("embodiment.json", [len(declared)], expected),
         ):
-            if found != [expected]:
+            if found != [wanted]:
                 raise BadInput(
-                    f"{folder}/{file} has {' or '.join(map(str, found))} {name} channels, config.json {expected}: "
+                    f"{folder}/{file} has {' or '.join(map(str, found))} {name} channels, config.json {wanted}: "
                     "expected the files of one policy"
                 )
 
@@ -132,7 +141,8 @@ class PosAPolicy:
     ) -> None:
         self._model = model.eval()
         self._state = Standardise(normalisation.state)
-        self._action = Standardise(normalisation.action)
+        middle = [channel.middle for channel in embodiment.action]
+        self._action = ActionUnits(normalisation.action, model.config.actions, middle)
         self._limits = embodiment.action_limits()
         self._frame = embodiment.action_frame
         self._digest = digest
@@ -175,7 +185,7 @@ class PosAPolicy:
         return other
 
     @property
-    def network(self) -> tuple[PosA, Standardise, Standardise]:
+    def network(self) -> tuple[PosA, Standardise, ActionUnits]:
         """The network, and the units of its state and of its actions."""
         return self._model, self._state, self._action
 
@@ -221,12 +231,15 @@ class PosAPolicy:
             self._check_committed(committed, len(batch))
         device = self._model.theta.device
         images = {role: torch.from_numpy(self._fitted(batch, role)).to(device) for role in self.config.cameras}
-        state = self._state(torch.from_numpy(np.stack([o.state for o in batch]).astype(np.float32)).to(device))
-        encoded = self._model.observe(images, state, *self._encoded_texts([o.instruction for o in batch]))
+        state = torch.from_numpy(np.stack([o.state for o in batch]).astype(np.float32)).to(device)
+        texts = self._encoded_texts([o.instruction for o in batch])
+        encoded = self._model.observe(images, self._state(state), *texts)
         noise = self._start_noise * self._noise(len(batch), seed).to(device)
-        prefix = None if committed is None else self._action(torch.from_numpy(committed.astype(np.float32)).to(device))
+        prefix = None
+        if committed is not None:
+            prefix = self._action(torch.from_numpy(committed.astype(np.float32)).to(device), state)
         sampled = self._model.sample(encoded.context, noise, prefix, self._steps)
-        actions = np.clip(self._action.back(sampled).cpu().numpy(), *self._limits).astype(np.float32)
+        actions = np.clip(self._action.back(sampled, state).cpu().numpy(), *self._limits).astype(np.float32)
         if not attention:
             return ActionChunk(actions, self._frame)
         looked_at = self._model.looked_at(encoded.context, sampled, self._steps)
@@ -237,7 +250,7 @@ class PosAPolicy:
         return {role: maps[:, c].float().cpu().numpy() for c, role in enumerate(self.config.cameras)}
 
     def _noise(self, batch: int, seed: int | Sequence[int]) -> Tensor:
-        shape = (self.horizon, self.config.action_dim)
+        shape = (self.horizon, self.config.chunk_dim)
         if isinstance(seed, int):
             return torch.randn((batch, *shape), generator=torch.Generator().manual_seed(seed))
         if len(seed) != batch:

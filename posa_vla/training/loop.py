@@ -19,8 +19,9 @@ from posa_vla.dataset.shards.loader import Batch, BatchSampler, PackedDataset
 from posa_vla.dataset.shards.manifest import read_manifest
 from posa_vla.errors import BadInput, PosaError
 from posa_vla.files import new_folder
+from posa_vla.model.action_units import ActionUnits
 from posa_vla.model.anchor_choice import choose_anchors
-from posa_vla.model.build import new_model, read_prepared, trained_state
+from posa_vla.model.build import new_model, normalisation_of, read_prepared, trained_state
 from posa_vla.model.losses import Objective, Targets
 from posa_vla.model.normalisation import Standardise
 from posa_vla.model.posa_policy import write_policy_files
@@ -92,7 +93,8 @@ class Trainer:
         prepared = read_prepared(data)
         params = choose_anchors(params, read_manifest(data)).params
         self.params = params.train
-        self.data_folder = data
+        self.embodiment = prepared.embodiment
+        self.normalisation = normalisation_of(data, prepared, params)
         self.device = device or torch.device("cpu")
         self.rank, self.world = rank, world
         self.step = 0
@@ -105,8 +107,9 @@ class Trainer:
         self.anchor_only_steps = self.params.anchor_only_steps if self.train_data.labelled else 0
         self.sampler = BatchSampler(len(self.train_data), self.params.batch, self.params.seed, rank, world)
         self.model = new_model(prepared, params, self.params.seed).to(self.device)
-        self.state_units = Standardise(prepared.normalisation.state).to(self.device)
-        self.action_units = Standardise(prepared.normalisation.action).to(self.device)
+        self.state_units = Standardise(self.normalisation.state).to(self.device)
+        middle = [channel.middle for channel in self.embodiment.action]
+        self.action_units = ActionUnits(self.normalisation.action, self.model.config.actions, middle).to(self.device)
         with torch.random.fork_rng():
             torch.manual_seed(self.params.seed)
             self.objective = Objective(
@@ -142,18 +145,20 @@ class Trainer:
         self, objective: nn.Module, batch: Batch, generator: torch.Generator, anchor_only: bool
     ) -> dict[str, Tensor]:
         device = self.device
+        state = batch.state.to(device)
         targets = Targets(
-            action=self.action_units(batch.action.to(device)),
+            action=self.action_units(batch.action.to(device), state),
             action_valid=batch.action_valid.to(device),
             captions=batch.caption.to(device),
             anchor_points={role: points.to(device) for role, points in batch.anchor_points.items()},
             anchor_valid={role: valid.to(device) for role, valid in batch.anchor_valid.items()},
         )
         images = {role: image.to(device) for role, image in batch.images.items()}
-        state = self.state_units(batch.state.to(device))
         texts = [self.captions[int(i)] for i in batch.caption]
         with torch.autocast(device.type, torch.bfloat16, enabled=self.bf16):
-            result: dict[str, Tensor] = objective(images, state, texts, targets, generator, anchor_only)
+            result: dict[str, Tensor] = objective(
+                images, self.state_units(state), texts, targets, generator, anchor_only
+            )
         return result
 
     def advance(self) -> dict[str, float] | None:
@@ -240,7 +245,7 @@ class Trainer:
 
     def export(self, folder: Path) -> None:
         """Writes the policy's four files, with the averaged weights, into an existing folder."""
-        write_policy_files(self.data_folder, self.model, folder, self.average)
+        write_policy_files(self.embodiment, self.normalisation, self.model, folder, self.average)
 
 
 def run_steps(

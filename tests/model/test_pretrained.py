@@ -74,7 +74,7 @@ def test_the_paper_preset_trains_and_its_bundle_needs_no_hub(
             assert any("vision_model" in name for name in encoder)
 
     (folder := tmp_path / "policy").mkdir()
-    write_policy_files(data, trainer.model, folder)
+    write_policy_files(trainer.embodiment, trainer.normalisation, trainer.model, folder)
     assert not [name for name in load_file(folder / "model.safetensors") if "parametrizations" in name]
     policy = load_policy(folder, "d")  # from the folder alone
     seen = observation(size=32)

@@ -82,19 +82,24 @@ class PackedDataset:
         """Whether any frame has an anchor label."""
         return any(bool(valid.any()) for valid in self._valid.values())
 
+    def chunks(self, indices: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """State, action and action_valid of the samples that start at given frames; see `Batch`."""
+        steps = indices[:, None] + torch.arange(self.horizon)
+        last = self._last[indices][:, None]
+        return self._state[indices], self._action[torch.minimum(steps, last)], steps <= last
+
     def sample(self, indices: Tensor) -> Batch:
         """The samples that start at given frames.
 
         Args:
             indices: int64 (B,), frames of this split.
         """
-        steps = indices[:, None] + torch.arange(self.horizon)
-        last = self._last[indices][:, None]
+        state, action, valid = self.chunks(indices)
         return Batch(
             images={role: _gather(rows, indices) for role, rows in self._images.items()},
-            state=self._state[indices],
-            action=self._action[torch.minimum(steps, last)],
-            action_valid=steps <= last,
+            state=state,
+            action=action,
+            action_valid=valid,
             caption=self._caption[indices],
             anchor_points={role: rows[indices] for role, rows in self._points.items()},
             anchor_valid={role: rows[indices] for role, rows in self._valid.items()},

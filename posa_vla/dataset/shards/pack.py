@@ -12,6 +12,7 @@ from posa_vla.dataset.labels import anchor_labels
 from posa_vla.dataset.shards.manifest import MANIFEST, LabelShare, PreparedManifest, SplitCount
 from posa_vla.dataset.shards.tensor_file import TensorFileWriter
 from posa_vla.dataset.split import SPLITS, split_of
+from posa_vla.episodes.action_space import action_space
 from posa_vla.episodes.embodiment import Embodiment
 from posa_vla.episodes.episode import Episode
 from posa_vla.episodes.media.images import Fit, fit_images
@@ -95,8 +96,10 @@ def pack_episodes(
         The manifest.
 
     Raises:
-        BadInput: There is no training episode, or episodes do not fit each other or the embodiment.
+        BadInput: There is no training episode, episodes do not fit each other or the embodiment, or `actions` does not.
     """
+    # What training would refuse is refused before the pictures are packed.
+    action_space(embodiment, params.actions)
     fps = 0.0
     captions: dict[str, int] = {}
     labelled = {role: np.zeros(_channels(embodiment), np.int64) for role in embodiment.cameras}
