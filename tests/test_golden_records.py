@@ -25,6 +25,7 @@ from posa_vla.errors import BadInput
 from posa_vla.evidence.record import read_evidence
 from posa_vla.files import read_json, write_json
 from posa_vla.model.config import ModelConfig
+from posa_vla.model.normalisation import Normalisation
 from posa_vla.promotion.entries import Promotion, Rollback, Verdict
 from posa_vla.promotion.gate import Decision
 from posa_vla.release.record import ReleaseRecord
@@ -55,9 +56,15 @@ def _config(version: int) -> Any:
     return value
 
 
+def _normalisation(version: int) -> Any:
+    # The first version did not name itself.
+    return read_json(GOLDEN / ("policy-1/normalisation.json" if version == 1 else f"normalisation-{version}.json"))
+
+
 # Records whose golden is a part of a larger file, or no JSON.
 INSIDE: dict[type[Closed], Callable[[int], Any]] = {
     ModelConfig: _config,
+    Normalisation: _normalisation,
     Promotion: _logged("promote"),
     ReleaseRecord: _signed,
     RobotSettings: lambda version: read_yaml(GOLDEN / f"robot-{version}.yaml"),

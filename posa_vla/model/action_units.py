@@ -14,6 +14,9 @@ from posa_vla.model.rotations import from_matrix, from_six, to_matrix, to_six
 
 # Most numbers that statistics over chunks are made of: 64 MB of float64. More are drawn from evenly.
 _MOST = 8_000_000
+# What stands elsewhere in the next recording is taken off relative actions with the state: this share of the floor is
+# enough. And the floor of each of a rotation's six numbers, which run from -1 to 1.
+_STEADY, _SIX_FLOOR = 0.1, 0.02
 
 
 class ActionUnits(nn.Module):
@@ -126,12 +129,13 @@ def _matrix(rotation: Rotation, values: Tensor) -> Tensor:
     return to_matrix(values * _radians(rotation), rotation.form)
 
 
-def chunk_statistics(data: PackedDataset, space: ActionSpace) -> Statistics:
+def chunk_statistics(data: PackedDataset, space: ActionSpace, floor: list[float]) -> Statistics:
     """Statistics of a space's actions over all chunks of a split, as training meets them.
 
     Args:
         data: The training split, with the horizon of the policy.
         space: What the network predicts.
+        floor: Least standard deviations of the embodiment's actions; none for data of before there were such.
     """
     frames, width = len(data), data.horizon * space.width
     every = -(-frames * width // _MOST)
@@ -143,4 +147,11 @@ def chunk_statistics(data: PackedDataset, space: ActionSpace) -> Statistics:
         std=rows.std(0, correction=0).tolist(),
         q01=low.tolist(),
         q99=high.tolist(),
+        floor=_floor(space, floor) if floor else [],
     )
+
+
+def _floor(space: ActionSpace, floor: list[float]) -> list[float]:
+    shares = [1.0 if source is None else _STEADY for source in space.relative_to]
+    turned = [_SIX_FLOOR * shares[rotation.channels[0]] for rotation in space.rotations for _ in range(SIX)]
+    return [*(floor[channel] * shares[channel] for channel in space.plain), *turned]

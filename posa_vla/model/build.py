@@ -68,7 +68,8 @@ def normalisation_of(data: Path, prepared: Prepared, params: Params) -> Normalis
     if space is None:
         return prepared.normalisation
     chunks = PackedDataset(data, "train", params.model.horizon)
-    return prepared.normalisation.model_copy(update={"action": chunk_statistics(chunks, space)})
+    statistics = chunk_statistics(chunks, space, prepared.normalisation.action.floor)
+    return prepared.normalisation.model_copy(update={"action": statistics})
 
 
 def _scratch(config: ModelConfig, tokenizer: Tokenizer) -> PosA:

@@ -140,7 +140,7 @@ class PosAPolicy:
         made_for: Execution | None = None,
     ) -> None:
         self._model = model.eval()
-        self._state = Standardise(normalisation.state)
+        self._state = Standardise(normalisation.state, normalisation.state_clip)
         middle = [channel.middle for channel in embodiment.action]
         self._action = ActionUnits(normalisation.action, model.config.actions, middle)
         self._limits = embodiment.action_limits()

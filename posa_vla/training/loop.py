@@ -107,7 +107,7 @@ class Trainer:
         self.anchor_only_steps = self.params.anchor_only_steps if self.train_data.labelled else 0
         self.sampler = BatchSampler(len(self.train_data), self.params.batch, self.params.seed, rank, world)
         self.model = new_model(prepared, params, self.params.seed).to(self.device)
-        self.state_units = Standardise(self.normalisation.state).to(self.device)
+        self.state_units = Standardise(self.normalisation.state, self.normalisation.state_clip).to(self.device)
         middle = [channel.middle for channel in self.embodiment.action]
         self.action_units = ActionUnits(self.normalisation.action, self.model.config.actions, middle).to(self.device)
         with torch.random.fork_rng():

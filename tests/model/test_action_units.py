@@ -165,11 +165,12 @@ def test_statistics_are_those_of_relative_actions_over_the_chunk(poses: Path) ->
     space = action_space(pose_arm(), "relative")
     assert space is not None
     data = PackedDataset(poses, "train", 4)
-    found = chunk_statistics(data, space)
+    found = chunk_statistics(data, space, [0.01] * 8)
     state, action, last = data._state.numpy(), data._action.numpy(), data._last.numpy()
     ahead = [action[t + h, 0] - state[t, 0] for t in range(len(state)) for h in range(4) if t + h <= last[t]]
     assert found.mean[0] == pytest.approx(np.mean(ahead), rel=1e-5)
     assert found.std[0] == pytest.approx(np.std(ahead), rel=1e-5)
+    assert found.floor == pytest.approx([0.001] * 3 + [0.01] + [0.002] * 6)
     # Absolute poses drift over an episode; what a chunk adds to the state does not.
     assert found.std[0] < 0.5 * read_json(poses / "normalisation.json")["action"]["std"][0]
 

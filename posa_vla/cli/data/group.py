@@ -189,6 +189,7 @@ def prepare(
     """Label and pack validated episodes into training shards."""
     from posa_vla.console import print_json, print_table
     from posa_vla.dataset.shards.prepare import prepare as prepare_store
+    from posa_vla.dataset.shards.spread import still_channels
     from posa_vla.dataset.validation.report import read_report
     from posa_vla.dataset.validation.validate import validate as validate_store
     from posa_vla.episodes.embodiment import load_embodiment
@@ -209,11 +210,12 @@ def prepare(
         share = params.prepare.validation_fraction
         found = validate_store(folder, params.validation, declared=declared, validation_fraction=share)
     manifest = prepare_store(folder, found, chosen, params.prepare, out)
+    still = still_channels(chosen, read_json(out / "normalisation.json"))
     if statistics is not None:
         kept = manifest.model_dump(mode="json", include={"splits", "labels"})
         write_json(statistics, {**kept, "normalisation": read_json(out / "normalisation.json")})
     if as_json:
-        print_json(manifest.model_dump(mode="json"))
+        print_json({**manifest.model_dump(mode="json"), "still": still})
     else:
         splits = [(name, f"{n.episodes} episodes, {n.frames} frames") for name, n in manifest.splits.items()]
         print_table("prepared", [("folder", str(out)), *splits])

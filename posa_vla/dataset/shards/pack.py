@@ -2,33 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from posa_vla.dataset.labels import anchor_labels
 from posa_vla.dataset.shards.manifest import MANIFEST, LabelShare, PreparedManifest, SplitCount
+from posa_vla.dataset.shards.spread import least_stds
 from posa_vla.dataset.shards.tensor_file import TensorFileWriter
 from posa_vla.dataset.split import SPLITS, split_of
 from posa_vla.episodes.action_space import action_space
-from posa_vla.episodes.embodiment import Embodiment
+from posa_vla.episodes.embodiment import Channel, Embodiment
 from posa_vla.episodes.episode import Episode
 from posa_vla.episodes.media.images import Fit, fit_images
 from posa_vla.errors import BadInput
 from posa_vla.files import new_folder, write_json
 from posa_vla.params import PrepareParams
 
+# Standard deviations that a state is away from the mean at most, as a network sees it.
+_STATE_CLIP = 5.0
 
-def _statistics(rows: NDArray[np.float32]) -> dict[str, list[float]]:
+
+def _statistics(rows: NDArray[np.float32], channels: Sequence[Channel]) -> dict[str, list[float]]:
     values = np.asarray(rows, np.float64)
     low, high = np.quantile(values, [0.01, 0.99], axis=0)
+    std = values.std(axis=0)
     return {
         "mean": values.mean(axis=0).tolist(),
-        "std": values.std(axis=0).tolist(),
+        "std": std.tolist(),
         "q01": low.tolist(),
         "q99": high.tolist(),
+        "floor": least_stds(channels, std, np.abs(values).max(axis=0)),
     }
 
 
@@ -135,7 +142,11 @@ def pack_episodes(
                 f"no training episodes: {counts['validation']['episodes']} are held out by prepare.validation_fraction "
                 f"{params.validation_fraction}; collect more"
             )
-        normalisation = {name: _statistics(writers["train"].rows(name)) for name in ("state", "action")}
+        normalisation: dict[str, Any] = {
+            name: _statistics(writers["train"].rows(name), channels)
+            for name, channels in (("state", embodiment.state), ("action", embodiment.action))
+        }
+        normalisation |= {"schema_version": 2, "state_clip": _STATE_CLIP}
         for writer in writers.values():
             writer.finish()
         frames = sum(count["frames"] for count in counts.values())

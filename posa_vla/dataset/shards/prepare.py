@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from posa_vla.console import progress
+from posa_vla.console import progress, say
 from posa_vla.dataset.shards.manifest import PreparedManifest
 from posa_vla.dataset.shards.pack import pack_episodes
+from posa_vla.dataset.shards.spread import still_channels, still_in_words
 from posa_vla.dataset.split import split_of
 from posa_vla.dataset.validation.report import ValidationReport
 from posa_vla.episodes.embodiment import Embodiment
@@ -16,7 +17,7 @@ from posa_vla.episodes.lerobot.reader import DatasetReader, EpisodeRecord
 from posa_vla.episodes.store.declared import require_meant_alike
 from posa_vla.episodes.store.episode_store import EpisodeStore
 from posa_vla.errors import BadInput
-from posa_vla.files import require_free_space
+from posa_vla.files import read_json, require_free_space
 from posa_vla.params import PrepareParams
 
 
@@ -113,7 +114,11 @@ def prepare(
                     yield reader.episode(record)
                     advance(1)
 
-        return pack_episodes(read(), embodiment, params, out, source_digest=store.digest())
+        manifest = pack_episodes(read(), embodiment, params, out, source_digest=store.digest())
+    still = still_in_words(still_channels(embodiment, read_json(out / "normalisation.json")), embodiment)
+    if still:
+        say(f"prepare: {still}")
+    return manifest
 
 
 def _bytes(reader: DatasetReader, records: list[EpisodeRecord], params: PrepareParams) -> int:
