@@ -27,6 +27,7 @@ PLUMBING = {
     "posa_vla.files": "writes files and hashes bytes; golden files pin the hashes",
     "posa_vla.interpreter": "says which code is imported; the code itself is digested",
     "posa_vla.json_reader": "refuses what is no JSON",
+    "posa_vla.learning_params": "the values stand in the keys themselves",
     "posa_vla.ledger": "says what was done",
     "posa_vla.machine": "says what the machine has, which results may name and do not depend on",
     "posa_vla.objects": "carries bytes",

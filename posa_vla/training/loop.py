@@ -25,9 +25,11 @@ from posa_vla.model.build import new_model, normalisation_of, read_prepared, tra
 from posa_vla.model.losses import Objective, Targets
 from posa_vla.model.normalisation import Standardise
 from posa_vla.model.posa_policy import write_policy_files
+from posa_vla.model.start import read_normalisation, started_model, started_params
 from posa_vla.params import Params, TrainParams
 from posa_vla.training.checkpoints import load_state, save_state
 from posa_vla.training.forecast import Forecast, say_anchors
+from posa_vla.training.start import Start, say_start
 
 # Steps between two rows of metrics.
 REPORT_STEPS = 10
@@ -75,6 +77,7 @@ class Trainer:
         data: Path,
         params: Params,
         *,
+        start: Path | None = None,
         rank: int = 0,
         world: int = 1,
         device: torch.device | None = None,
@@ -85,16 +88,23 @@ class Trainer:
         Args:
             data: Prepared data folder.
             params: All parameters.
+            start: Folder of the policy whose weights it begins with; random ones if None. Such a policy knows its
+                anchors: no steps are on the anchor loss alone.
             rank: This worker's number.
             world: Number of workers.
             device: Where to train; the CPU by default.
             distribute: Wraps the objective, once for each of the training's two stages.
         """
         prepared = read_prepared(data)
-        params = choose_anchors(params, read_manifest(data)).params
+        manifest = read_manifest(data)
+        if start is None:
+            params = choose_anchors(params, manifest).params
+        else:
+            params = started_params(start, prepared, manifest, params)
         self.params = params.train
         self.embodiment = prepared.embodiment
-        self.normalisation = normalisation_of(data, prepared, params)
+        kept = start is not None and self.params.normalisation == "kept"
+        self.normalisation = read_normalisation(start) if start and kept else normalisation_of(data, prepared, params)
         self.device = device or torch.device("cpu")
         self.rank, self.world = rank, world
         self.step = 0
@@ -104,9 +114,11 @@ class Trainer:
         self.train_data = PackedDataset(data, "train", params.model.horizon)
         self.validation_data = PackedDataset(data, "validation", params.model.horizon)
         # Without any anchor label there is nothing that steps on the anchor loss alone could learn.
-        self.anchor_only_steps = self.params.anchor_only_steps if self.train_data.labelled else 0
+        self.anchor_only_steps = self.params.anchor_only_steps if self.train_data.labelled and start is None else 0
         self.sampler = BatchSampler(len(self.train_data), self.params.batch, self.params.seed, rank, world)
-        self.model = new_model(prepared, params, self.params.seed).to(self.device)
+        seed = self.params.seed
+        model = new_model(prepared, params, seed) if start is None else started_model(start, prepared, params)
+        self.model = model.to(self.device)
         self.state_units = Standardise(self.normalisation.state, self.normalisation.state_clip).to(self.device)
         middle = [channel.middle for channel in self.embodiment.action]
         self.action_units = ActionUnits(self.normalisation.action, self.model.config.actions, middle).to(self.device)
@@ -285,6 +297,7 @@ def train(
     out: Path,
     *,
     on_metrics: Callable[[int, dict[str, float]], None] | None = None,
+    start: Start | None = None,
 ) -> Path:
     """Trains in this process, on its GPU if it has one, and resumes where an earlier call was stopped.
 
@@ -293,16 +306,22 @@ def train(
         params: All parameters.
         out: Folder of this training: checkpoints, and at the end the policy's files in `policy/`.
         on_metrics: Called with step and means every `REPORT_STEPS` steps.
+        start: The policy that it starts from; random weights if None.
 
     Returns:
         The folder with model.safetensors, config.json, normalisation.json and embodiment.json.
+
+    Raises:
+        BadInput: Data and parameters do not fit each other, or the policy to start from does not fit them.
     """
     final = out / "policy"
     if final.exists():
         return final
     torch.set_num_threads(params.train.workers * params.train.threads)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    trainer = Trainer(data, params, device=device)
+    if start is not None:
+        say_start(start, data, params)
+    trainer = Trainer(data, params, start=None if start is None else start.folder, device=device)
     checkpoints = out / "checkpoints"
     earlier = sorted(checkpoints.glob("step-*"))
     if earlier:
@@ -316,7 +335,8 @@ def train(
         for old in sorted(checkpoints.glob("step-*"))[:-2]:
             shutil.rmtree(old)
 
-    say_anchors(data, params)
+    if start is None:
+        say_anchors(data, params)
     forecast = Forecast(params.train)
 
     def news(step: int, metrics: dict[str, float]) -> None:

@@ -65,10 +65,11 @@ def _worker(config: dict[str, Any]) -> None:
     torch.set_num_threads(params.train.threads)
     context = ray.train.get_context()
     rank = context.get_world_rank()
-    objects = open_objects(job.storage)
+    objects, cache = open_objects(job.storage), cache_folder(Settings())
     trainer = Trainer(
-        get_tree(objects, job.data, cache_folder(Settings())),
+        get_tree(objects, job.data, cache),
         params,
+        start=None if job.start is None else get_tree(objects, job.start, cache),
         rank=rank,
         world=context.get_world_size(),
         device=ray.train.torch.get_device(),

@@ -12,6 +12,7 @@ from posa_vla.params import Params
 from posa_vla.ray_jobs import Jobs
 from posa_vla.training.forecast import Forecast, say_anchors
 from posa_vla.training.job import TrainingJob
+from posa_vla.training.start import Start, say_start
 from posa_vla.training.storage import Row, get_metrics, metrics_paths, policy_path, training_path
 
 MetricsCallback = Callable[[int, dict[str, float]], None]
@@ -26,6 +27,7 @@ def train_as_job(
     key: str,
     cache: Path,
     on_metrics: MetricsCallback,
+    start: Start | None = None,
 ) -> Path:
     """Trains on a cluster; continues by `key` where an earlier job was stopped, and joins one that is running.
 
@@ -38,15 +40,20 @@ def train_as_job(
         key: Content key of this training.
         cache: Where the policy is kept if the storage is elsewhere.
         on_metrics: Called in this process with step and means while the training runs.
+        start: The policy that it starts from; random weights if None.
 
     Returns:
         The folder with model.safetensors, config.json, normalisation.json and embodiment.json.
 
     Raises:
+        BadInput: The policy to start from does not fit data or parameters; nothing was begun.
         PosaError: The training failed, or the cluster is gone.
     """
     policy = policy_path(key)
     if not has_tree(objects, policy):
+        if start is not None:
+            say_start(start, data, params)
+            put_tree(objects, start.folder, start.tree)
         put_tree(objects, data, f"data/{version}")
         seen: set[str] = set()
 
@@ -59,7 +66,8 @@ def train_as_job(
         for step, values in news():  # an earlier call's
             on_metrics(step, values)
             shown = max(step, shown)
-        say_anchors(data, params)
+        if start is None:
+            say_anchors(data, params)
         forecast = Forecast(params.train)
         with progress("train", params.train.steps, done=shown, unit="step") as advance:
 
@@ -72,7 +80,12 @@ def train_as_job(
                     on_metrics(step, values)
 
             job = TrainingJob(
-                storage=objects.location, data=f"data/{version}", folder=training_path(key), params=params
+                schema_version=1 if start is None else 2,
+                storage=objects.location,
+                data=f"data/{version}",
+                folder=training_path(key),
+                params=params,
+                start=None if start is None else start.tree,
             )
             jobs.run(f"train-{key}", "posa_vla.training.ray_trainer", job, watch)
     return get_tree(objects, policy, cache)
