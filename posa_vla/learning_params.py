@@ -9,6 +9,10 @@ from pydantic import Field, model_validator
 from posa_vla.schema import Closed
 
 
+def _absent(value: object) -> bool:
+    return value is None
+
+
 class PrepareParams(Closed):
     """From validated episodes to training shards."""
 
@@ -72,6 +76,8 @@ class ModelParams(Closed):
     flow_heads: int = Field(default=4, ge=1)
     # Actions in a chunk.
     horizon: int = Field(default=8, ge=1)
+    # The same in seconds, which count where they are given: as many actions as the control rate makes of them.
+    horizon_seconds: float | None = Field(default=None, gt=0, le=60, exclude_if=_absent)
     # Integration at inference: steps, and Euler's method or Heun's (two evaluations a step).
     flow_steps: int = Field(default=2, ge=1)
     solver: Literal["euler", "heun"] = "euler"
@@ -87,6 +93,12 @@ class ModelParams(Closed):
         if isinstance(value, dict) and value.get("preset") == "small":
             return {name: item for name, item in value.items() if name != "preset"}
         return value
+
+    def with_horizon(self, rate: float) -> ModelParams:
+        """The same with a horizon in actions, at a control rate in Hz."""
+        if self.horizon_seconds is None:
+            return self
+        return self.model_copy(update={"horizon": max(round(self.horizon_seconds * rate), 1), "horizon_seconds": None})
 
     @model_validator(mode="after")
     def _widths_divide(self) -> ModelParams:

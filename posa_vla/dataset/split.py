@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from typing import Literal
 
 from posa_vla.episodes.episode import Episode
@@ -10,6 +11,8 @@ from posa_vla.files import canonical_json
 
 Split = Literal["train", "validation"]
 SPLITS: tuple[Split, ...] = ("train", "validation")
+# Fewer episodes than this are split by counting.
+FEW = 40
 
 
 def scene_key(episode: Episode) -> bytes:
@@ -26,10 +29,48 @@ def split_position(episode: Episode) -> float:
     return int.from_bytes(hashlib.sha256(scene_key(episode)).digest()[:8]) / 2**64
 
 
-def split_of(episode: Episode, validation_fraction: float) -> Split:
+def split_of(episode: Episode, validation_fraction: float, held_out: frozenset[float] | None = None) -> Split:
     """Train or validation, by a hash of the scene.
 
     All episodes of one scene fall on one side, and an episode keeps its side when others are added: what a policy was
     once validated on is never trained on later.
+
+    Args:
+        episode: The episode.
+        validation_fraction: Share that is held out.
+        held_out: Of few episodes the positions that are held out (`few_held_out`).
     """
-    return "validation" if split_position(episode) < validation_fraction else "train"
+    position = split_position(episode)
+    held = position < validation_fraction if held_out is None else position in held_out
+    return "validation" if held else "train"
+
+
+def few_held_out(episodes: Iterable[Episode], validation_fraction: float) -> frozenset[float] | None:
+    """Positions of the scenes that are held out of few episodes; None where a hash alone decides.
+
+    A hash holds out its share of many. Of a few it may hold out none, or all that show a task. So of fewer than `FEW`
+    the share is counted, at least one scene of two, and shared among the instructions by largest remainders. Within an
+    instruction the hash decides. What is held out may change until there are `FEW`.
+
+    Args:
+        episodes: All that are to be split; their pictures are not looked at.
+        validation_fraction: Share that is held out.
+    """
+    positions: dict[str, dict[float, None]] = {}
+    seen: set[float] = set()
+    for number, episode in enumerate(episodes):
+        if number + 1 == FEW:
+            return None
+        position = split_position(episode)
+        if position not in seen:
+            seen.add(position)
+            positions.setdefault(episode.instruction, {})[position] = None
+    wanted = round(validation_fraction * len(seen))
+    if validation_fraction > 0 and len(seen) > 1:
+        wanted = max(wanted, 1)
+    shares = {text: wanted * len(scenes) / len(seen) for text, scenes in positions.items()}
+    quotas = {text: int(share) for text, share in shares.items()}
+    rest = sorted(shares, key=lambda text: (quotas[text] - shares[text], min(positions[text])))
+    for text in rest[: wanted - sum(quotas.values())]:
+        quotas[text] += 1
+    return frozenset(p for text, scenes in positions.items() for p in sorted(scenes)[: quotas[text]])

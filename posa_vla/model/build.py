@@ -59,7 +59,7 @@ def normalisation_of(data: Path, prepared: Prepared, params: Params) -> Normalis
     Args:
         data: The prepared data.
         prepared: What is known of them.
-        params: Their horizon, and what is predicted.
+        params: Their horizon, and what is predicted; as `settled` gave them.
 
     Raises:
         BadInput: `prepare.actions` does not fit the embodiment.

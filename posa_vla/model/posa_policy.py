@@ -20,12 +20,12 @@ from posa_vla.episodes.media.images import fit_image
 from posa_vla.errors import BadInput
 from posa_vla.files import read_json, write_json
 from posa_vla.model.action_units import ActionUnits
-from posa_vla.model.anchor_choice import choose_anchors
 from posa_vla.model.build import build_model, new_model, normalisation_of, read_prepared, word_pieces
 from posa_vla.model.config import ModelConfig, read_config
 from posa_vla.model.lora import folded
 from posa_vla.model.normalisation import Normalisation, Standardise
 from posa_vla.model.posa import PosA
+from posa_vla.model.settled import settled
 from posa_vla.model.tokenizer import TOKENIZER_FILE, HashedWords, read_tokenizer
 from posa_vla.params import Params
 from posa_vla.policy.execution import UNRECORDED, Execution
@@ -68,9 +68,9 @@ def write_policy_files(
 def initial_policy_files(data: Path, params: Params, out: Path, seed: int) -> None:
     """Writes the files of an untrained policy into an existing folder; a gate must refuse such a policy."""
     prepared = read_prepared(data)
-    settled = choose_anchors(params, read_manifest(data)).params
+    params = settled(params, read_manifest(data))
     units = normalisation_of(data, prepared, params)
-    write_policy_files(prepared.embodiment, units, new_model(prepared, settled, seed), out)
+    write_policy_files(prepared.embodiment, units, new_model(prepared, params, seed), out)
 
 
 def _told(value: object) -> str:

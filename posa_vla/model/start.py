@@ -9,16 +9,16 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from posa_vla.dataset.shards.manifest import PreparedManifest, untaught
+from posa_vla.dataset.shards.manifest import PreparedManifest
 from posa_vla.episodes.action_space import action_space
 from posa_vla.episodes.embodiment import Channel, Embodiment
 from posa_vla.errors import BadInput
 from posa_vla.files import read_json
-from posa_vla.model.anchor_choice import choose_anchors
 from posa_vla.model.build import Prepared, build_model, new_model
 from posa_vla.model.config import ModelConfig, read_config
 from posa_vla.model.normalisation import Normalisation
 from posa_vla.model.posa import PosA
+from posa_vla.model.settled import settled
 from posa_vla.model.tokenizer import HashedWords, read_tokenizer
 from posa_vla.params import Params
 from posa_vla.schema import parse
@@ -49,11 +49,11 @@ def started_params(folder: Path, prepared: Prepared, manifest: PreparedManifest,
         BadInput: The policy does not fit the data or the parameters: it has other cameras, another action space, or is
             another model; the message names all that differs.
     """
-    config = read_config(folder)
+    config, decided = read_config(folder), settled(params, manifest)
     if params.model.gate == "auto":
         own = {"gate": config.params.gate, "anchor_tokens": config.params.anchor_tokens}
-        train = {"train": choose_anchors(params, manifest).params.train} if untaught(manifest) else {}
-        params = params.model_copy(update={"model": params.model.model_copy(update=own), **train})
+        decided = decided.model_copy(update={"model": decided.model.model_copy(update=own)})
+    params = decided
     embodiment = parse(Embodiment, read_json(folder / "embodiment.json"), f"{folder}/embodiment.json")
     unlike = [
         *_other_robot(embodiment, prepared.embodiment),

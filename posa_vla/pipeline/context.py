@@ -16,7 +16,7 @@ from posa_vla.episodes.embodiment import Embodiment, embodiment_file, load_embod
 from posa_vla.errors import BadInput
 from posa_vla.files import canonical_json, require_free_space, sha256_file, sha256_json
 from posa_vla.ledger import Ledger, Record, StepResult
-from posa_vla.model.anchor_choice import choose_anchors
+from posa_vla.model.settled import settled
 from posa_vla.params import Params, TargetParams
 from posa_vla.pipeline.announcements import Announce, silent
 from posa_vla.processes import set_variables
@@ -121,7 +121,7 @@ class StepContext:
             manifest = read_manifest(self.workspace.home / data.folder)
         except BadInput:
             return self.params
-        return choose_anchors(self.params, manifest).params
+        return settled(self.params, manifest)
 
     def tracked(self, data: DataVersion) -> TrackedRun:
         """The MLflow run of a retraining on this data: found or created at the first call, ended with the context."""

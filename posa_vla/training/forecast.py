@@ -6,9 +6,14 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from posa_vla.console import say
+from posa_vla.dataset.shards.loader import PackedDataset
 from posa_vla.dataset.shards.manifest import read_manifest
 from posa_vla.model.anchor_choice import choose_anchors
+from posa_vla.model.settled import settled
 from posa_vla.params import Params, TrainParams
+
+# A chunk is said to be short below so many seconds, and chunks to run past the end above such a share of them.
+_SHORT, _MOST = 0.5, 0.5
 
 
 def say_anchors(data: Path, params: Params) -> None:
@@ -16,6 +21,30 @@ def say_anchors(data: Path, params: Params) -> None:
     words = choose_anchors(params, read_manifest(data)).words
     if words:
         say(f"training: {words}")
+
+
+def say_of_chunks(data: Path, params: Params) -> None:
+    """Says of a policy's chunks what its data make of them, where that is little.
+
+    Args:
+        data: Prepared data.
+        params: All parameters.
+    """
+    manifest = read_manifest(data)
+    rate, horizon = manifest.embodiment.control_hz, settled(params, manifest).model.horizon
+    seconds = horizon / rate
+    if seconds < _SHORT:
+        say(
+            f"training: a chunk of {horizon} actions is {seconds:.2g} s at {rate:g} Hz, expected {_SHORT} s at least: "
+            "a policy that looks so little ahead stands still where the demonstrations did. "
+            "model.horizon_seconds=1 makes it a second"
+        )
+    beyond = PackedDataset(data, "train", horizon).beyond_the_end
+    if beyond > _MOST:
+        say(
+            f"training: {beyond:.0%} of the chunks of {horizon} actions run past the end of their episode, where "
+            f"nothing is learnt: these episodes are short. model.horizon_seconds={seconds / 2:.2g} halves the chunk"
+        )
 
 
 class Forecast:

@@ -8,7 +8,6 @@ import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -20,15 +19,17 @@ from posa_vla.dataset.shards.manifest import read_manifest
 from posa_vla.errors import BadInput, PosaError
 from posa_vla.files import new_folder
 from posa_vla.model.action_units import ActionUnits
-from posa_vla.model.anchor_choice import choose_anchors
 from posa_vla.model.build import new_model, normalisation_of, read_prepared, trained_state
 from posa_vla.model.losses import Objective, Targets
 from posa_vla.model.normalisation import Standardise
 from posa_vla.model.posa_policy import write_policy_files
+from posa_vla.model.settled import settled
 from posa_vla.model.start import read_normalisation, started_model, started_params
 from posa_vla.params import Params, TrainParams
+from posa_vla.training.average import follow, in_place_of
 from posa_vla.training.checkpoints import load_state, save_state
-from posa_vla.training.forecast import Forecast, say_anchors
+from posa_vla.training.distribution import Distribute, alone
+from posa_vla.training.forecast import Forecast, say_anchors, say_of_chunks
 from posa_vla.training.start import Start, say_start
 
 # Steps between two rows of metrics.
@@ -54,17 +55,6 @@ def low_precision(params: TrainParams, device: torch.device) -> bool:
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
-class Distribute(Protocol):
-    """Wraps a module so that gradients are averaged over the workers, as torch's `DistributedDataParallel` does."""
-
-    def __call__(self, module: nn.Module, *, find_unused_parameters: bool) -> nn.Module:
-        """Wraps the module; where parameters may get no gradient, that is said."""
-
-
-def _alone(module: nn.Module, *, find_unused_parameters: bool) -> nn.Module:
-    return module
-
-
 class Trainer:
     """One worker's share of a training.
 
@@ -81,7 +71,7 @@ class Trainer:
         rank: int = 0,
         world: int = 1,
         device: torch.device | None = None,
-        distribute: Distribute = _alone,
+        distribute: Distribute = alone,
     ) -> None:
         """Sets up model, data and optimiser.
 
@@ -97,10 +87,7 @@ class Trainer:
         """
         prepared = read_prepared(data)
         manifest = read_manifest(data)
-        if start is None:
-            params = choose_anchors(params, manifest).params
-        else:
-            params = started_params(start, prepared, manifest, params)
+        params = started_params(start, prepared, manifest, params) if start else settled(params, manifest)
         self.params = params.train
         self.embodiment = prepared.embodiment
         kept = start is not None and self.params.normalisation == "kept"
@@ -200,7 +187,7 @@ class Trainer:
             )
         self.optimizer.step()
         self.step += 1
-        self._average()
+        follow(self.average, self.model, self.step, self.params.ema)
         for name, value in result.items():
             self.sums.setdefault(name, []).append(float(value.detach()))
         self._seconds += time.perf_counter() - started
@@ -229,23 +216,23 @@ class Trainer:
         """Whether the last step has been done."""
         return self.step >= self.params.steps
 
-    def _average(self) -> None:
-        """Exponential moving average of the weights; it follows faster while the training is young."""
-        decay = min(self.params.ema, (1 + self.step) / (10 + self.step))
-        with torch.no_grad():
-            for name, value in trained_state(self.model).items():
-                self.average[name].lerp_(value, 1 - decay)
-
     def validate(self) -> dict[str, float]:
-        """Losses of the current weights on held-out episodes, without augmentation; empty where none are held out."""
+        """Losses of the averaged weights on held-out episodes, without augmentation; empty where none are held out.
+
+        They are what is exported. A batch is as large as this worker's of a training step, which fits its memory.
+        """
         count = min(len(self.validation_data), VALIDATION_FRAMES)
         if count == 0:
             return {}
         generator = torch.Generator().manual_seed(self.params.seed)
         indices = torch.randperm(len(self.validation_data), generator=generator)[:count]
-        with torch.no_grad():  # not the distributed module: the other workers do not take part
-            result = self._loss(self.objective, self.validation_data.sample(indices), generator, False)
-        return {f"validation_{name}": float(value) for name, value in result.items()}
+        sums: dict[str, float] = {}
+        with torch.no_grad(), in_place_of(self.model, self.average):  # not the distributed module: others take no part
+            for part in torch.split(indices, self.params.batch // self.world):
+                losses = self._loss(self.objective, self.validation_data.sample(part), generator, False)
+                for name, value in losses.items():
+                    sums[name] = sums.get(name, 0.0) + float(value) * len(part) / count
+        return {f"validation_{name}": value for name, value in sums.items()}
 
     def save(self, folder: Path) -> None:
         """Writes the training state into an existing folder."""
@@ -337,6 +324,7 @@ def train(
 
     if start is None:
         say_anchors(data, params)
+    say_of_chunks(data, params)
     forecast = Forecast(params.train)
 
     def news(step: int, metrics: dict[str, float]) -> None:

@@ -10,7 +10,7 @@ from posa_vla.objects.contract import Objects
 from posa_vla.objects.trees import get_tree, has_tree, put_tree
 from posa_vla.params import Params
 from posa_vla.ray_jobs import Jobs
-from posa_vla.training.forecast import Forecast, say_anchors
+from posa_vla.training.forecast import Forecast, say_anchors, say_of_chunks
 from posa_vla.training.job import TrainingJob
 from posa_vla.training.start import Start, say_start
 from posa_vla.training.storage import Row, get_metrics, metrics_paths, policy_path, training_path
@@ -68,6 +68,7 @@ def train_as_job(
             shown = max(step, shown)
         if start is None:
             say_anchors(data, params)
+        say_of_chunks(data, params)
         forecast = Forecast(params.train)
         with progress("train", params.train.steps, done=shown, unit="step") as advance:
 

@@ -21,7 +21,7 @@ from posa_vla.dataset.shards.manifest import TAUGHT, read_manifest
 from posa_vla.dataset.shards.pack import pack_episodes
 from posa_vla.errors import BadInput, PosaError
 from posa_vla.model.posa_policy import load_policy
-from posa_vla.training.forecast import Forecast, say_anchors
+from posa_vla.training.forecast import Forecast, say_anchors, say_of_chunks
 from posa_vla.training.loop import Trainer, learning_rate, run_steps, train
 
 
@@ -41,6 +41,40 @@ def test_loss_falls_and_the_policy_loads(data: Path, tmp_path: Path) -> None:
     assert rows[60]["anchor"] < rows[10]["anchor"]
     assert "validation_action" in rows[60]
     assert load_policy(folder, "d").horizon == 8
+
+
+def test_validation_measures_the_averaged_weights_whatever_the_batch(data: Path) -> None:
+    trainer = Trainer(data, quick_params(anchor_only_steps=0, ema=0.9))
+    for _ in range(8):
+        trainer.advance()
+    kept = {name: value.clone() for name, value in trainer.model.state_dict().items()}
+    told = trainer.validate()
+    for name, value in trainer.model.state_dict().items():
+        assert torch.equal(value, kept[name]), "training goes on with its own weights"
+    largest = 0
+
+    def counting(images: dict[str, torch.Tensor], *rest: object) -> dict[str, torch.Tensor]:
+        nonlocal largest
+        largest = max(largest, len(images["head"]))
+        return type(trainer.objective).forward(trainer.objective, images, *rest)  # type: ignore[arg-type]  # as given
+
+    trainer.objective.forward = counting  # type: ignore[method-assign,assignment]  # to see what it is given
+    trainer.model.load_state_dict(trainer.average, strict=False)
+    assert trainer.validate() == told, "with the average in the model's place nothing is another"
+    assert 0 < largest <= trainer.params.batch < len(trainer.validation_data)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"), [(0.3, "chunk of 3 actions is 0.3 s at 10 Hz, expected 0.5"), (0.9, "run past the end")]
+)
+def test_chunks_that_teach_little_are_said(
+    data: Path, seconds: float, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    params = quick_params()
+    params = params.model_copy(update={"model": params.model.model_copy(update={"horizon_seconds": seconds})})
+    say_of_chunks(data, params)
+    assert words in capsys.readouterr().err
+    assert Trainer(data, params).model.config.params.horizon == round(10 * seconds)
 
 
 def test_a_finished_training_is_not_repeated(data: Path, tmp_path: Path) -> None:

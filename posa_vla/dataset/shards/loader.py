@@ -82,6 +82,12 @@ class PackedDataset:
         """Whether any frame has an anchor label."""
         return any(bool(valid.any()) for valid in self._valid.values())
 
+    @property
+    def beyond_the_end(self) -> float:
+        """Share of the frames whose chunk runs past the end of the episode."""
+        starts = torch.arange(len(self))
+        return float((starts + self.horizon - 1 > self._last).float().mean()) if len(self) else 0.0
+
     def chunks(self, indices: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """State, action and action_valid of the samples that start at given frames; see `Batch`."""
         steps = indices[:, None] + torch.arange(self.horizon)

@@ -89,6 +89,7 @@ def pack_episodes(
     out: Path,
     *,
     source_digest: str = "",
+    held_out: frozenset[float] | None = None,
 ) -> PreparedManifest:
     """Writes the training shards of a sequence of episodes in one pass, one episode in memory at a time.
 
@@ -98,6 +99,7 @@ def pack_episodes(
         params: Image size and split.
         out: Folder that appears whole: manifest.json, normalisation.json, train.safetensors, validation.safetensors.
         source_digest: Digest of the episodes' store, for the manifest.
+        held_out: Of few episodes, which are held out (`few_held_out`).
 
     Returns:
         The manifest.
@@ -130,7 +132,7 @@ def pack_episodes(
                 raise BadInput(
                     f"episode {number} runs at {episode.fps} Hz, the ones before at {fps} Hz: prepare them apart"
                 )
-            split = split_of(episode, params.validation_fraction)
+            split = split_of(episode, params.validation_fraction, held_out)
             # The episode's own words are listed in any case: who makes a vocabulary of the captions has theirs.
             numbers = [captions.setdefault(t, len(captions)) for t in (episode.instruction, *(episode.prompts or ()))]
             asked = numbers[1:] or numbers * len(episode)

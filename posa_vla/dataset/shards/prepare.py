@@ -9,7 +9,7 @@ from posa_vla.console import progress, say
 from posa_vla.dataset.shards.manifest import PreparedManifest
 from posa_vla.dataset.shards.pack import pack_episodes
 from posa_vla.dataset.shards.spread import still_channels, still_in_words
-from posa_vla.dataset.split import split_of
+from posa_vla.dataset.split import few_held_out, split_of
 from posa_vla.dataset.validation.report import ValidationReport
 from posa_vla.episodes.embodiment import Embodiment
 from posa_vla.episodes.episode import Episode
@@ -41,6 +41,12 @@ def _chosen(
     return chosen
 
 
+def _episodes(chosen: list[tuple[DatasetReader, list[EpisodeRecord]]]) -> Iterator[Episode]:
+    for reader, records in chosen:
+        for record in records:
+            yield reader.episode(record)
+
+
 def imitable(record: EpisodeRecord) -> bool:
     """Whether an episode's actions are worth imitating: its task was done, or an expert has relabelled each of them."""
     collected = record.extra.scene.get("collected")
@@ -62,12 +68,12 @@ def nothing_to_learn(
         BadInput: A batch was recorded when the embodiment meant something else.
     """
     chosen = _chosen(EpisodeStore(store_folder), report, embodiment)
+    held_out = few_held_out(_episodes(chosen), params.validation_fraction)
     count = 0
-    for reader, records in chosen:
-        for record in records:
-            count += 1
-            if split_of(reader.episode(record), params.validation_fraction) == "train":
-                return ""
+    for episode in _episodes(chosen):
+        count += 1
+        if split_of(episode, params.validation_fraction, held_out) == "train":
+            return ""
     if count:
         return f"all {count} are held out by prepare.validation_fraction {params.validation_fraction}"
     return f"no episode of embodiment {embodiment.id} is sound and successful"
@@ -106,15 +112,16 @@ def prepare(
         out, 2 * sum(_bytes(reader, records, params) for reader, records in chosen), "preparing the data"
     )
 
+    held_out = few_held_out(_episodes(chosen), params.validation_fraction)
     with progress("prepare", episodes, unit="episode") as advance:
 
         def read() -> Iterator[Episode]:
-            for reader, records in chosen:
-                for record in records:
-                    yield reader.episode(record)
-                    advance(1)
+            for episode in _episodes(chosen):
+                yield episode
+                advance(1)
 
-        manifest = pack_episodes(read(), embodiment, params, out, source_digest=store.digest())
+        digest = store.digest()
+        manifest = pack_episodes(read(), embodiment, params, out, source_digest=digest, held_out=held_out)
     still = still_in_words(still_channels(embodiment, read_json(out / "normalisation.json")), embodiment)
     if still:
         say(f"prepare: {still}")

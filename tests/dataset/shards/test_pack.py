@@ -15,7 +15,7 @@ from posa_vla.dataset.labels import anchor_labels
 from posa_vla.dataset.shards.manifest import SplitCount
 from posa_vla.dataset.shards.pack import pack_episodes
 from posa_vla.dataset.shards.tensor_file import TensorFileWriter
-from posa_vla.dataset.split import split_of
+from posa_vla.dataset.split import few_held_out, split_of
 from posa_vla.errors import BadInput
 from posa_vla.files import read_json, sha256_tree
 from posa_vla.params import PrepareParams
@@ -144,6 +144,39 @@ def test_the_held_out_share_is_the_one_asked_for():
     rng = np.random.default_rng(0)
     held = [split_of(make_episode(rng, frames=1, cameras=()), 0.2) == "validation" for _ in range(600)]
     assert 0.13 < np.mean(held) < 0.27
+
+
+@pytest.mark.parametrize(
+    ("counts", "fraction", "held"),
+    [
+        ((10,), 0.05, [1]),
+        ((1,), 0.05, [0]),
+        ((12, 12), 0.2, [2, 3]),
+        ((18, 9, 9), 0.1, [1, 1, 2]),
+        ((4, 4), 0, [0, 0]),
+        ((3,), 0.999, [3]),
+    ],
+)
+def test_of_few_episodes_the_share_is_counted_and_every_instruction_has_its_part(counts, fraction, held):
+    rng = np.random.default_rng(1)
+    episodes = [
+        make_episode(rng, frames=2, size=4, cameras=(), instruction=f"task {task}")
+        for task, count in enumerate(counts)
+        for _ in range(count)
+    ]
+    chosen = few_held_out(episodes, fraction)
+    sides = [(e.instruction, split_of(e, fraction, chosen)) for e in episodes]
+    found = [sides.count((f"task {task}", "validation")) for task in range(len(counts))]
+    assert sorted(found) == held
+    assert few_held_out(reversed(episodes), fraction) == chosen
+
+
+def test_a_scene_that_was_recorded_often_is_one_and_many_episodes_are_left_to_the_hash():
+    rng = np.random.default_rng(1)
+    often = [make_episode(rng, frames=2, size=4, cameras=(), scene={"seed": seed % 3}) for seed in range(12)]
+    chosen = few_held_out(often, 0.3)
+    assert [split_of(e, 0.3, chosen) for e in often].count("validation") == 4
+    assert few_held_out((make_episode(rng, frames=2, size=4, cameras=()) for _ in range(40)), 0.3) is None
 
 
 @settings(max_examples=30, deadline=None)
