@@ -60,6 +60,7 @@ COMMANDS = {
     "promote": Command(
         "posa_vla.cli.promote", "Judge a candidate; register it; release it if it passes.", "promote", "platform"
     ),
+    "gate": Command("posa_vla.cli.gate.group", "Judge a policy against another, with a stated error rate."),
     "approve": Command("posa_vla.cli.promote", "Approve a release: sign its record.", "approve"),
     "reproduce": Command(
         "posa_vla.cli.reproduce",

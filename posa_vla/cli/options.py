@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from posa_vla.cli.json_option import AsJson as AsJson
+
 if TYPE_CHECKING:
     from posa_vla.params import Params
     from posa_vla.release.bundle import Bundle
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output, and nothing else.")]
 ParamsFile = Annotated[Path, typer.Option("--params", help="Parameter file; by default params.yaml.")]
 Preset = Annotated[str | None, typer.Option("--preset", help="Shipped overlay: demo, tiny, small, paper.")]
 Set = Annotated[list[str] | None, typer.Option("--set", help="One parameter, e.g. train.steps=100; repeatable.")]

@@ -1,0 +1,1 @@
+"""`posa gate`, and the command of the distribution posa-gate."""

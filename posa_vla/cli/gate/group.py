@@ -1,0 +1,15 @@
+"""`posa gate`: the statistics of promotions, for trials of any policy."""
+
+from __future__ import annotations
+
+import typer
+
+from posa_vla.cli.gate.judge import judge
+
+app = typer.Typer(help="Judge a policy against another, with a stated error rate.", no_args_is_help=True)
+app.command()(judge)
+
+
+@app.callback()
+def root() -> None:
+    """Judge a policy against another, with a chance of a false promotion that holds however often one looks."""
