@@ -35,6 +35,7 @@ from posa_vla.pipeline.steps import robot as robot_step
 from posa_vla.pipeline.steps import train as train_step
 from posa_vla.pipeline.steps import version as version_step
 from posa_vla.pipeline.summary import RetrainingSummary, summarise
+from posa_vla.pipeline.target import require_target
 from posa_vla.promotion.drafting import require_recordable
 from posa_vla.workspace import Workspace
 
@@ -113,10 +114,12 @@ def retrain(
         params_file: Parameter file on the machine that runs the flow.
     """
     params = resolve(preset, target, changes, params_file)
+    workspace = Workspace.open()
     require_recordable(params)
+    require_target(workspace, params)
     with (
         also_to(get_run_logger().info),
-        open_context(Workspace.open(), params, "a retraining", announce) as context,
+        open_context(workspace, params, "a retraining", announce) as context,
     ):
         return _loop(context).model_dump(mode="json")
 
@@ -124,8 +127,8 @@ def retrain(
 def _loop(context: StepContext) -> RetrainingSummary:
     start = time.monotonic()
     name_run(context.params)
-    collected = collect(context)
-    data = version(context, wait_for=[collected])
+    collected = [collect(context)] if context.collects else []
+    data = version(context, wait_for=collected)
     name_run(context.params, data.record.name)
     trained = train(context, data)
     candidate = bundle(context, trained)

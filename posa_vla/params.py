@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import AfterValidator, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from posa_vla.learning_params import EncoderParams, ModelParams, PrepareParams, TrainParams
 from posa_vla.schema import Closed
+from posa_vla.target_params import Proof, TargetData, TargetName, as_ever
 from posa_vla.validation_params import ValidateParams
 from posa_vla.weak_keys import weakness
 
@@ -133,7 +134,18 @@ class TargetParams(Closed):
     # Schema version of the release records that are published. 2 fixes the execution and the image size on the robots;
     # agents that know 1 alone refuse it, so they are upgraded first (docs/operations.md).
     record: Literal[1, 2] = 1
+    # Where its episodes come from. It and `evidence` are left out of records where they say what was always so.
+    data: TargetData = Field(default=TargetData(), exclude_if=as_ever)
+    # What the gate asks for, all of it: success in simulation, errors on held-out episodes, trials on robots.
+    evidence: list[Proof] = Field(default=["simulation"], min_length=1, exclude_if=as_ever)
     gate: GateParams = GateParams()
+
+    @field_validator("evidence")
+    @classmethod
+    def _once(cls, value: list[Proof]) -> list[Proof]:
+        if len(set(value)) != len(value):
+            raise ValueError("names one kind twice: expected each once")
+        return value
 
     @field_validator("approvers")
     @classmethod
@@ -147,23 +159,6 @@ class TargetParams(Closed):
             if weak is not None:
                 raise ValueError(f"{name}'s key is none, but {weak}: `posa approve --new-key FILE` makes one")
         return value
-
-
-def _is_target_name(name: str) -> str:
-    """A name that MLflow, TUF, S3 and folders take, and that stands for nothing else beside targets."""
-    if not re.fullmatch("[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name):
-        raise ValueError(
-            "no name of a target, which names a model of MLflow, folders, and paths on the channel: expected letters "
-            "a to z, digits, '.', '_' and '-', first a letter or digit, at most 100"
-        )
-    if name.casefold() in _NOT_TARGETS:
-        raise ValueError(f"no name of a target: {_NOT_TARGETS[name.casefold()]} is named so")
-    return name
-
-
-# In small letters, as file systems that do not tell capitals apart see them.
-_NOT_TARGETS = {"decisions": "the folder of decisions beside the targets'", "default": "MLflow's own experiment"}
-TargetName = Annotated[str, AfterValidator(_is_target_name)]
 
 
 class RobotParams(Closed):

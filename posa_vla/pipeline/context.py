@@ -19,6 +19,7 @@ from posa_vla.ledger import Ledger, Record, StepResult
 from posa_vla.model.settled import settled
 from posa_vla.params import Params, TargetParams
 from posa_vla.pipeline.announcements import Announce, silent
+from posa_vla.pipeline.target import collects
 from posa_vla.processes import set_variables
 from posa_vla.promotion.robots_trust import require_approvable
 from posa_vla.ray_cluster import require_cluster
@@ -75,6 +76,11 @@ class StepContext:
     def embodiment(self) -> Embodiment:
         """The target's embodiment."""
         return load_embodiment(self.target.embodiment)
+
+    @property
+    def collects(self) -> bool:
+        """Whether the simulator's expert demonstrates first."""
+        return collects(self.params, self.embodiment)
 
     def embodiment_key(self) -> dict[str, str]:
         """Digests of the embodiment's declaration and of its arm model."""
@@ -174,13 +180,14 @@ class StepContext:
         from posa_vla.sim.gl import require_gl
         from posa_vla.sim.parts import pictures_bytes
 
-        require_gl()
+        if self.embodiment.arm is not None:
+            require_gl()
         require_approvable(self.params, self.embodiment)
         require_tools()
         require_code_state(self.workspace.settings)
         if jobs:
             require_cluster(self.workspace.settings)
-        images = pictures_bytes(self.params.collect, len(self.embodiment.cameras))
+        images = pictures_bytes(self.params.collect, len(self.embodiment.cameras)) if self.collects else 0
         require_free_space(self.workspace.home, _BYTES_FIXED + _COPIES_OF_DATA * images, "a retraining")
 
 

@@ -38,6 +38,7 @@ from posa_vla.params import Params
 from posa_vla.pipeline.announcements import Announce, DataIngested, silent
 from posa_vla.pipeline.incoming import at_hand
 from posa_vla.pipeline.steps.version import DATA_WAIT, version_store
+from posa_vla.pipeline.target import filter_for
 from posa_vla.schema import Closed
 from posa_vla.sim.gl import require_gl
 from posa_vla.validation_params import ValidateParams
@@ -145,14 +146,14 @@ def ingest_dataset(workspace: Workspace, params: Params, dataset: Dataset, annou
             validation_fraction=params.prepare.validation_fraction,
             cache=workspace.validated,
         )
-        judged = _judged(store, done, report, params.validation)
+        judged, where = _judged(store, done, report, params.validation), filter_for(params, reader.embodiment.id)
         version: DataVersion | None = None
         labelled: float | None = None
         reason = "no episode of this dataset may be learnt from"
         if judged.accepted:
-            reason = nothing_to_learn(workspace.store, report, reader.embodiment, params.prepare)
+            reason = nothing_to_learn(workspace.store, report, reader.embodiment, params.prepare, where)
         if not reason:
-            version = version_store(workspace, params, reader.embodiment).record
+            version = version_store(workspace, params, reader.embodiment, where).record
             manifest = read_manifest(workspace.data / version.version)
             labelled, said = manifest.task_share, untaught(manifest)
             if said:

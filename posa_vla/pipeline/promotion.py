@@ -17,6 +17,7 @@ from posa_vla.pipeline.steps.release import release
 from posa_vla.pipeline.steps.train import find_trained
 from posa_vla.pipeline.steps.version import find_data
 from posa_vla.pipeline.summary import Ruling
+from posa_vla.pipeline.target import require_target
 from posa_vla.schema import Closed
 from posa_vla.workspace import Workspace
 
@@ -56,6 +57,7 @@ def run_promotion(workspace: Workspace, params: Params, announce: Announce = sil
         BadInput: Nothing was trained with these parameters on the data as it is.
     """
     start = time.monotonic()
+    require_target(workspace, params)
     with open_context(workspace, params, "posa promote", announce) as context:
         data = find_data(context)
         trained = None if data is None else find_trained(context, data)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from posa_vla.dataset.shards.manifest import MANIFEST, read_manifest
+from posa_vla.dataset.shards.prepare import unfit
 from posa_vla.dataset.versions.history import version_numbers
 from posa_vla.dataset.versions.store_state import read_state
 from posa_vla.episodes.embodiment import load_embodiment
@@ -19,8 +20,8 @@ class StoreState:
 
     Attributes:
         digest: Digest of the store.
-        usable: Successful episodes of the target's embodiment in the store.
-        versioned: Episodes of the newest data version of that embodiment; 0 before the first.
+        usable: Successful episodes of the target's embodiment in the store that its filter asks for.
+        versioned: Episodes of the newest data version of that embodiment and filter; 0 before the first.
     """
 
     digest: str
@@ -40,11 +41,11 @@ def store_state(workspace: Workspace, params: Params) -> StoreState:
     since an earlier one. A successful episode that validation keeps out of training counts as new until the store as
     it is has been versioned.
     """
-    embodiment = load_embodiment(params.chosen.embodiment).id
+    embodiment, where = load_embodiment(params.chosen.embodiment).id, params.chosen.data.where
     store = EpisodeStore(workspace.store)
-    readers = [reader for _, reader in store.readers() if reader.embodiment.id == embodiment]
+    readers = [(batch, reader) for batch, reader in store.readers() if reader.embodiment.id == embodiment]
     gone = store.replaced()
-    records = [record for reader in readers for record in reader.records]
+    records = [r for batch, reader in readers for r in reader.records if not unfit(where, batch, reader, r)]
     usable = sum(record.extra.success and record.extra.digest not in gone for record in records)
     versioned, numbers, state = 0, version_numbers(workspace), read_state(workspace)
 
@@ -53,7 +54,7 @@ def store_state(workspace: Workspace, params: Params) -> StoreState:
 
     for version in sorted((path.parent.name for path in workspace.data.glob(f"*/{MANIFEST}")), key=age):
         manifest = read_manifest(workspace.data / version)
-        if manifest.embodiment.id != embodiment:
+        if manifest.embodiment.id != embodiment or manifest.where != where:
             continue
         versioned = sum(split.episodes for split in manifest.splits.values())
         if manifest.source_digest == store.digest():

@@ -180,6 +180,9 @@ def prepare(
     ] = None,
     statistics: Annotated[Path | None, typer.Option("--statistics", help="Where counts and statistics go.")] = None,
     embodiment: Annotated[str, typer.Option("--embodiment", help="Name or file; by default the target's.")] = "",
+    selection: Annotated[
+        Path | None, typer.Option("--selection", help="Filter of the episodes (JSON); by default the target's.")
+    ] = None,
     params_file: ParamsFile = Path("params.yaml"),
     preset: Preset = None,
     settings: Set = None,
@@ -192,9 +195,11 @@ def prepare(
     from posa_vla.dataset.shards.spread import still_channels
     from posa_vla.dataset.validation.report import read_report
     from posa_vla.dataset.validation.validate import validate as validate_store
+    from posa_vla.dataset.versions.selection import read_selection
     from posa_vla.episodes.embodiment import load_embodiment
     from posa_vla.errors import BadInput
     from posa_vla.files import read_json, write_json
+    from posa_vla.pipeline.target import filter_for
 
     place = enter_workspace(workspace_folder, params_file)
     params = read_params(place, preset, settings)
@@ -209,7 +214,8 @@ def prepare(
         declared = {**_declared("", params, place, folder), chosen.id: chosen}
         share = params.prepare.validation_fraction
         found = validate_store(folder, params.validation, declared=declared, validation_fraction=share)
-    manifest = prepare_store(folder, found, chosen, params.prepare, out)
+    where = filter_for(params, chosen.id) if selection is None else read_selection(selection)
+    manifest = prepare_store(folder, found, chosen, params.prepare, out, where)
     still = still_channels(chosen, read_json(out / "normalisation.json"))
     if statistics is not None:
         kept = manifest.model_dump(mode="json", include={"splits", "labels"})

@@ -11,6 +11,7 @@ from posa_vla.episodes.embodiment import Embodiment
 from posa_vla.errors import BadInput
 from posa_vla.files import read_json
 from posa_vla.schema import Closed, parse
+from posa_vla.target_params import EVERYTHING, Where, as_ever
 
 # Its name in a folder of prepared data.
 MANIFEST = "manifest.json"
@@ -55,6 +56,7 @@ class PreparedManifest(Closed):
         fps: Control rate, Hz.
         splits: Split -> episodes and frames.
         source_digest: Hex SHA-256 of the store that the episodes came from; empty where they came from none.
+        where: Filter that the episodes were chosen by.
     """
 
     schema_version: Literal[1, 2] = 1
@@ -69,6 +71,7 @@ class PreparedManifest(Closed):
     fps: float
     splits: dict[str, SplitCount]
     source_digest: str
+    where: Where = Field(default=EVERYTHING, exclude_if=as_ever)
 
     @property
     def task_share(self) -> float | None:

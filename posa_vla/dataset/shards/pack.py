@@ -21,6 +21,7 @@ from posa_vla.episodes.media.images import Fit, fit_images
 from posa_vla.errors import BadInput
 from posa_vla.files import new_folder, write_json
 from posa_vla.params import PrepareParams
+from posa_vla.target_params import EVERYTHING, Where
 
 # Standard deviations that a state is away from the mean at most, as a network sees it.
 _STATE_CLIP = 5.0
@@ -90,6 +91,7 @@ def pack_episodes(
     *,
     source_digest: str = "",
     held_out: frozenset[float] | None = None,
+    where: Where = EVERYTHING,
 ) -> PreparedManifest:
     """Writes the training shards of a sequence of episodes in one pass, one episode in memory at a time.
 
@@ -100,6 +102,7 @@ def pack_episodes(
         out: Folder that appears whole: manifest.json, normalisation.json, train.safetensors, validation.safetensors.
         source_digest: Digest of the episodes' store, for the manifest.
         held_out: Of few episodes, which are held out (`few_held_out`).
+        where: Filter that chose them, for the manifest.
 
     Returns:
         The manifest.
@@ -169,6 +172,7 @@ def pack_episodes(
             fps=fps,
             splits={split: SplitCount(**count) for split, count in counts.items()},
             source_digest=source_digest,
+            where=where,
         )
         write_json(folder / "normalisation.json", normalisation)
         write_json(folder / MANIFEST, manifest.model_dump(mode="json"))

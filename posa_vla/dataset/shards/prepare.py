@@ -19,12 +19,13 @@ from posa_vla.episodes.store.episode_store import EpisodeStore
 from posa_vla.errors import BadInput
 from posa_vla.files import read_json, require_free_space
 from posa_vla.params import PrepareParams
+from posa_vla.target_params import EVERYTHING, Where
 
 
 def _chosen(
-    store: EpisodeStore, report: ValidationReport, embodiment: Embodiment
+    store: EpisodeStore, report: ValidationReport, embodiment: Embodiment, where: Where
 ) -> list[tuple[DatasetReader, list[EpisodeRecord]]]:
-    """The batches of an embodiment with the episodes to learn from: successful, not superseded, nothing severe."""
+    """The batches of an embodiment with the episodes to learn from: asked for, successful, not superseded, sound."""
     replaced = store.replaced()
     quarantined = report.aside()
     chosen = []
@@ -32,7 +33,11 @@ def _chosen(
         if (batch, None) in quarantined:
             continue
         reader = DatasetReader(store.folder(batch))
-        counted = [record for record in reader.records if record.extra.digest not in replaced]
+        counted = [
+            record
+            for record in reader.records
+            if record.extra.digest not in replaced and not unfit(where, batch, reader, record)
+        ]
         if reader.embodiment.id != embodiment.id or not counted:
             continue
         require_meant_alike(batch, reader.embodiment, embodiment)
@@ -47,6 +52,12 @@ def _episodes(chosen: list[tuple[DatasetReader, list[EpisodeRecord]]]) -> Iterat
             yield reader.episode(record)
 
 
+def unfit(where: Where, batch: str, reader: DatasetReader, record: EpisodeRecord) -> list[str]:
+    """The keys of a filter that a stored episode does not fit; none for one that is learned from."""
+    embodiment, source = reader.embodiment.id, record.extra.source
+    return list(where.unfit(embodiment=embodiment, instruction=record.instruction, source=source, batch=batch))
+
+
 def imitable(record: EpisodeRecord) -> bool:
     """Whether an episode's actions are worth imitating: its task was done, or an expert has relabelled each of them."""
     collected = record.extra.scene.get("collected")
@@ -54,7 +65,11 @@ def imitable(record: EpisodeRecord) -> bool:
 
 
 def nothing_to_learn(
-    store_folder: Path, report: ValidationReport, embodiment: Embodiment, params: PrepareParams
+    store_folder: Path,
+    report: ValidationReport,
+    embodiment: Embodiment,
+    params: PrepareParams,
+    where: Where = EVERYTHING,
 ) -> str:
     """Why `prepare` would have nothing to train on, in words; empty where it has something.
 
@@ -63,11 +78,12 @@ def nothing_to_learn(
         report: What `validate` said of this very store.
         embodiment: Whose episodes would be packed.
         params: The split.
+        where: Filter that chooses among them.
 
     Raises:
         BadInput: A batch was recorded when the embodiment meant something else.
     """
-    chosen = _chosen(EpisodeStore(store_folder), report, embodiment)
+    chosen = _chosen(EpisodeStore(store_folder), report, embodiment, where)
     held_out = few_held_out(_episodes(chosen), params.validation_fraction)
     count = 0
     for episode in _episodes(chosen):
@@ -76,11 +92,17 @@ def nothing_to_learn(
             return ""
     if count:
         return f"all {count} are held out by prepare.validation_fraction {params.validation_fraction}"
-    return f"no episode of embodiment {embodiment.id} is sound and successful"
+    asked = "" if where == EVERYTHING else " that targets.*.data.where asks for"
+    return f"no episode of embodiment {embodiment.id}{asked} is sound and successful"
 
 
 def prepare(
-    store_folder: Path, report: ValidationReport, embodiment: Embodiment, params: PrepareParams, out: Path
+    store_folder: Path,
+    report: ValidationReport,
+    embodiment: Embodiment,
+    params: PrepareParams,
+    out: Path,
+    where: Where = EVERYTHING,
 ) -> PreparedManifest:
     """Packs the successful, sound episodes of one embodiment.
 
@@ -90,6 +112,7 @@ def prepare(
         embodiment: Whose episodes are packed; its declaration goes into the manifest.
         params: Split and labels.
         out: Folder that appears whole (see `pack_episodes`).
+        where: Filter that chooses among them.
 
     Returns:
         The manifest.
@@ -100,11 +123,12 @@ def prepare(
     store = EpisodeStore(store_folder)
     if report.store_digest != store.digest():
         raise BadInput(f"the report is of another store than {store_folder}: run `posa data validate` again")
-    chosen = _chosen(store, report, embodiment)
+    chosen = _chosen(store, report, embodiment, where)
     episodes = sum(len(records) for _, records in chosen)
     if not episodes:
         raise BadInput(
-            f"{store_folder} has no sound, successful episode of embodiment {embodiment.id} "
+            f"{store_folder} has no sound, successful episode of embodiment {embodiment.id}"
+            f"{'' if where == EVERYTHING else ' that targets.*.data.where asks for'} "
             f"({len(report.quarantined)} quarantined): see the report's findings, or collect more"
         )
     # Twice: the rows of each tensor, then the shard made of them.
@@ -121,7 +145,7 @@ def prepare(
                 advance(1)
 
         digest = store.digest()
-        manifest = pack_episodes(read(), embodiment, params, out, source_digest=digest, held_out=held_out)
+        manifest = pack_episodes(read(), embodiment, params, out, source_digest=digest, held_out=held_out, where=where)
     still = still_in_words(still_channels(embodiment, read_json(out / "normalisation.json")), embodiment)
     if still:
         say(f"prepare: {still}")

@@ -13,6 +13,7 @@ from posa_vla.dataset.validation.report import read_report
 from posa_vla.dataset.versions.clone import Clone, open_clone
 from posa_vla.dataset.versions.history import Version, _store_names, _top, all_versions, find_version
 from posa_vla.dataset.versions.make import publish_prepared
+from posa_vla.dataset.versions.selection import SELECTION, read_selection
 from posa_vla.dataset.versions.store_state import write_state
 from posa_vla.episodes.embodiment import Embodiment
 from posa_vla.episodes.store.episode_store import EpisodeStore
@@ -124,7 +125,8 @@ def _restore_prepared(workspace: Workspace, clone: Clone, version: Version, code
     if code is None:
         params = parse(Params, read_yaml(clone.folder / "params.yaml"), "params.yaml of the version")
         embodiment = parse(Embodiment, read_json(clone.folder / "embodiment.json"), "embodiment.json of the version")
-        prepare(data / "episodes", read_report(data / "report.json"), embodiment, params.prepare, data / "prepared")
+        report, where = read_report(data / "report.json"), read_selection(clone.folder / SELECTION)
+        prepare(data / "episodes", report, embodiment, params.prepare, data / "prepared", where)
     else:
         clone.run_stage("prepare", code)
     if tree_manifest(data / "prepared") != version.record.prepared_files:

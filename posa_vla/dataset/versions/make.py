@@ -11,6 +11,7 @@ from posa_vla.dataset.shards.manifest import read_manifest
 from posa_vla.dataset.validation.report import ValidationReport, read_report
 from posa_vla.dataset.versions.clone import Clone, open_clone
 from posa_vla.dataset.versions.record import RECORD, DataVersion, EpisodeEntry, VersionRecord, read_record
+from posa_vla.dataset.versions.selection import SELECTION
 from posa_vla.dataset.versions.store_state import require_unchanged, require_whole, write_state
 from posa_vla.episodes.embodiment import Embodiment
 from posa_vla.episodes.lerobot.reader import DatasetReader
@@ -28,6 +29,7 @@ from posa_vla.files import (
 )
 from posa_vla.params import Params
 from posa_vla.params_file import write_params
+from posa_vla.target_params import EVERYTHING, Where
 from posa_vla.workspace import Workspace
 
 # Commands that one version takes, for the progress bar.
@@ -102,7 +104,9 @@ def _entries(store: EpisodeStore, report: ValidationReport) -> dict[str, Episode
     return entries
 
 
-def version_data(workspace: Workspace, params: Params, embodiment: Embodiment) -> DataVersion:
+def version_data(
+    workspace: Workspace, params: Params, embodiment: Embodiment, where: Where = EVERYTHING
+) -> DataVersion:
     """Validates and prepares the store under DVC, pushes its bytes, and commits where they came from.
 
     Works in a clone of its own, which goes when it is done; what a killed call left is removed by the next one. The
@@ -112,6 +116,7 @@ def version_data(workspace: Workspace, params: Params, embodiment: Embodiment) -
         workspace: Whose store is versioned.
         params: Written into the commit; `validation` and `prepare` decide the outcome.
         embodiment: Whose episodes are prepared.
+        where: Filter that chooses among them.
 
     Raises:
         BadInput: The store is empty, has nothing to learn from, or was changed; git is missing, the disk has no room.
@@ -126,6 +131,7 @@ def version_data(workspace: Workspace, params: Params, embodiment: Embodiment) -
     with progress("version", _STEPS, unit="step") as advance, open_clone(workspace) as clone:
         write_params(clone.folder / "params.yaml", params)
         write_json(clone.folder / "embodiment.json", embodiment.model_dump(mode="json"))
+        write_json(clone.folder / SELECTION, where.model_dump(mode="json"))
         versions, data = clone.versions(), clone.folder / "data"
         place_episodes(store, data / "episodes")
         placed = EpisodeStore(data / "episodes")

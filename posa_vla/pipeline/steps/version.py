@@ -8,13 +8,14 @@ from posa_vla.files import sha256_tree
 from posa_vla.ledger import Inputs, Ledger, StepResult
 from posa_vla.params import Params
 from posa_vla.pipeline.context import StepContext
+from posa_vla.target_params import EVERYTHING, Where
 from posa_vla.workspace import Workspace
 
 # How long a run waits for another one that changes the store or its history (s).
 DATA_WAIT = 3600.0
 
 
-def _version_inputs(workspace: Workspace, params: Params, embodiment: Embodiment) -> Inputs:
+def _version_inputs(workspace: Workspace, params: Params, embodiment: Embodiment, where: Where) -> Inputs:
     from posa_vla.dataset.code import data_code
     from posa_vla.episodes.store.episode_store import EpisodeStore
 
@@ -24,6 +25,7 @@ def _version_inputs(workspace: Workspace, params: Params, embodiment: Embodiment
         "params": params.model_dump(mode="json", include={"validation", "prepare"}),
         "remote": workspace.named(workspace.dvc_remote),
         "code": data_code(),
+        **({} if where == EVERYTHING else {"where": where.model_dump(mode="json")}),
     }
 
 
@@ -35,18 +37,23 @@ def _is_there(workspace: Workspace, data: DataVersion) -> bool:
 
 def find_data(context: StepContext) -> DataVersion | None:
     """The data version of the store as it is, where it has been made; see `version`."""
-    inputs = _version_inputs(context.workspace, context.params, context.embodiment)
+    inputs = _version_inputs(context.workspace, context.params, context.embodiment, context.target.data.where)
     data = context.ledger.find("version", inputs, DataVersion)
     return data if data is not None and _is_there(context.workspace, data) else None
 
 
 def version(context: StepContext) -> DataVersion:
-    """Versions the whole store for a retraining; see `version_store`."""
-    return context.keep(version_store(context.workspace, context.params, context.embodiment))
+    """Versions the store for a retraining; see `version_store`."""
+    where = context.target.data.where
+    return context.keep(version_store(context.workspace, context.params, context.embodiment, where))
 
 
-def version_store(workspace: Workspace, params: Params, embodiment: Embodiment) -> StepResult[DataVersion]:
+def version_store(
+    workspace: Workspace, params: Params, embodiment: Embodiment, where: Where = EVERYTHING
+) -> StepResult[DataVersion]:
     """Versions the whole store: DVC validates and prepares it, keeps the bytes and pushes them; git keeps the history.
+
+    `where` chooses which episodes of the embodiment are prepared; the version has them all.
 
     Another run that changes the store or its history is waited for.
 
@@ -60,11 +67,11 @@ def version_store(workspace: Workspace, params: Params, embodiment: Embodiment) 
     def work(key: str) -> DataVersion:
         from posa_vla.dataset.versions.make import version_data
 
-        return version_data(workspace, params, embodiment)
+        return version_data(workspace, params, embodiment, where)
 
     with workspace.lock("a data version", "data.lock", wait=DATA_WAIT):
         require_whole(workspace)
-        inputs = _version_inputs(workspace, params, embodiment)
+        inputs = _version_inputs(workspace, params, embodiment, where)
         result = Ledger(workspace).step(
             "version", inputs, DataVersion, work, sound=lambda data: _is_there(workspace, data)
         )

@@ -16,6 +16,7 @@ from factories import make_embodiment, make_episode
 from posa_vla.code_root import CODE_ROOT, PACKAGE
 from posa_vla.dataset.shards.loader import PackedDataset
 from posa_vla.dataset.validation.report import read_report
+from posa_vla.dataset.versions.checkout import prepared_data
 from posa_vla.dataset.versions.clone import open_clone
 from posa_vla.dataset.versions.make import version_data
 from posa_vla.dataset.versions.record import DataVersion
@@ -26,6 +27,7 @@ from posa_vla.files import sha256_tree
 from posa_vla.params import Params
 from posa_vla.schema import parse
 from posa_vla.settings import Settings
+from posa_vla.target_params import Where
 from posa_vla.workspace import Workspace
 from posa_vla.workspace_template import template_file
 
@@ -289,3 +291,19 @@ def test_the_stages_have_one_home_and_the_wheel_carries_it():
     assert template_file("dvc.yaml") == root / "dvc.yaml"
     stages = yaml.safe_load((root / "dvc.yaml").read_text())["stages"]
     assert list(stages) == ["code", "validate", "prepare"]
+
+
+@pytest.mark.slow
+def test_two_filters_on_one_store_are_two_versions_and_each_comes_back_as_it_was(versioned):
+    workspace, params, _whole = versioned
+    rng, embodiment = np.random.default_rng(7), make_embodiment()
+    EpisodeStore(workspace.store).append([make_episode(rng, size=16, source="teleop") for _ in range(3)], embodiment)
+    params = params.model_copy(update={"prepare": params.prepare.model_copy(update={"validation_fraction": 0.0})})
+    everything = version_data(workspace, params, embodiment)
+    teleop = version_data(workspace, params, embodiment, Where(source=["teleop"]))
+    assert (everything.episodes, teleop.episodes) == (7, 3)
+    assert version_data(workspace, params, embodiment, Where(source=["teleop"])) == teleop
+    shutil.rmtree(workspace.home / teleop.folder)
+    version, folder = prepared_data(workspace, teleop.name)
+    assert (version.record.version, folder) == (teleop.version, workspace.home / teleop.folder)
+    assert len(version.record.episodes) == 7, "a version has the whole store"
