@@ -29,6 +29,7 @@ from posa_vla.pipeline.steps import bundle as bundle_step
 from posa_vla.pipeline.steps import collect as collect_step
 from posa_vla.pipeline.steps import decide as decide_step
 from posa_vla.pipeline.steps import evaluate as evaluate_step
+from posa_vla.pipeline.steps import offline as offline_step
 from posa_vla.pipeline.steps import register as register_step
 from posa_vla.pipeline.steps import release as release_step
 from posa_vla.pipeline.steps import robot as robot_step
@@ -67,9 +68,15 @@ def bundle(context: StepContext, trained: Trained) -> Candidate:
 
 
 @step_task
-def evaluate(context: StepContext, candidate: Candidate) -> Evaluated:
+def offline(context: StepContext, candidate: Candidate) -> Evaluated:
+    """The candidate along held-out episodes: whether it is broken, not whether it works."""
+    return offline_step.offline(context, candidate)
+
+
+@step_task
+def evaluate(context: StepContext, replayed: Evaluated) -> Evaluated:
     """Candidate and champion on the same unseen scenes."""
-    return evaluate_step.evaluate(context, candidate)
+    return evaluate_step.evaluate(context, replayed)
 
 
 @step_task
@@ -132,7 +139,9 @@ def _loop(context: StepContext) -> RetrainingSummary:
     name_run(context.params, data.record.name)
     trained = train(context, data)
     candidate = bundle(context, trained)
-    evaluated = evaluate(context, candidate)
+    evaluated = offline(context, candidate)
+    if context.simulates:
+        evaluated = evaluate(context, evaluated)
     decided = decide(context, evaluated)
     registered = register(context, decided)
     released: Released | None = None

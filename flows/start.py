@@ -7,9 +7,11 @@ from pathlib import Path
 
 from flows.form import Changes, resolve
 from flows.server.prefect_server import prefect_server, refuse_settings_of_folder
+from posa_vla.episodes.embodiment import load_embodiment
 from posa_vla.evaluation.rollout import require_trainable
 from posa_vla.pipeline.context import open_context, timed
 from posa_vla.pipeline.summary import RetrainingSummary
+from posa_vla.pipeline.target import collects, require_target
 from posa_vla.schema import parse
 from posa_vla.workspace import Workspace
 
@@ -23,7 +25,9 @@ def run_retraining(workspace: Workspace, preset: str | None, changes: Changes, p
     """
     start = time.monotonic()
     params = resolve(preset, None, changes, str(params_file))
-    require_trainable(params)
+    require_target(workspace, params)
+    if collects(params, load_embodiment(params.chosen.embodiment)):
+        require_trainable(params)
     # What is missing is said at once, not after Prefect has started; the flow takes the same lock again.
     with open_context(workspace, params, "posa retrain"), prefect_server(workspace.home, workspace.settings) as server:
         from flows.retrain import retrain

@@ -42,7 +42,8 @@ def show_retraining(workspace: Workspace, summary: RetrainingSummary, registered
     if page is not None:
         about = "Report: verdict, numbers against the champion, worst episodes, what changed"
         create_link_artifact(page, "Report of this retraining", key="retrain-report", description=about)
-    pictures = workspace.storage.list(f"{registered.decided.evaluated.reports}/overlays/")
+    reports = registered.decided.evaluated.reports
+    pictures = [] if reports is None else workspace.storage.list(f"{reports}/overlays/")
     data = workspace.storage.get(pictures[0]) if pictures else None
     if data is not None:
         # In the address itself: the page's reader has no key of the storage.

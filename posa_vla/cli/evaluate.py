@@ -7,7 +7,16 @@ from typing import Annotated
 
 import typer
 
-from posa_vla.cli.options import AsJson, ParamsFile, Preset, Set, read_params, read_policy
+from posa_vla.cli.options import (
+    AsJson,
+    ParamsFile,
+    Preset,
+    Set,
+    WorkspaceFolder,
+    enter_workspace,
+    read_params,
+    read_policy,
+)
 
 app = typer.Typer(help="Run a policy; measure its success, with an interval.", no_args_is_help=True)
 
@@ -81,3 +90,45 @@ def sim(
         return
     rows = [(name, "none" if value is None else f"{value:.4g}") for name, value in figures.items()]
     print_table("posa evaluate sim", [("bundle", bundle.digest), *rows, ("evidence", str(out / "evidence.json"))])
+
+
+@app.command()
+def offline(
+    model_version: Annotated[
+        str | None, typer.Option("--model-version", help="Of the target's registered model; by default the newest.")
+    ] = None,
+    policy: Annotated[
+        Path | None, typer.Option("--policy", help="Folder that `posa train` printed, or a bundle, instead.")
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option("--data", help="Prepared data with held-out episodes; by default the model's own.")
+    ] = None,
+    out: Annotated[Path, typer.Option("--out", help="Folder of the page and of the films.")] = Path("offline"),
+    preset: Preset = None,
+    settings: Set = None,
+    params_file: ParamsFile = Path("params.yaml"),
+    workspace_folder: WorkspaceFolder = None,
+    as_json: AsJson = False,
+) -> None:
+    """Compare a policy's actions with those of held-out episodes: no evidence of success.
+
+    Errors of each channel in its unit, against holding the pose and against the nearest demonstration; anchors against
+    their labels, and the times at which grippers are told to open and close.
+    """
+    from posa_vla.console import print_json, print_table, say
+    from posa_vla.errors import BadInput
+    from posa_vla.evidence.offline import NO_EVIDENCE
+    from posa_vla.pipeline.offline_evaluation import compare_offline
+    from posa_vla.workspace import Workspace
+
+    params = read_params(enter_workspace(workspace_folder, params_file), preset, settings)
+    if policy is not None and (data is None or model_version is not None):
+        raise BadInput("--policy goes with --data DIR, prepared data, and without --model-version")
+    done = compare_offline(
+        Workspace.open(), params, out.resolve(), model_version=model_version, policy=policy, data=data
+    )
+    if as_json:
+        print_json(done.model_dump(mode="json"))
+        return
+    say(NO_EVIDENCE)
+    print_table("posa evaluate offline", done.rows())

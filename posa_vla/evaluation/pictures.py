@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from posa_vla.objects.contract import Objects
 Picture = NDArray[np.uint8]
 
 # Width and height of one camera's picture in videos and sheets (pixels).
-_TILE = 256
+TILE = 256
 _CAPTION = 24
 # Task anchor in orange, end-effector anchors in cyan, green, yellow, red; after these the first again.
 CHANNEL_COLOURS = np.array([[255, 140, 0], [0, 200, 255], [80, 220, 80], [255, 230, 0], [230, 60, 60]], np.float32)
@@ -65,17 +66,18 @@ def heat(image: Picture, share: NDArray[np.float32]) -> Picture:
 
 def _strip(rollout: Rollout, roles: list[str], step: int) -> list[Picture]:
     """Pictures of each camera as it was seen, under the anchor attention where there is one, and the action head's."""
-    seen = {role: enlarge(rollout.images[role][step], _TILE) for role in roles}
+    seen = {role: enlarge(rollout.images[role][step], TILE) for role in roles}
     tiles = [(f"{role} camera", seen[role]) for role in roles]
     if rollout.attention:
         tiles += [(f"{role}: anchors", overlay(seen[role], rollout.attention[role][step])) for role in roles]
     if rollout.cross_attention:
         head = "action head" if rollout.attention else "action head (the policy has no anchors)"
         tiles += [(f"{role}: {head}", heat(seen[role], rollout.cross_attention[role][step])) for role in roles]
-    return [_titled(picture, title) for title, picture in tiles]
+    return [titled(picture, title) for title, picture in tiles]
 
 
-def _titled(picture: Picture, title: str) -> Picture:
+def titled(picture: Picture, title: str) -> Picture:
+    """The picture with a title in its corner."""
     image = Image.fromarray(picture)
     draw = ImageDraw.Draw(image)
     draw.rectangle((0, 0, 7 + round(draw.textlength(title)), 15), fill="black")
@@ -94,8 +96,8 @@ def _frame(rollout: Rollout, step: int) -> Picture:
     return np.concatenate([np.asarray(caption), *rows], axis=0)
 
 
-def video(rollout: Rollout, fps: int = 10) -> bytes:
-    """A recorded rollout as an MP4: H.264, or MPEG-4 where PyAV has no x264."""
+def mp4(pictures: Iterable[Picture], fps: int) -> bytes:
+    """Pictures uint8 (H, W, 3) of one size as an MP4: H.264, or MPEG-4 where PyAV has no x264."""
     import av
 
     codec = "libx264" if "libx264" in av.codecs_available else "mpeg4"
@@ -103,14 +105,19 @@ def video(rollout: Rollout, fps: int = 10) -> bytes:
     with av.open(file, "w", format="mp4") as container:
         stream: Any = container.add_stream(codec, rate=fps)
         stream.pix_fmt = "yuv420p"
-        stream.height, stream.width = _frame(rollout, 0).shape[:2]
-        for step in range(len(next(iter(rollout.images.values())))):
-            picture = _frame(rollout, step)
+        for number, picture in enumerate(pictures):
+            if number == 0:
+                stream.height, stream.width = picture.shape[:2]
             for packet in stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), "rgb24")):
                 container.mux(packet)
         for packet in stream.encode():
             container.mux(packet)
     return file.getvalue()
+
+
+def video(rollout: Rollout, fps: int = 10) -> bytes:
+    """A recorded rollout as an MP4."""
+    return mp4((_frame(rollout, step) for step in range(len(next(iter(rollout.images.values()))))), fps)
 
 
 def sheet(rollout: Rollout, count: int = 4) -> bytes:

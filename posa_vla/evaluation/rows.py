@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import platform
 from collections.abc import Sequence
+from contextlib import suppress
 
 from posa_vla.evidence.record import EpisodeRow, Evidence
 from posa_vla.evidence.suite import Suite
@@ -46,19 +47,27 @@ class Rows:
         return rows
 
 
+def versions() -> dict[str, str]:
+    """Package -> version, of those that decide how an episode goes."""
+    found = {}
+    for name in _VERSIONED:
+        with suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found
+
+
+def hardware() -> str:
+    """This machine in words."""
+    return f"{platform.machine()}, {processors()} CPUs, {platform.system()}"
+
+
 def gather(digest: str, suite: Suite, rows: dict[int, EpisodeRow]) -> Evidence:
     """The evidence record of a suite's rows, in the order of its seeds."""
-    versions = {}
-    for name in _VERSIONED:
-        try:
-            versions[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
     return Evidence(
         policy_digest=digest,
         suite=suite.describe(),
         planned=len(suite.seeds),
         rows=[rows[seed] for seed in suite.seeds if seed in rows],
-        hardware=f"{platform.machine()}, {processors()} CPUs, {platform.system()}",
-        versions=versions,
+        hardware=hardware(),
+        versions=versions(),
     )

@@ -82,6 +82,11 @@ class StepContext:
         """Whether the simulator's expert demonstrates first."""
         return collects(self.params, self.embodiment)
 
+    @property
+    def simulates(self) -> bool:
+        """Whether candidates are judged in simulation."""
+        return "simulation" in self.target.evidence
+
     def embodiment_key(self) -> dict[str, str]:
         """Digests of the embodiment's declaration and of its arm model."""
         declared = self.embodiment

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 from posa_vla.errors import BadInput
+from posa_vla.evidence.offline import OfflineFigures
 from posa_vla.evidence.summary import Summary
 from posa_vla.params import Params
 from posa_vla.pipeline.announcements import Announce, silent
@@ -12,6 +13,7 @@ from posa_vla.pipeline.context import open_context, timed
 from posa_vla.pipeline.steps.bundle import bundle
 from posa_vla.pipeline.steps.decide import decide
 from posa_vla.pipeline.steps.evaluate import evaluate
+from posa_vla.pipeline.steps.offline import offline
 from posa_vla.pipeline.steps.register import register
 from posa_vla.pipeline.steps.release import release
 from posa_vla.pipeline.steps.train import find_trained
@@ -28,7 +30,8 @@ class PromotionOutcome(Closed):
     Attributes:
         bundle: Digest of the candidate.
         data: Name of the data version that it learned from.
-        evaluation: The candidate's figures.
+        evaluation: The candidate's figures in simulation; None where the target asks for none.
+        offline: Its errors on held-out episodes: no evidence of success.
         decision: The verdict on it.
         model_version: Version of the target's registered model.
         release: Number of the release; None where nothing was released.
@@ -38,7 +41,8 @@ class PromotionOutcome(Closed):
 
     bundle: str
     data: str
-    evaluation: Summary
+    evaluation: Summary | None
+    offline: OfflineFigures | None
     decision: Ruling
     model_version: str
     release: int | None
@@ -66,13 +70,15 @@ def run_promotion(workspace: Workspace, params: Params, announce: Announce = sil
                 f"workspace {workspace.home} holds no candidate of these parameters: posa retrain trains one"
             )
         candidate = bundle(context, trained)
-        decided = decide(context, evaluate(context, candidate))
+        replayed = offline(context, candidate)
+        decided = decide(context, evaluate(context, replayed) if context.simulates else replayed)
         registered = register(context, decided)
         released = release(context, registered) if decided.verdict == "promote" else None
         return PromotionOutcome(
             bundle=candidate.digest,
             data=data.name,
             evaluation=decided.evaluated.summary,
+            offline=None if decided.evaluated.offline is None else decided.evaluated.offline.figures,
             decision=Ruling.of(decided),
             model_version=registered.model_version,
             release=released.release if released else None,

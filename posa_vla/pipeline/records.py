@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from posa_vla.dataset.versions.record import DataVersion
+from posa_vla.evidence.offline import OfflineFigures
 from posa_vla.evidence.summary import Summary
 from posa_vla.promotion.gate import Verdict
 from posa_vla.schema import Closed
@@ -49,24 +50,46 @@ class Candidate(Closed):
         return self.source.data if isinstance(self.source, Trained) else self.source
 
 
+class Replayed(Closed):
+    """A candidate along held-out episodes.
+
+    Attributes:
+        evidence: Digest of the record.
+        figures: Its errors.
+        reports: Folder of its films in the storage.
+    """
+
+    evidence: str
+    figures: OfflineFigures
+    reports: str
+
+
 class Evaluated(Closed):
     """A candidate's evidence, and the champion's on the same scenes.
 
     Attributes:
         candidate: The policy.
-        evidence: Digest of its evidence.
+        offline: Its errors on held-out episodes; None where they were not looked at.
+        evidence: Digest of its rollouts; None where it was not simulated, as all that follows.
         champion: Bundle digest of the champion that it was compared with; None for the first candidate.
-        champion_evidence: Digest of the champion's evidence; None for the first candidate.
+        champion_evidence: Digest of the champion's rollouts; None for the first candidate.
         summary: The candidate's figures.
         reports: Folder of its videos and overlays in the storage.
     """
 
     candidate: Candidate
-    evidence: str
-    champion: str | None
-    champion_evidence: str | None
-    summary: Summary
-    reports: str
+    offline: Replayed | None = None
+    evidence: str | None = None
+    champion: str | None = None
+    champion_evidence: str | None = None
+    summary: Summary | None = None
+    reports: str | None = None
+
+    def in_words(self) -> str:
+        """What was found, with what it was found on: success where it was measured."""
+        if self.summary is not None:
+            return self.summary.in_words()
+        return "not measured" if self.offline is None else f"not measured; {self.offline.figures.in_words()}"
 
 
 class Decided(Closed):

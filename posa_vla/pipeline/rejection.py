@@ -12,6 +12,7 @@ from posa_vla.pipeline.records import RobotReport
 from posa_vla.pipeline.steps.bundle import bundle_untrained
 from posa_vla.pipeline.steps.decide import decide
 from posa_vla.pipeline.steps.evaluate import evaluate
+from posa_vla.pipeline.steps.offline import offline
 from posa_vla.pipeline.steps.robot import robot_state
 from posa_vla.pipeline.steps.version import find_data
 from posa_vla.pipeline.summary import Ruling
@@ -55,10 +56,12 @@ def run_reject(workspace: Workspace, params: Params, options: str) -> RejectionO
         if data is None or champion_bundle(workspace, params.target) is None:
             raise BadInput(f"workspace {workspace.home} has no champion to defend: run `posa retrain {options}` first")
         candidate = bundle_untrained(context, data)
-        decided = decide(context, evaluate(context, candidate))
+        evaluated = evaluate(context, offline(context, candidate))
+        assert evaluated.summary is not None  # for the type checker: it was simulated
+        decided = decide(context, evaluated)
         return RejectionOutcome(
             bundle=candidate.digest,
-            evaluation=decided.evaluated.summary,
+            evaluation=evaluated.summary,
             decision=Ruling.of(decided),
             robot=robot_state(workspace, params.target),
             seconds=timed(start),

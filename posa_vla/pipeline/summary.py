@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from posa_vla.dataset.versions.record import DataVersion
+from posa_vla.evidence.offline import OfflineFigures
 from posa_vla.evidence.summary import Summary
 from posa_vla.ledger import Status, StepResult
 from posa_vla.pipeline.records import (
@@ -69,7 +70,8 @@ class RetrainingSummary(Closed):
         seconds: Time that the whole run took.
         data_version: Content hash of the training data.
         training_seconds: Time that the training took, whenever it was done.
-        evaluation: The candidate's figures.
+        evaluation: The candidate's figures in simulation; None where the target asks for none.
+        offline: Its errors on held-out episodes: no evidence of success.
         decision: The verdict on it.
         model_version: Version of the target's registered model.
         release: Number of the release; None where nothing was released.
@@ -81,7 +83,8 @@ class RetrainingSummary(Closed):
     seconds: float
     data_version: str
     training_seconds: float
-    evaluation: Summary
+    evaluation: Summary | None
+    offline: OfflineFigures | None
     decision: Ruling
     model_version: str
     release: int | None
@@ -105,6 +108,7 @@ def summarise(
         data_version=trained.data.version,
         training_seconds=trained.seconds,
         evaluation=evaluated.summary,
+        offline=None if evaluated.offline is None else evaluated.offline.figures,
         decision=Ruling.of(registered.decided),
         model_version=registered.model_version,
         release=released.release if released else None,
@@ -125,6 +129,8 @@ def made(record: Arrow) -> str:
         case Candidate():
             return f"bundle {record.digest[:_SHORT]}"
         case Evaluated():
+            if record.summary is None:
+                return _replayed(record)
             rate, scenes = record.summary.success_rate, record.summary.episodes
             return f"{scenes} valid episodes" if rate is None else f"{100 * rate:.0f} % of {scenes} scenes"
         case Decided():
@@ -137,6 +143,15 @@ def made(record: Arrow) -> str:
             return "stays withdrawn" if record.record is None else "waits for approval"
         case RobotRun():
             return _robot_words(record.report)
+
+
+def _replayed(evaluated: Evaluated) -> str:
+    if evaluated.offline is None:
+        return "not evaluated"
+    figures = evaluated.offline.figures
+    if figures.policy is None:
+        return "nothing is held out" if not figures.episodes else "actions that are no numbers"
+    return f"error {figures.policy:.3f} on {figures.episodes} held-out episodes"
 
 
 def _robot_words(robot: RobotReport) -> str:
@@ -170,7 +185,8 @@ def table_rows(summary: RetrainingSummary) -> list[tuple[str, str]]:
     return [
         ("data version", summary.data_version),
         ("training", f"{summary.training_seconds:.0f} s"),
-        ("success", summary.evaluation.in_words()),
+        ("success", "not measured" if summary.evaluation is None else summary.evaluation.in_words()),
+        *([] if summary.offline is None else [("held-out episodes", summary.offline.in_words())]),
         ("verdict", summary.decision.in_words()),
         ("model version", summary.model_version),
         ("robot", _robot_text(summary)),

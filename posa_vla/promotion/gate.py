@@ -4,12 +4,19 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+from pydantic import Field
+
 from posa_vla.evidence.intervals import clopper_pearson_lower, paired_difference_lower
 from posa_vla.evidence.record import Evidence
 from posa_vla.files import sha256_json
 from posa_vla.params import GateParams
 from posa_vla.policy.execution import JUDGED
 from posa_vla.schema import Closed
+
+
+def _absent(value: object) -> bool:
+    return value is None
+
 
 Verdict = Literal["promote", "reject", "no decision"]
 
@@ -38,8 +45,9 @@ class Decision(Closed):
         verdict: `promote` only if every criterion passed; `no decision` where one could not be answered.
         reasons: The verdict in words, with the numbers.
         gate: The gate's configuration.
-        candidate_evidence: Digest of the candidate's evidence.
-        champion_evidence: Digest of the champion's evidence, or None where there was no champion.
+        candidate_evidence: Digest of the candidate's rollouts; None where the target asks for none.
+        champion_evidence: Digest of the champion's rollouts, or None where there was no champion.
+        offline_evidence: Digest of the candidate's errors on held-out episodes, where the target asks for them.
     """
 
     schema_version: Literal[1] = 1
@@ -48,8 +56,9 @@ class Decision(Closed):
     reasons: list[str]
     criteria: list[Criterion]
     gate: GateParams
-    candidate_evidence: str
+    candidate_evidence: str | None
     champion_evidence: str | None
+    offline_evidence: str | None = Field(default=None, exclude_if=_absent)
 
     @property
     def digest(self) -> str:

@@ -13,7 +13,7 @@ import pytest
 import yaml
 from posa_command import ROOT, command, environment, kill_when, posa
 
-STEPS = ["collect", "version", "train", "bundle", "evaluate", "decide", "register", "release", "robot"]
+STEPS = ["collect", "version", "train", "bundle", "offline", "evaluate", "decide", "register", "release", "robot"]
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
 

@@ -27,7 +27,7 @@ ROOT = Path(__file__).parents[2]
 AUTH = f"admin:{secrets.token_hex(12)}"
 BUCKETS = ("storage", "data", "channel", "posa-results", "mlflow")
 
-STEPS = ["collect", "version", "train", "bundle", "evaluate", "decide", "register", "release", "robot"]
+STEPS = ["collect", "version", "train", "bundle", "offline", "evaluate", "decide", "register", "release", "robot"]
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from candidates import TRAINED
+from offline_records import offline_record
 from PIL import Image
 from report_facts import CHANGES, evidence, facts
 from untrained import arm_params
@@ -69,6 +70,23 @@ class Elements(HTMLParser):
 
 def titles(page: str) -> list[str]:
     return [part.split("</h2>")[0] for part in page.split("<h2>")[1:]]
+
+
+def test_a_page_without_rollouts_says_that_nobody_knows_success() -> None:
+    record = offline_record(0.3, 0.7, instruction=HOSTILE)
+    films = {1: b"film"}
+    page = Elements(make_page(facts(success=None, compared=None, champion=None, offline=record, films=films)))
+    assert "was not tried" in page.text
+    for told in ("no evidence of success", "0.500 of what the channels move", "1 of 2", "3.2"):
+        assert told in page.text
+    assert "script" not in page.names
+    assert not page.handlers
+    one = Elements(make_page(facts(champion=None, offline=offline_record(0.3)))).text
+    assert "On one episode, over a horizon of 2 steps (0.2 s)" in one
+    none = Elements(make_page(facts(champion=None, offline=offline_record()))).text
+    assert "No episode is held out" in none
+    broken = Elements(make_page(facts(champion=None, offline=offline_record(None)))).text
+    assert "actions that are no numbers" in broken
 
 
 def shown(**row: Any) -> EpisodeShown:

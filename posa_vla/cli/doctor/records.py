@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 def _readers(workspace: Workspace) -> Iterator[tuple[Path, Callable[[Path], object]]]:
     """Every record that an upgrade must be able to read, with what reads it."""
     from posa_vla.dataset.versions.store_state import StoreState
+    from posa_vla.evidence.offline import read_offline
     from posa_vla.evidence.record import read_evidence
     from posa_vla.promotion.gate import Decision
     from posa_vla.promotion.log import PromotionLog
@@ -24,6 +25,7 @@ def _readers(workspace: Workspace) -> Iterator[tuple[Path, Callable[[Path], obje
     from posa_vla.schema import parse_json
 
     yield from ((path, read_evidence) for path in workspace.evidence.glob("*.json"))
+    yield from ((path, read_offline) for path in workspace.evidence.glob("offline/*.json"))
     for path in (workspace.promotions / "decisions").glob("*.json"):
         yield path, lambda path: parse_json(Decision, path.read_bytes(), str(path))
     for path in workspace.promotions.glob("*/records/**/*.dsse.json"):

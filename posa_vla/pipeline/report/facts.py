@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
+from pydantic import Field
+
+from posa_vla.evidence.offline import OfflineEvidence
 from posa_vla.evidence.record import EpisodeRow
 from posa_vla.promotion.gate import Decision
 from posa_vla.schema import Closed
@@ -113,10 +116,13 @@ class RetrainingFacts(Closed):
         embodiment: Id of the robot that the policy drives; `task` what it does there.
         preset: In words.
         decision: The gate's record.
+        success: Of the candidate in simulation; None where the target asks for none.
         champion: None where there was none, or where the candidate is the champion itself (`itself`).
         compared: Scenes in which both runs have a valid outcome: solved by the candidate alone, by the champion alone.
         episodes: Recorded rollouts, worst first.
         hardware: That the evaluation ran on.
+        offline: Errors on held-out episodes; None where they were not looked at.
+        films: Number of a held-out episode -> its film, the worst first.
         anchors: What of the data teaches the anchors, in words; empty where that is not known.
         anchored: Whether the candidate has anchors; without, its pictures have no anchor channels.
     """
@@ -129,7 +135,7 @@ class RetrainingFacts(Closed):
     preset: str
     decision: Decision
     candidate: Origin
-    success: Measured
+    success: Measured | None
     champion: Origin | None
     champion_success: Measured | None
     itself: bool
@@ -140,3 +146,5 @@ class RetrainingFacts(Closed):
     hardware: str
     anchors: str = ""
     anchored: bool = True
+    offline: OfflineEvidence | None = None
+    films: dict[int, bytes] = Field(default_factory=dict)

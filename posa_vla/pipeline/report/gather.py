@@ -10,6 +10,8 @@ from posa_vla.dataset.versions.diff import VersionsDiff, diff_versions
 from posa_vla.dataset.versions.history import list_versions
 from posa_vla.episodes.embodiment import load_embodiment
 from posa_vla.errors import BadInput, PosaError
+from posa_vla.evaluation.offline_films import kept_films
+from posa_vla.evidence.offline import OfflineEvidence, offline_path, read_offline
 from posa_vla.evidence.record import EpisodeRow, Evidence, evidence_path, read_evidence
 from posa_vla.evidence.summary import Summary
 from posa_vla.json_reader import decode_json
@@ -167,9 +169,13 @@ def gather_facts(
         PosaError: MLflow or the storage is away.
     """
     embodiment = load_embodiment(params.chosen.embodiment)
-    candidate, champion = read_evidence(evidence_path(workspace, evaluated.evidence)), None
-    if evaluated.champion_evidence is not None:
-        champion = read_evidence(evidence_path(workspace, evaluated.champion_evidence))
+    candidate, champion = (
+        None if digest is None else read_evidence(evidence_path(workspace, digest))
+        for digest in (evaluated.evidence, evaluated.champion_evidence)
+    )
+    replayed = None
+    if evaluated.offline is not None:
+        replayed = read_offline(offline_path(workspace, evaluated.offline.evidence))
     now = promotion_log(workspace, params.target).champion()
     rival, changes = None, None
     if now is not None and now.bundle == evaluated.champion:
@@ -183,7 +189,9 @@ def gather_facts(
             changes = _changes(workspace, params, origin, rival, registered.params)
     elif champion is not None:
         changes = _nothing_known("the promotion log does not name its model version")
-    episodes, recorded = _episodes(workspace, evaluated.reports, candidate, champion)
+    episodes, recorded = list[EpisodeShown](), 0
+    if candidate is not None and evaluated.reports is not None:
+        episodes, recorded = _episodes(workspace, evaluated.reports, candidate, champion)
     return RetrainingFacts(
         target=params.target,
         embodiment=embodiment.id,
@@ -192,18 +200,32 @@ def gather_facts(
         preset=preset_of(params),
         decision=decision,
         candidate=origin,
-        success=measured(candidate),
+        success=None if candidate is None else measured(candidate),
         champion=rival,
         champion_success=None if champion is None else measured(champion),
         itself=now is not None and now.bundle == origin.bundle,
-        compared=_compared(candidate, champion),
+        compared=None if candidate is None else _compared(candidate, champion),
         episodes=episodes,
         recorded=recorded,
         changes=changes,
-        hardware=candidate.hardware,
+        hardware=next((made.hardware for made in (candidate, replayed) if made is not None), "unknown"),
         anchors=_anchors(workspace, params, origin.data_version),
         anchored=_anchored(workspace.bundles / origin.bundle),
+        offline=replayed,
+        films=_films(workspace, evaluated, replayed),
     )
+
+
+def _films(workspace: Workspace, evaluated: Evaluated, replayed: OfflineEvidence | None) -> dict[int, bytes]:
+    """The films that the page holds: as many as there is room for."""
+    if evaluated.offline is None or replayed is None:
+        return {}
+    room, shown = _MEDIA_BYTES, dict[int, bytes]()
+    for number, film in kept_films(workspace.storage, evaluated.offline.reports, replayed).items():
+        room -= len(film)
+        if room >= 0:
+            shown[number] = film
+    return shown
 
 
 def _anchors(workspace: Workspace, params: Params, version: str) -> str:

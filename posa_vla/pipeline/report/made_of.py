@@ -25,8 +25,9 @@ def made_of(facts: RetrainingFacts) -> Section:
         "data version": origin.data_version,
         "commit": origin.commit,
         "decision": decision.digest,
-        "evidence": decision.candidate_evidence,
+        "evidence": decision.candidate_evidence or "none",
         "champion's evidence": decision.champion_evidence or "none",
+        **({"offline evidence": decision.offline_evidence} if decision.offline_evidence else {}),
     }
     whole = listing({name: f"<code>{text(value)}</code>" for name, value in digests.items()})
     return Section(

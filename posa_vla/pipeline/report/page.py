@@ -12,6 +12,7 @@ from posa_vla.pipeline.report.changes import code_changes, data_changes, paramet
 from posa_vla.pipeline.report.episodes import attention, videos
 from posa_vla.pipeline.report.facts import RetrainingFacts
 from posa_vla.pipeline.report.made_of import made_of
+from posa_vla.pipeline.report.offline import offline
 from posa_vla.pipeline.report.section import Section, text
 from posa_vla.pipeline.report.success import success, success_picture
 from posa_vla.pipeline.report.verdict import verdict
@@ -24,6 +25,7 @@ ARTIFACTS = "report"
 SECTIONS: tuple[Callable[[RetrainingFacts], Section | None], ...] = (
     verdict,
     success,
+    offline,
     videos,
     attention,
     unknown_champion,

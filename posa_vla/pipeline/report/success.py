@@ -16,22 +16,26 @@ _COLOURS = ("#0b6bcb", "#8c959f")
 
 def _named(facts: RetrainingFacts) -> dict[str, Measured]:
     """Label -> how it did, the candidate first."""
-    named = {f"candidate (version {facts.candidate.model_version})": facts.success}
+    named: dict[str, Measured] = {}
+    if facts.success is not None:
+        named[f"candidate (version {facts.candidate.model_version})"] = facts.success
     if facts.champion_success is not None:
         version = "" if facts.champion is None else f" (version {facts.champion.model_version})"
         named[f"champion{version}"] = facts.champion_success
     return named
 
 
-def success_picture(facts: RetrainingFacts) -> bytes:
+def success_picture(facts: RetrainingFacts) -> bytes | None:
     """Success of candidate and champion with their 95 % intervals, and the gate's floor, as PNG.
 
-    It is narrow, so that its letters can be read on a phone.
+    It is narrow, so that its letters can be read on a phone. None where nothing was simulated.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     named = _named(facts)
+    if not named:
+        return None
     figure = Figure(figsize=(5.2, 1.1 + 0.55 * len(named)), layout="constrained")
     FigureCanvasAgg(figure)
     axes: Any = figure.subplots()
@@ -65,9 +69,11 @@ def _number(value: float | None, form: Callable[[float], str]) -> str:
     return "none" if value is None else form(value)
 
 
-def success(facts: RetrainingFacts) -> Section:
-    """The picture, and success, steps and path length as a table."""
-    named = _named(facts)
+def success(facts: RetrainingFacts) -> Section | None:
+    """The picture, and success, steps and path length as a table; None where nothing was simulated."""
+    named, picture = _named(facts), success_picture(facts)
+    if picture is None:
+        return None
     words = "; ".join(f"{name}: {success_words(measured)}" for name, measured in named.items())
     rows = [
         [
@@ -89,7 +95,7 @@ def success(facts: RetrainingFacts) -> Section:
         )
     return Section(
         "Success",
-        f"<p class=chart>{plot(success_picture(facts), words)}</p>"
+        f"<p class=chart>{plot(picture, words)}</p>"
         + table(["policy", "solved", "success", "95 % interval", "mean steps to success", "mean path"], rows)
         + paired,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from posa_vla.evidence.offline import OfflineFigures
 from posa_vla.pipeline.report.facts import Measured, Origin, RetrainingFacts
 from posa_vla.schema import Closed
 
@@ -45,10 +46,10 @@ def verdict_name(facts: RetrainingFacts) -> str:
 
 def outcome_sentence(facts: RetrainingFacts) -> str:
     """Success and the champion's, in one or two sentences."""
-    first = (
-        f"The candidate, version {facts.candidate.model_version} of {facts.target}, was tried on scenes that it was "
-        f"not trained on, and solved {success_words(facts.success)}."
-    )
+    candidate = f"The candidate, version {facts.candidate.model_version} of {facts.target},"
+    if facts.success is None:
+        return f"{candidate} was not tried: whether it does its task is not known."
+    first = f"{candidate} was tried on scenes that it was not trained on, and solved {success_words(facts.success)}."
     if facts.itself:
         return f"{first} It is the champion already."
     if facts.champion_success is None:
@@ -86,7 +87,8 @@ def _plain(text: str) -> str:
 def _facts_list(facts: RetrainingFacts) -> list[str]:
     origin = facts.candidate
     rows = {
-        "Success": success_words(facts.success),
+        "Success": "not measured" if facts.success is None else success_words(facts.success),
+        **({} if facts.offline is None else {"Held-out episodes": OfflineFigures.of(facts.offline).in_words()}),
         "Champion": "none" if facts.champion_success is None else success_words(facts.champion_success),
         "Data": data_words(origin),
         "Preset": facts.preset,

@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from posa_vla.code_digest import code_digest
+from posa_vla.evidence.offline import offline_path, read_offline
 from posa_vla.evidence.record import evidence_path, read_evidence
 from posa_vla.files import read_json, write_json
 from posa_vla.pipeline.context import StepContext
 from posa_vla.pipeline.records import Decided, Evaluated
 from posa_vla.promotion import gate
+from posa_vla.promotion.verdict import judge
 from posa_vla.schema import parse
 from posa_vla.workspace import Workspace
 
@@ -32,11 +34,18 @@ def read_decision(workspace: Workspace, digest: str) -> gate.Decision:
 def decide(context: StepContext, evaluated: Evaluated) -> Decided:
     """Puts the evidence before the target's gate, and keeps the decision's record."""
     workspace, target, rules = context.workspace, context.params.target, context.target.gate
+    asked = context.target.evidence
+    more = {"asked": asked, "offline": evaluated.offline.evidence if evaluated.offline is not None else None}
 
     def work(key: str) -> Decided:
-        candidate, rival = read_evidence(evidence_path(workspace, evaluated.evidence)), evaluated.champion_evidence
-        champion = None if rival is None else read_evidence(evidence_path(workspace, rival))
-        decision = gate.decide(target, rules, candidate, champion)
+        candidate, champion = (
+            None if digest is None else read_evidence(evidence_path(workspace, digest))
+            for digest in (evaluated.evidence, evaluated.champion_evidence)
+        )
+        replayed = None
+        if "offline" in asked and evaluated.offline is not None:
+            replayed = read_offline(offline_path(workspace, evaluated.offline.evidence))
+        decision = judge(target, rules, asked, candidate=candidate, champion=champion, offline=replayed)
         write_json(decision_path(workspace, decision.digest), decision.model_dump(mode="json"))
         return Decided(
             evaluated=evaluated, decision=decision.digest, verdict=decision.verdict, reasons=decision.reasons
@@ -47,7 +56,8 @@ def decide(context: StepContext, evaluated: Evaluated) -> Decided:
         "gate": rules.model_dump(mode="json"),
         "evidence": evaluated.evidence,
         "champion_evidence": evaluated.champion_evidence,
-        "code": code_digest("posa_vla.promotion.gate"),
+        "code": code_digest("posa_vla.promotion.verdict"),
+        **({} if asked == ["simulation"] else more),
     }
     result = context.ledger.step(
         "decide",

@@ -9,11 +9,12 @@ from posa_vla.evidence.record import Evidence, evidence_path, read_evidence, wri
 from posa_vla.evidence.suite import Suite
 from posa_vla.evidence.summary import Summary
 from posa_vla.pipeline.context import StepContext
-from posa_vla.pipeline.records import Candidate, Evaluated
+from posa_vla.pipeline.records import Evaluated
 from posa_vla.pipeline.steps.judged import judged_with
 from posa_vla.policy.execution import Execution
 from posa_vla.promotion.champion import champion_bundle, settle
 from posa_vla.release.bundle import Bundle
+from posa_vla.schema import Closed
 from posa_vla.seeds import scene_seeds
 
 # The code that decides how an episode goes, given the policy's files.
@@ -43,8 +44,8 @@ def run_policy(
     return evidence
 
 
-def evaluate(context: StepContext, candidate: Candidate) -> Evaluated:
-    """Runs the candidate, and the champion of this moment on the same scenes.
+def evaluate(context: StepContext, replayed: Evaluated) -> Evaluated:
+    """Runs the candidate in simulation, and the champion of this moment on the same scenes.
 
     Each is run as it was made for, and as robots run it: the champion as it was judged before it became one, whatever
     the candidate is made for.
@@ -52,7 +53,9 @@ def evaluate(context: StepContext, candidate: Candidate) -> Evaluated:
     The champion is pinned in the record, so that a second call judges against the same one; where another became
     champion since, the evaluation is done anew.
     """
-    workspace, target, bundle = context.workspace, context.params.target, candidate.digest
+    workspace, target, bundle = context.workspace, context.params.target, replayed.candidate.digest
+    before: dict[str, Closed] = {"candidate": replayed.candidate}
+    before |= {"offline": replayed.offline} if replayed.offline is not None else {}
     settle(workspace, target)
 
     def work(key: str) -> Evaluated:
@@ -64,13 +67,14 @@ def evaluate(context: StepContext, candidate: Candidate) -> Evaluated:
         if champion is not None and champion != bundle:
             way = judged_with(workspace, target, champion)
             rival = run_policy(context, champion, seeds, f"{folder}/{champion}", way)
-        return Evaluated(
-            candidate=candidate,
-            evidence=evidence.digest,
-            champion=None if rival is None else champion,
-            champion_evidence=None if rival is None else rival.digest,
-            summary=Summary.of(evidence),
-            reports=f"{folder}/{bundle}",
+        return replayed.model_copy(
+            update={
+                "evidence": evidence.digest,
+                "champion": None if rival is None else champion,
+                "champion_evidence": None if rival is None else rival.digest,
+                "summary": Summary.of(evidence),
+                "reports": f"{folder}/{bundle}",
+            }
         )
 
     def sound(evaluated: Evaluated) -> bool:
@@ -87,7 +91,7 @@ def evaluate(context: StepContext, candidate: Candidate) -> Evaluated:
         "image_size": context.params.collect.image_size,
         "code": code_digest(EVALUATION_CODE),
     }
-    result = context.ledger.step("evaluate", inputs, Evaluated, work, sound=sound, before={"candidate": candidate})
+    result = context.ledger.step("evaluate", inputs, Evaluated, work, sound=sound, before=before)
     return context.keep(result)
 
 

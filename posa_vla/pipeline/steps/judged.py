@@ -42,6 +42,8 @@ def judged_with(workspace: Workspace, target: str, bundle: str, folder: Path | N
             continue
         try:
             decision = read_decision(workspace, entry.decision)
+            if decision.candidate_evidence is None:
+                break
             evidence = read_evidence(evidence_path(workspace, decision.candidate_evidence))
             return execution_of_evidence(evidence, folder)
         except BadInput as error:

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from posa_vla.artifact_places import database_file, lists_version
 from posa_vla.console import say
 from posa_vla.errors import PosaError
+from posa_vla.evidence.offline import offline_path, read_offline
 from posa_vla.evidence.record import evidence_path, read_evidence
 from posa_vla.pipeline.context import StepContext
-from posa_vla.pipeline.records import Decided, Registered, Trained
+from posa_vla.pipeline.records import Decided, Evaluated, Registered, Trained
 from posa_vla.pipeline.steps.decide import decision_path, read_decision
 from posa_vla.promotion.champion import promotion_log, promotions
 from posa_vla.promotion.entries import Verdict
 from posa_vla.release.code_state import code_state
 from posa_vla.training.storage import all_metrics
+
+if TYPE_CHECKING:
+    from posa_vla.tracking import TrackedRun
 
 
 def register(context: StepContext, decided: Decided) -> Registered:
@@ -36,11 +41,11 @@ def register(context: StepContext, decided: Decided) -> Registered:
         _log_evidence(context, decided)
         tags = {
             "posa.verdict": decided.verdict,
-            "posa.success": evaluated.summary.in_words(),
+            "posa.success": evaluated.in_words(),
             "posa.data": data.name,
             "posa.preset": preset_of(context.params),
             "posa.decision": decided.decision,
-            "posa.evidence": evaluated.evidence,
+            "posa.evidence": evaluated.evidence or (evaluated.offline.evidence if evaluated.offline else "none"),
             "posa.data_version": data.version,
             "posa.commit": code.commit or "unknown",
             "posa.dirty": "unknown" if code.dirty is None else str(code.dirty).lower(),
@@ -110,11 +115,33 @@ def _log_evidence(context: StepContext, decided: Decided) -> None:
             run.log_text(evidence_path(workspace, digest).read_text(encoding="utf-8"), f"records/evidence-{name}.json")
     run.log_text(decision_path(workspace, decided.decision).read_text(encoding="utf-8"), "records/decision.json")
     # The one figure that runs are compared by; interval and champion are in the picture beside it, and in the records.
-    rate = evaluated.summary.success_rate
+    rate = None if evaluated.summary is None else evaluated.summary.success_rate
     run.log_figures({} if rate is None else {"evaluation/success_rate": rate})
-    for name in ("videos", "overlays"):
+    log_offline(context, run, evaluated)
+    for name in ("videos", "overlays") if evaluated.reports is not None else ():
         for path in workspace.storage.list(f"{evaluated.reports}/{name}/"):
             run.log_bytes(workspace.storage.get(path) or b"", f"{name}/{path.rpartition('/')[2]}")
+
+
+def log_offline(context: StepContext, run: TrackedRun, evaluated: Evaluated) -> None:
+    """Logs errors on held-out episodes: figures beside the training's, tables, the record, and the worst as films."""
+    from posa_vla.evaluation.offline_films import kept_films
+
+    if evaluated.offline is None:
+        return
+    path, storage = offline_path(context.workspace, evaluated.offline.evidence), context.workspace.storage
+    evidence = read_offline(path)
+    figures = evaluated.offline.figures
+    named = {"error": figures.policy, "error_hold": figures.hold, "error_nearest": figures.nearest}
+    run.log_figures({f"offline/{name}": value for name, value in named.items() if value is not None})
+    for name, rows in (("channels", evidence.channels), ("episodes", evidence.episodes)):
+        values = [row.model_dump(mode="json") for row in rows]
+        if values:
+            columns = {column: [row[column] for row in values] for column in values[0]}
+            run.log_table(f"offline-{name}-{evidence.digest[:12]}", columns)
+    run.log_text(path.read_text(encoding="utf-8"), "records/offline.json")
+    for number, film in kept_films(storage, evaluated.offline.reports, evidence).items():
+        run.log_bytes(film, f"offline/episode-{number}.mp4")
 
 
 def _report(context: StepContext, decided: Decided, version: str, folder: Path) -> str:

@@ -120,6 +120,8 @@ def _publish(context: StepContext, registered: Registered) -> Released:
                 evidence=[d for d in (evaluated.evidence, evaluated.champion_evidence) if d is not None],
                 decision=decided.decision,
             )
+            if evaluated.evidence is None:
+                raise PosaError(f"nothing shows that bundle {bundle[:12]} does its task: nothing is released")
             folder_of_bundle = workspace.bundles / bundle
             judged = read_evidence(evidence_path(workspace, evaluated.evidence))
             require_told(params, execution_of_evidence(judged, folder_of_bundle), folder_of_bundle)

@@ -295,7 +295,7 @@ def test_the_stages_have_one_home_and_the_wheel_carries_it():
 
 @pytest.mark.slow
 def test_two_filters_on_one_store_are_two_versions_and_each_comes_back_as_it_was(versioned):
-    workspace, params, _whole = versioned
+    workspace, params, _ = versioned
     rng, embodiment = np.random.default_rng(7), make_embodiment()
     EpisodeStore(workspace.store).append([make_episode(rng, size=16, source="teleop") for _ in range(3)], embodiment)
     params = params.model_copy(update={"prepare": params.prepare.model_copy(update={"validation_fraction": 0.0})})

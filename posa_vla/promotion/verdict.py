@@ -1,0 +1,104 @@
+"""The verdict on a candidate: what the target asks for, each kind of evidence by its own criteria."""
+
+from __future__ import annotations
+
+from posa_vla.errors import BadInput
+from posa_vla.evidence.offline import OfflineEvidence, OfflineFigures
+from posa_vla.evidence.record import Evidence
+from posa_vla.params import GateParams
+from posa_vla.promotion.gate import Criterion, Decision, Verdict
+from posa_vla.promotion.gate import decide as decide_by_rollouts
+from posa_vla.target_params import Proof
+
+NO_TRIALS = "robot trials are missing: nothing but trials on the robot shows that this candidate does its task there"
+NO_SUCCESS = "errors on held-out episodes are no evidence of success, and the target asks for no other: add robot"
+
+
+def judge(
+    target: str,
+    gate: GateParams,
+    asked: list[Proof],
+    *,
+    candidate: Evidence | None = None,
+    champion: Evidence | None = None,
+    offline: OfflineEvidence | None = None,
+) -> Decision:
+    """Puts a candidate's evidence before a target's gate.
+
+    What fails in simulation is rejected. Otherwise evidence that is missing is no decision, whatever the rest says:
+    errors on held-out episodes may show that a policy is broken, never that it works.
+
+    Args:
+        target: Deployment target.
+        gate: Its gate.
+        asked: Kinds of evidence that it asks for.
+        candidate: Rollouts of the candidate, where simulation is asked for.
+        champion: The champion's on the same scenes, or None where there is no champion.
+        offline: The candidate's errors on held-out episodes, where these are asked for.
+
+    Raises:
+        BadInput: Evidence that is asked for was not made.
+    """
+    criteria: list[Criterion] = []
+    reasons: list[str] = []
+    refuted = False
+    if "robot" in asked:
+        criteria.append(Criterion(name="robot trials", passed=None))
+        reasons.append(NO_TRIALS)
+    if "simulation" in asked:
+        if candidate is None:
+            raise BadInput(f"target {target!r} asks for evidence from simulation, and there is none: evaluate first")
+        rollouts = decide_by_rollouts(target, gate, candidate, champion)
+        criteria += rollouts.criteria
+        reasons += rollouts.reasons
+        refuted = rollouts.verdict == "reject"
+    if "offline" in asked:
+        if offline is None:
+            raise BadInput(f"target {target!r} asks for offline evidence, and there is none: evaluate first")
+        found, words = offline_criteria(offline)
+        criteria += found
+        reasons += words
+    answers = [criterion.passed for criterion in criteria]
+    verdict: Verdict = "promote"
+    if refuted or (False in answers and None not in answers):
+        verdict = "reject"
+    elif None in answers:
+        verdict = "no decision"
+    elif asked == ["offline"]:
+        verdict = "no decision"
+        criteria.append(Criterion(name="evidence of success", passed=None))
+        reasons.append(NO_SUCCESS)
+    return Decision(
+        target=target,
+        verdict=verdict,
+        reasons=reasons,
+        criteria=criteria,
+        gate=gate,
+        candidate_evidence=None if candidate is None else candidate.digest,
+        champion_evidence=None if champion is None else champion.digest,
+        offline_evidence=None if offline is None else offline.digest,
+    )
+
+
+def offline_criteria(evidence: OfflineEvidence) -> tuple[list[Criterion], list[str]]:
+    """Whether actions are numbers, within limits, and nearer to what was done than both baselines; and in words."""
+    figures = OfflineFigures.of(evidence)
+    if not figures.episodes:
+        missing = "no episode is held out: record more, or raise prepare.validation_fraction"
+        return [Criterion(name="held-out episodes", passed=None)], [missing]
+    on = "one episode" if figures.episodes == 1 else f"{figures.episodes} held-out episodes"
+    if figures.policy is None or figures.hold is None or figures.nearest is None:
+        return [Criterion(name="actions are numbers", passed=False)], [f"actions that are no numbers, on {on}"]
+    criteria = [
+        Criterion(name="actions are numbers", passed=True),
+        Criterion(name="actions within limits", passed=figures.outside == 0, bound=-figures.outside, threshold=0),
+    ]
+    reasons = [f"{figures.outside:.1%} of the actions are beyond the limits"] if figures.outside else []
+    for name, other in (("holding the pose", figures.hold), ("the nearest demonstration", figures.nearest)):
+        gained = other - figures.policy
+        criteria.append(Criterion(name=f"nearer than {name}", passed=gained > 0, bound=gained, threshold=0))
+        reasons.append(
+            f"offline, on {on}: error {figures.policy:.3f} of the channels' scales, "
+            f"{'better' if gained > 0 else 'not better'} than {name} ({other:.3f})"
+        )
+    return criteria, reasons
