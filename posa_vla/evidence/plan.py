@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from posa_vla.evidence.betting import STAKES, Claim, Floats
+from posa_vla.errors import BadInput
+from posa_vla.evidence.account import level_of
+from posa_vla.evidence.betting import STAKES, Claim, Floats, fewest_values
 
 # More pairs than these are beyond float64 here: money doubles with a pair at most.
 MOST_PAIRS = 1000
@@ -93,3 +96,91 @@ def outlook(
             there[done] = 0.0
     promote, reject = np.cumsum(chances, axis=1)
     return Outlook(promote, reject)
+
+
+def _require_share(name: str, value: float) -> None:
+    if not 0 <= value <= 1:
+        raise BadInput(f"{name} {value:g}, expected a share between 0 and 1")
+
+
+def _discordant(name: str, ours: float, theirs: float, discordance: float) -> tuple[float, float]:
+    """Chances that either policy alone succeeds, where they differ in success and disagree on so many scenes."""
+    most, least = min(ours + theirs, 2 - ours - theirs), abs(ours - theirs)
+    if not least - 1e-12 <= discordance <= most + 1e-12:
+        raise BadInput(
+            f"{name} {discordance:g}: policies that succeed on {ours:g} and {theirs:g} of the scenes disagree on "
+            f"{least:g} to {most:g} of them"
+        )
+    return max((discordance + ours - theirs) / 2, 0.0), max((discordance - ours + theirs) / 2, 0.0)
+
+
+def plan_pairs(
+    *,
+    champion: float,
+    candidate: float,
+    discordance: float | None = None,
+    margin: float = 0.0,
+    level: float = 0.05,
+    retraining: int | None = None,
+    promoted: int = 0,
+    power: float = 0.8,
+    n_max: int = 400,
+) -> dict[str, Any]:
+    """How many pairs promote a candidate that is as good as hoped.
+
+    Args:
+        champion: Its success.
+        candidate: Success that is hoped for.
+        discordance: Share of the scenes that one of both alone solves; by default they succeed independently.
+        margin: 0 for superiority.
+        level: Chance of a false promotion; with `retraining`, the share of false promotions over the target's life.
+        retraining: Number of this try in the target's account.
+        promoted: Promotions before it.
+        power: Wished chance to promote.
+        n_max: Pairs at most.
+
+    Returns:
+        `level`, `pairs` (None: more than n_max), `chance` within n_max, `expected_pairs`, `fewest_pairs`,
+        `chance_false` on the edge of the claim, `chance_at_half_margin` (None without a margin).
+
+    Raises:
+        BadInput: A number is out of its range, or so few pairs can never decide at this level.
+    """
+    for name, value in (("champion", champion), ("candidate", candidate), ("power", power), ("level", level)):
+        _require_share(name, value)
+    if not 0 <= margin < 1 or level in (0, 1) or not 1 <= n_max <= MOST_PAIRS:
+        raise BadInput(
+            f"margin {margin:g}, level {level:g}, {n_max} pairs; expected a margin in [0, 1), a level in (0, 1) and 1 "
+            f"to {MOST_PAIRS} pairs"
+        )
+    if retraining is not None:
+        if not 0 <= promoted < retraining:
+            raise BadInput(
+                f"retraining {retraining} after {promoted} promotions: each promotion is a retraining before it"
+            )
+        level = float(level_of(retraining, promoted, level))
+    independent = candidate * (1 - champion) + champion * (1 - candidate)
+    share = independent if discordance is None else discordance
+    gained, lost = _discordant("discordance", candidate, champion, share)
+    claim = Claim(-margin)
+    fewest = fewest_values(claim, level)
+    if fewest > n_max:
+        raise BadInput(
+            f"{n_max} pairs can never promote at level {level:.3g}: even a candidate that wins every one of them needs "
+            f"{fewest}; raise the number of pairs, or accept a higher level"
+        )
+
+    def chances(difference: float) -> Outlook:
+        of = min(max(share, abs(difference)), 1.0)
+        return outlook((of + difference) / 2, (of - difference) / 2, claim, level=level, pairs=n_max)
+
+    hoped = outlook(gained, lost, claim, level=level, pairs=n_max)
+    return {
+        "level": level,
+        "pairs": hoped.pairs_for(power),
+        "chance": float(hoped.promote[-1]),
+        "expected_pairs": hoped.expected_pairs,
+        "fewest_pairs": fewest,
+        "chance_false": float(chances(-margin).promote[-1]),
+        "chance_at_half_margin": float(chances(-margin / 2).promote[-1]) if margin else None,
+    }

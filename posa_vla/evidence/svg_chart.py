@@ -8,9 +8,11 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-# Size of the drawing, and the room around its axes (pixels).
-_WIDTH, _HEIGHT = 720, 340
-_LEFT, _RIGHT, _TOP, _BOTTOM = 64, 150, 34, 46
+# Right end of the axis and height of the drawing, and the room around the axes (pixels).
+_END, _HEIGHT = 570, 340
+_LEFT, _TOP, _BOTTOM = 64, 34, 46
+# Room for a letter of the lines' names, which stand to the right (pixels).
+_LETTER = 7.2
 # Distinguishable with every kind of colour vision (Okabe and Ito 2008), and readable on both backgrounds.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#b8860b", "#cc79a7", "#5a9bd4", "#777777")
 # Pixels between two labels at the right end, and points that a line has at most.
@@ -100,7 +102,7 @@ def line_chart(
     right, top = right if right > left else left + 1, top if top > bottom else bottom + 1
 
     def across(x: float) -> float:
-        return _LEFT + (x - left) / (right - left) * (_WIDTH - _LEFT - _RIGHT)
+        return _LEFT + (x - left) / (right - left) * (_END - _LEFT)
 
     def down(y: float) -> float:
         return _HEIGHT - _BOTTOM - (min(max(y, bottom), top) - bottom) / (top - bottom) * (_HEIGHT - _TOP - _BOTTOM)
@@ -113,7 +115,7 @@ def line_chart(
         if powers_of_ten and y != round(y):
             continue
         value = f"{10**y:,.0f}" if powers_of_ten and y >= 0 else f"1e{y:.0f}" if powers_of_ten else f"{y:g}"
-        parts.append(f'<line class="grid" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{down(y):.1f}" y2="{down(y):.1f}"/>')
+        parts.append(f'<line class="grid" x1="{_LEFT}" x2="{_END}" y1="{down(y):.1f}" y2="{down(y):.1f}"/>')
         parts.append(f'<text class="quiet" x="{_LEFT - 6}" y="{down(y) + 4:.1f}" text-anchor="end">{value}</text>')
     for x in _ticks(left, right):
         parts.append(
@@ -129,18 +131,17 @@ def line_chart(
             f'<polyline points="{path(line.x, line.y)}" fill="none" stroke="{colour}" stroke-width="2"{dash}/>'
         )
         name = html.escape(line.name)
-        parts.append(
-            f'<text x="{_WIDTH - _RIGHT + 6}" y="{place + 4:.1f}" style="fill:{colour};font-weight:600">{name}</text>'
-        )
-    axis = f'<line class="axis" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{_HEIGHT - _BOTTOM}" y2="{_HEIGHT - _BOTTOM}"/>'
+        parts.append(f'<text x="{_END + 6}" y="{place + 4:.1f}" style="fill:{colour};font-weight:600">{name}</text>')
+    axis = f'<line class="axis" x1="{_LEFT}" x2="{_END}" y1="{_HEIGHT - _BOTTOM}" y2="{_HEIGHT - _BOTTOM}"/>'
     words = [
         f'<text x="{_LEFT}" y="18" font-weight="600">{html.escape(y_label)}</text>',
-        f'<text class="quiet" x="{(_LEFT + _WIDTH - _RIGHT) / 2}" y="{_HEIGHT - 10}" text-anchor="middle">'
+        f'<text class="quiet" x="{(_LEFT + _END) // 2}" y="{_HEIGHT - 10}" text-anchor="middle">'
         f"{html.escape(x_label)}</text>",
     ]
+    width = _END + 12 + math.ceil(_LETTER * max(len(line.name) for line in lines))
     drawn = "".join([*parts, axis, *words])
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HEIGHT}" width="{_WIDTH}" height="{_HEIGHT}" '
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {_HEIGHT}" width="{width}" height="{_HEIGHT}" '
         f'role="img"><title>{html.escape(title)}</title><style>{_STYLE}</style>'
         f"{drawn}</svg>\n"
     )

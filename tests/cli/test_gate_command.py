@@ -98,3 +98,13 @@ def test_a_person_reads_a_table(folder: Path) -> None:
     assert done.returncode == 0
     assert "reject: the candidate is worse than the champion by more than 0.1, shown after" in done.stdout
     assert "promoted at -0.05" in done.stdout
+
+
+def test_a_plan_and_one_that_can_never_decide(tmp_path: Path) -> None:
+    wanted = ("gate", "plan", "--champion", "0.6", "--candidate", "0.9")
+    code, document, _ = posa(tmp_path / ".posa", *wanted, "--retraining", "10")
+    assert code == 0
+    assert 30 < document["pairs"] < 150
+    code, document, _ = posa(tmp_path / ".posa", *wanted, "--n-max", "6")
+    assert code == 2
+    assert "can never promote" in document["error"]["message"]

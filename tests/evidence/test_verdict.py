@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from posa_vla.errors import BadInput
 from posa_vla.evidence.betting import Claim
-from posa_vla.evidence.plan import MOST_PAIRS, outlook
+from posa_vla.evidence.plan import MOST_PAIRS, outlook, plan_pairs
 from posa_vla.evidence.verdict import NO_DECISION, PROMOTE, REJECT, Course, Kind, claim_of, course_of, first_verdicts
 
 RUNS = 2000
@@ -112,3 +113,31 @@ def test_a_criterion_is_on_its_side_of_the_threshold(kind: Kind, threshold: floa
 def test_a_margin_where_there_is_none_and_none_where_there_must_be_one(kind: Kind, threshold: float) -> None:
     with pytest.raises(ValueError, match="margin"):
         claim_of(kind, threshold)
+
+
+def test_a_plan_says_what_the_next_retraining_needs() -> None:
+    first = plan_pairs(champion=0.6, candidate=0.9)
+    fiftieth = plan_pairs(champion=0.6, candidate=0.9, retraining=50)
+    assert first["pairs"] == outlook(0.36, 0.06, Claim(0.0), level=0.05, pairs=400).pairs_for(0.8)
+    assert fiftieth["level"] < first["level"]
+    assert first["pairs"] < fiftieth["pairs"] < 400
+    assert plan_pairs(champion=0.6, candidate=0.9, retraining=50, promoted=9)["pairs"] < fiftieth["pairs"]
+    alike = plan_pairs(champion=0.9, candidate=0.9, margin=0.1, n_max=200)
+    assert alike["chance_false"] <= 0.05 < alike["chance_at_half_margin"] < alike["chance"]
+    assert plan_pairs(champion=0.9, candidate=0.9)["pairs"] is None
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"n_max": 5}, "5 pairs can never promote at level 0.05: .* needs 7"),
+        ({"candidate": 1.2}, "candidate 1.2, expected a share"),
+        ({"discordance": 0.1}, "disagree on 0.3 to 0.5"),
+        ({"level": 0.0}, "expected a margin"),
+        ({"n_max": 5000}, "1 to 1000 pairs"),
+        ({"retraining": 3, "promoted": 3}, "each promotion is a retraining"),
+    ],
+)
+def test_a_plan_that_cannot_be(changed: dict[str, float], message: str) -> None:
+    with pytest.raises(BadInput, match=message):
+        plan_pairs(**{"champion": 0.6, "candidate": 0.9, **changed})  # type: ignore[arg-type]  # numbers all

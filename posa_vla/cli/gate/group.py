@@ -5,9 +5,11 @@ from __future__ import annotations
 import typer
 
 from posa_vla.cli.gate.judge import judge
+from posa_vla.cli.gate.plan import plan
 
 app = typer.Typer(help="Judge a policy against another, with a stated error rate.", no_args_is_help=True)
-app.command()(judge)
+for command in (judge, plan):
+    app.command()(command)
 
 
 @app.callback()
