@@ -98,8 +98,9 @@ def changed_places(before: NDArray[np.uint8], after: NDArray[np.uint8]) -> Float
     """Middles of where two pictures uint8 (H, W, 3) differ, float64 (`PLACES`, 2) pixels, the strongest first."""
     places = np.full((PLACES, 2), np.nan)
     side = max(before.shape)
+    thin = _odd(_OUTLINE * side)
     difference = np.abs(after.astype(np.float32) - before).max(axis=2)
-    difference = ndimage.grey_opening(difference, _odd(_OUTLINE * side))
+    difference = ndimage.grey_opening(difference, (thin, thin))
     smooth = ndimage.uniform_filter(difference, max(3, _odd(_BLUR * side)))
     threshold = max(_ABOVE_NOISE * float(np.median(smooth)), _LEVEL)
     changed = smooth > threshold
