@@ -64,6 +64,9 @@ def load_params(path: Path, preset: str | None = None, settings: list[str] | Non
         if preset not in presets:
             raise BadInput(f"unknown preset {preset!r}; {did_you_mean(preset, presets)}")
         overlay = read_yaml(presets[preset])
+        # A preset of the shipped target says nothing of others.
+        known = value.get("targets", {})
+        overlay["targets"] = {name: over for name, over in overlay.get("targets", {}).items() if name in known}
         value = _overlay(value, overlay)
         parse(Params, value, f"preset {preset}")
     for setting in settings or []:

@@ -8,6 +8,9 @@ from posa_vla.code_root import CODE_ROOT
 from posa_vla.errors import BadInput
 from posa_vla.files import write_bytes
 
+# The .gitignore of a workspace.
+IGNORED = b".posa/\n"
+
 
 def template_file(name: str) -> Path:
     """A template, from the wheel where it lies beside this module, or from the root of the checkout.
@@ -31,4 +34,4 @@ def write_template(folder: Path) -> None:
     if folder.exists() and not folder.is_dir():
         raise BadInput(f"{folder} is not a folder")
     write_bytes(folder / "params.yaml", template_file("params.yaml").read_bytes())
-    write_bytes(folder / ".gitignore", b".posa/\n")
+    write_bytes(folder / ".gitignore", IGNORED)
