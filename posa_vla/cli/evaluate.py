@@ -49,6 +49,7 @@ def sim(
     from posa_vla.evidence.suite import Suite
     from posa_vla.evidence.summary import Summary
     from posa_vla.model.posa_policy import load_policy
+    from posa_vla.pipeline.target import require_simulator
     from posa_vla.policy.execution import asked_execution
     from posa_vla.policy.made_for import own_execution, said_execution
     from posa_vla.seeds import scene_seeds
@@ -56,6 +57,7 @@ def sim(
     from posa_vla.sim.gl import require_gl
 
     params = read_params(params_file, preset, settings)
+    require_simulator(params, "posa evaluate sim")
     require_gl()
     out = out.resolve()
     bundle = read_policy(policy, out / "bundles")

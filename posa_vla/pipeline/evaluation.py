@@ -12,6 +12,7 @@ from posa_vla.params import Params
 from posa_vla.pipeline.context import StepContext, open_context
 from posa_vla.pipeline.steps.evaluate import EVALUATION_CODE, run_policy
 from posa_vla.pipeline.steps.judged import judged_with
+from posa_vla.pipeline.target import require_simulator
 from posa_vla.policy.execution import JUDGED, asked_execution
 from posa_vla.promotion.champion import promotion_log
 from posa_vla.schema import Closed
@@ -114,5 +115,6 @@ def run_evaluation(
     workspace: Workspace, params: Params, model_version: int | None, episodes: int, seed: int
 ) -> ModelEvaluation:
     """`evaluate_model` on a workspace that nobody else holds."""
+    require_simulator(params, "an evaluation in simulation")
     with open_context(workspace, params, "an evaluation") as context:
         return evaluate_model(context, model_version, episodes, seed)

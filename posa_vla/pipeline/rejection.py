@@ -16,6 +16,7 @@ from posa_vla.pipeline.steps.offline import offline
 from posa_vla.pipeline.steps.robot import robot_state
 from posa_vla.pipeline.steps.version import find_data
 from posa_vla.pipeline.summary import Ruling
+from posa_vla.pipeline.target import require_simulator
 from posa_vla.promotion.champion import champion_bundle
 from posa_vla.schema import Closed
 from posa_vla.workspace import Workspace
@@ -51,6 +52,7 @@ def run_reject(workspace: Workspace, params: Params, options: str) -> RejectionO
         BadInput: The workspace has no champion, or no data of these parameters.
     """
     start = time.monotonic()
+    require_simulator(params, "posa demo reject")
     with open_context(workspace, params, "posa demo reject") as context:
         data = find_data(context)
         if data is None or champion_bundle(workspace, params.target) is None:

@@ -42,6 +42,20 @@ def filter_for(params: Params, embodiment: str) -> Where:
         return EVERYTHING  # the target's file is not at hand: what it asks for concerns another robot
 
 
+def require_simulator(params: Params, purpose: str) -> None:
+    """Stops before work that the chosen target's embodiment has no simulator for.
+
+    Raises:
+        BadInput: The embodiment declares no `arm`.
+    """
+    embodiment = load_embodiment(params.chosen.embodiment)
+    if embodiment.arm is None:
+        raise BadInput(
+            f"{purpose} needs a simulator, and embodiment {embodiment.id} of target {params.target!r} declares no "
+            "`arm`: `posa evaluate offline` compares its policies with held-out episodes"
+        )
+
+
 def require_target(workspace: Workspace, params: Params) -> None:
     """Stops before a retraining of the chosen target that could not come to an end; nothing is begun.
 

@@ -18,7 +18,9 @@ from posa_vla.episodes.embodiment import load_embodiment
 from posa_vla.episodes.store.episode_store import EpisodeStore
 from posa_vla.errors import BadInput
 from posa_vla.params import Params, PrepareParams, TargetParams
-from posa_vla.params_file import overlaid
+from posa_vla.params_file import load_params, overlaid
+from posa_vla.pipeline.evaluation import run_evaluation
+from posa_vla.pipeline.rejection import run_reject
 from posa_vla.pipeline.target import collects, filter_for, require_target
 from posa_vla.target_params import Where
 
@@ -109,6 +111,22 @@ def test_a_target_with_a_simulator_collects_unless_it_is_told_not_to() -> None:
     params, arm = arm_params(), load_embodiment("sim_arm6")
     assert collects(params, arm)
     assert not collects(asking(params, data={"collect": False}), arm)
+
+
+def test_what_only_a_simulator_can_do_says_what_can_be_done_without(place: Place) -> None:
+    for run in (lambda: run_evaluation(place.workspace, place.context.params, None, 2, 1), lambda: rejected(place)):
+        with pytest.raises(BadInput, match=r"needs a simulator, and embodiment test_arm .*`posa evaluate offline`"):
+            run()
+    assert not place.workspace.bundles.exists()
+
+
+def rejected(place: Place) -> None:
+    run_reject(place.workspace, place.context.params, "")
+
+
+def test_a_preset_of_the_shipped_target_says_nothing_of_others(place: Place) -> None:
+    params = load_params(Path(place.params_file), "tiny")
+    assert (list(params.targets), params.train.steps) == (["t"], 30)
 
 
 def test_an_empty_store_is_said_to_be_empty(tmp_path: Path) -> None:

@@ -66,6 +66,8 @@ def replay(
     Raises:
         BadInput: The data are of another robot than the policy's, or damaged.
     """
+    import torch
+
     from posa_vla.evaluation.held_out import PackedEpisodes
     from posa_vla.evaluation.offline import evaluate_offline
     from posa_vla.evaluation.offline_films import film, film_path
@@ -78,6 +80,8 @@ def replay(
             f"the policy is for embodiment {policy.embodiment.id!r}, and {data} holds episodes of {robot.id!r}, which "
             "has other channels: give the data that it was trained on, or newer ones of its robot"
         )
+    if torch.cuda.is_available():
+        policy = policy.to(torch.device("cuda"))
     result = evaluate_offline(policy, data, way, data_version=data_version)
     held_out = PackedEpisodes(data, "validation")
     scale = np.array([channel.scale for channel in result.evidence.channels])
