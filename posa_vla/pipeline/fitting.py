@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from posa_vla.params import EncoderParams, PrepareParams
+from posa_vla.params import EncoderParams
 from posa_vla.params_file import shipped_presets
 from posa_vla.schema import Closed
 from posa_vla.yaml_file import read_yaml
@@ -22,8 +22,6 @@ _CHUNK = 0.8
 _PORTION = 8
 # Epochs that a training should have, and optimiser steps at most.
 _EPOCHS, _MOST_STEPS = 5, 20_000
-# Below this many episodes the share that is held out is chosen so that it holds some out.
-FEW = 40
 
 
 class Choice(Closed):
@@ -43,7 +41,6 @@ class Seen:
         pictures: Role -> (height, width), pixels.
         lengths: Frames of each episode, as far as they are known.
         episodes: How many there are.
-        positions: Where the episodes lie in the split (`split_position`), of few episodes all; None of many.
         instructions: What was asked, each once.
     """
 
@@ -51,7 +48,6 @@ class Seen:
     pictures: dict[str, tuple[int, int]]
     lengths: list[int]
     episodes: int
-    positions: list[float] | None
     instructions: list[str]
 
 
@@ -90,7 +86,7 @@ def fitting(seen: Seen, machine: Machine) -> tuple[Literal["small", "paper"], li
     """
     preset: Literal["small", "paper"] = "paper" if machine.gpu and machine.encoders else "small"
     side, horizon = _side(seen, machine), _horizon(seen)
-    choices = [side, *_held_out(seen)]
+    choices = [side]
     if preset == "small":
         choices.append(
             Choice(key="model.grid", value=_SIDES[side.value], reason="anchor cells along each side of such a picture")
@@ -139,35 +135,6 @@ def _horizon(seen: Seen) -> Choice:
             f"{steps / seen.fps:.2g} s at {seen.fps:g} Hz: half of the median episode, of which most chunks stay inside"
         )
     return Choice(key="model.horizon", value=steps, reason=reason)
-
-
-def _held_out(seen: Seen) -> list[Choice]:
-    """The share that is held out: of few episodes one that holds some out, by where each lies in the split."""
-    if seen.positions is None:
-        return []
-    places = sorted(set(seen.positions))
-    wanted = max(1, round(0.1 * len(places)))
-    if len(places) < 2:
-        return []
-    share = _between(places[wanted - 1], places[wanted])
-    held = sum(position < share for position in seen.positions)
-    return [
-        Choice(
-            key="prepare.validation_fraction",
-            value=share,
-            reason=f"holds {held} of {len(seen.positions)} episodes out; of few, the usual "
-            f"{PrepareParams().validation_fraction:g} may hold out none",
-        )
-    ]
-
-
-def _between(low: float, high: float) -> float:
-    """The shortest number that is above `low` and at most `high`."""
-    for digits in range(1, 17):
-        middle = round((low + high) / 2, digits)
-        if low < middle <= high:
-            return middle
-    return high
 
 
 def _training(seen: Seen, machine: Machine, preset: str) -> list[Choice]:

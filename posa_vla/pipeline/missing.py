@@ -6,10 +6,10 @@ import shlex
 from pathlib import Path
 
 from posa_vla.dataset.shards.manifest import read_manifest
+from posa_vla.dataset.split import FEW
 from posa_vla.episodes.embodiment import UNSTATED, Embodiment
 from posa_vla.episodes.foreign.arms import arms_like
 from posa_vla.episodes.foreign.reader import SourceReader
-from posa_vla.pipeline.fitting import FEW
 from posa_vla.pipeline.ingestion import Dataset, Ingestion
 from posa_vla.schema import Closed
 

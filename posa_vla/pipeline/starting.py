@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from posa_vla.console import progress
-from posa_vla.dataset.split import split_position
+from posa_vla.dataset.split import FEW
 from posa_vla.episodes.embodiment import load_embodiment
 from posa_vla.episodes.foreign.bad_episode import BadEpisode
 from posa_vla.episodes.foreign.dataset import open_source
@@ -20,7 +20,7 @@ from posa_vla.files import write_bytes, write_text
 from posa_vla.params import Params
 from posa_vla.params_file import assignment, overlaid, shipped_presets
 from posa_vla.pipeline.announcements import Announce, silent
-from posa_vla.pipeline.fitting import FEW, Choice, Seen, fitting, this_machine, why_preset
+from posa_vla.pipeline.fitting import Choice, Seen, fitting, this_machine, why_preset
 from posa_vla.pipeline.incoming import at_hand
 from posa_vla.pipeline.ingestion import Dataset, Ingestion, ingest_dataset, open_reader
 from posa_vla.pipeline.missing import Missing, missing_of
@@ -123,7 +123,7 @@ def _look(reader: SourceReader) -> Seen:
     """What the dataset shows; no video is decoded, and of many episodes only some are read."""
     places = reader.source.episodes()
     few = len(places) < FEW
-    positions, instructions, pictures = list[float](), dict[str, None](), dict[str, tuple[int, int]]()
+    instructions, pictures = dict[str, None](), dict[str, tuple[int, int]]()
     lengths, why = {where.number: where.length for where in places}, ""
     listed = dict.fromkeys(where.instruction for where in places if where.instruction)
     wanted = places if few else places[: FEW // 4]
@@ -137,7 +137,6 @@ def _look(reader: SourceReader) -> Seen:
                 lengths.pop(where.number)
             else:
                 lengths[where.number] = len(episode)
-                positions += [split_position(episode)] if episode.success else []
                 instructions[episode.instruction] = None
                 for role, camera in episode.cameras.items():
                     pictures.setdefault(role, (camera.images.shape[1], camera.images.shape[2]))
@@ -149,7 +148,7 @@ def _look(reader: SourceReader) -> Seen:
         )
     known = [length for length in lengths.values() if length]
     tasks = list(instructions if few else listed or instructions)
-    return Seen(reader.source.fps, pictures, known, len(places), positions if few else None, tasks)
+    return Seen(reader.source.fps, pictures, known, len(places), tasks)
 
 
 def _values(

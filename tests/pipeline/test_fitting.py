@@ -20,7 +20,6 @@ def seen(**over: Any) -> Seen:
         "pictures": WEBCAM,
         "lengths": [600] * 50,
         "episodes": 50,
-        "positions": None,
         "instructions": ["pick"],
     }
     return Seen(**{**value, **over})
@@ -68,21 +67,6 @@ def test_a_chunk_is_most_of_a_second_and_half_of_it_is_executed(fps: float, step
 def test_a_chunk_is_no_longer_than_half_an_episode() -> None:
     assert chosen(seen(lengths=[20, 25, 30], episodes=3))["model.horizon"] == 12
     assert chosen(seen(lengths=[1], episodes=1))["model.horizon"] == 1
-
-
-@pytest.mark.parametrize(
-    "positions", [[0.0057, 0.435], [0.9, 0.91], [0.1, 0.1000001, 0.5], [i / 30 + 0.01 for i in range(30)]]
-)
-def test_of_few_episodes_some_are_held_out_and_some_are_learned_from(positions: list[float]) -> None:
-    share = chosen(seen(positions=positions, episodes=len(positions)))["prepare.validation_fraction"]
-    held = sum(position < share for position in positions)
-    assert held == max(1, round(0.1 * len(positions)))
-
-
-def test_one_episode_cannot_be_held_out_of_itself_and_many_need_no_choice() -> None:
-    assert "prepare.validation_fraction" not in chosen(seen(positions=[0.3], episodes=1))
-    assert "prepare.validation_fraction" not in chosen(seen(positions=None))
-    assert "prepare.validation_fraction" not in chosen(seen(positions=[0.3, 0.3], episodes=2)), "one scene"
 
 
 def test_steps_grow_with_the_data_up_to_a_bound() -> None:
