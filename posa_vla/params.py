@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
 
 from posa_vla.learning_params import EncoderParams, ModelParams, PrepareParams, TrainParams
 from posa_vla.schema import Closed
@@ -15,6 +15,7 @@ from posa_vla.weak_keys import weakness
 
 __all__ = [
     "CollectParams",
+    "CriterionParams",
     "EncoderParams",
     "EvaluateParams",
     "GateParams",
@@ -109,9 +110,31 @@ class EvaluateParams(Closed):
         return self
 
 
-class GateParams(Closed):
-    """What a candidate must show (promotion/gate.py)."""
+def _absent(value: object) -> bool:
+    return value is None
 
+
+class CriterionParams(Closed):
+    """One thing that a candidate must show, by the gate with an error rate over the target's life (docs/gate.md)."""
+
+    # `floor`: its success is above `threshold`. `superior`: it is higher than the champion's on the same scenes, which
+    # is not asked of a first policy.
+    kind: Literal["floor", "superior"]
+    threshold: float | None = Field(default=None, gt=0, lt=1, exclude_if=_absent)
+
+    @model_validator(mode="after")
+    def _has_a_threshold_where_it_means_something(self) -> CriterionParams:
+        if (self.kind == "floor") != (self.threshold is not None):
+            raise ValueError("a floor needs a threshold such as 0.25, and `superior` has none")
+        return self
+
+
+class GateParams(Closed):
+    """What a candidate must show: by fixed tests of each night (promotion/gate.py), or by criteria (docs/gate.md)."""
+
+    # What must be shown, all of it, such that of all promotions of the target at most 1 - confidence are false,
+    # however many retrainings there are. Without it the floor and the margin below are tested, each night for itself.
+    criteria: list[CriterionParams] | None = Field(default=None, min_length=1, exclude_if=_absent)
     # The one-sided lower confidence bound of success must exceed this; one below 0 asks for nothing (the tiny preset).
     success_floor: float = Field(default=0.25, ge=-1, lt=1)
     confidence: float = Field(default=0.95, gt=0.5, lt=1)
@@ -119,6 +142,32 @@ class GateParams(Closed):
     margin: float = Field(default=0.15, gt=0, lt=1)
     # Fewer valid episodes than this are no decision.
     min_episodes: int = Field(default=20, gt=0)
+
+    @property
+    def floor(self) -> float:
+        """Success that a candidate must exceed; below 0 where any is enough."""
+        criteria = self.criteria or []
+        return next((c.threshold for c in criteria if c.threshold is not None), self.success_floor)
+
+    @model_validator(mode="after")
+    def _asks_one_way(self) -> GateParams:
+        if self.criteria is None:
+            return self
+        older = sorted({"success_floor", "margin"} & self.model_fields_set)
+        if older:
+            raise ValueError(f"criteria and {' and '.join(older)}: a gate has one or the other, leave out one of them")
+        kinds = [criterion.kind for criterion in self.criteria]
+        if kinds.count("floor") != 1 or kinds.count("superior") > 1:
+            raise ValueError(
+                "criteria need one floor, for the first policy has no champion, and `superior` at most once"
+            )
+        return self
+
+    @model_serializer(mode="wrap")
+    def _of_one_way(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        written: dict[str, Any] = write(self)
+        unused = () if self.criteria is None else ("success_floor", "margin")
+        return {name: value for name, value in written.items() if name not in unused}
 
 
 class TargetParams(Closed):

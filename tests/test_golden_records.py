@@ -156,6 +156,15 @@ def test_a_decision_of_the_first_version() -> None:
     assert decision.digest == named
 
 
+def test_a_decision_of_the_second_version_has_a_place_in_the_account() -> None:
+    decision = parse(Decision, read_json(GOLDEN / "decision-2.json"), "decision-2.json")
+    assert decision.tried is not None
+    assert (decision.tried.number, decision.tried.verdict) == (1, "promote")
+    assert [criterion.kind for criterion in decision.gate.criteria or []] == ["floor", "superior"]
+    named = "441d64dcaa9ecdd81eafc52fdfb37587838dccf5c2bde089b300de108c88c26d"  # pragma: allowlist secret
+    assert decision.digest == named
+
+
 def test_a_data_version_of_the_first_version() -> None:
     record = parse(VersionRecord, read_json(GOLDEN / "version-record-1.json"), "version-record-1.json")
     assert (record.version, record.embodiment) == ("d" * 64, "sim_arm6")

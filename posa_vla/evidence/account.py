@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 from pydantic import Field
 from scipy.special import zeta
 
-from posa_vla.errors import BadInput
 from posa_vla.evidence.verdict import Verdict
 from posa_vla.schema import Closed
 
@@ -47,8 +46,8 @@ class Try(Closed):
 
     Attributes:
         candidate: Its digest.
-        asked: What was asked: kind, margin, champion and reference. Asked something else, it is a new try.
-        number: Place in the account, from 1; a sweep's candidate that was chosen among n tried ones takes n places.
+        asked: What was asked, and of whom. Asked something else, it is a new try.
+        number: Place in the account, from 1.
         log_e: Logarithm of its e-value when it stopped.
         level: What it was held against.
         verdict: How it ended.
@@ -63,7 +62,7 @@ class Try(Closed):
 
 
 class Account(Closed):
-    """All tries of a target, in the order in which they began.
+    """All tries of a target, by their numbers.
 
     Attributes:
         alpha: Expected share of false promotions among all, at most.
@@ -79,38 +78,17 @@ class Account(Closed):
         """Promotions so far."""
         return sum(of.verdict == "promote" for of in self.tries)
 
-    def number_for(self, candidate: str, asked: str, places: int = 1) -> int:
-        """Place of the next test of a candidate: its old one where it goes on, else the next free one.
-
-        Args:
-            candidate: Its digest.
-            asked: See `Try`.
-            places: Candidates that were tried to find this one.
-
-        Raises:
-            BadInput: The candidate was decided on already.
-        """
-        for of in self.tries:
-            if (of.candidate, of.asked) == (candidate, asked):
-                if of.verdict != "no decision":
-                    raise BadInput(
-                        f"candidate {candidate[:12]} was judged already as try {of.number} ({of.verdict}): one verdict "
-                        "for a candidate, or the stated error rate would not hold; train another one"
-                    )
-                return of.number
-        return max((of.number for of in self.tries), default=0) + places
+    @property
+    def next_number(self) -> int:
+        """Number of a try that begins now."""
+        return max((of.number for of in self.tries), default=0) + 1
 
     def level(self, number: int) -> float:
-        """Level of the try with this number, with the promotions so far."""
-        return float(level_of(number, self.promoted, self.alpha))
+        """Level of the try with this number, with the promotions so far of all others."""
+        others = sum(of.verdict == "promote" for of in self.tries if of.number != number)
+        return float(level_of(number, others, self.alpha))
 
     def after(self, tried: Try) -> Account:
-        """The account once a try has stopped; what it was before, if it went on, is replaced.
-
-        Raises:
-            BadInput: It would overrule a verdict.
-        """
-        self.number_for(tried.candidate, tried.asked)
-        others = [of for of in self.tries if (of.candidate, of.asked) != (tried.candidate, tried.asked)]
-        tries = sorted([*others, tried], key=lambda of: of.number)
-        return self.model_copy(update={"tries": tries})
+        """The account once a try has stopped; where it went on, what it was before is replaced."""
+        others = [of for of in self.tries if of.number != tried.number]
+        return self.model_copy(update={"tries": sorted([*others, tried], key=lambda of: of.number)})

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from posa_vla.evidence.account import Try
 from posa_vla.evidence.intervals import clopper_pearson_lower, paired_difference_lower
 from posa_vla.evidence.record import Evidence
 from posa_vla.files import sha256_json
@@ -48,9 +49,10 @@ class Decision(Closed):
         candidate_evidence: Digest of the candidate's rollouts; None where the target asks for none.
         champion_evidence: Digest of the champion's rollouts, or None where there was no champion.
         offline_evidence: Digest of the candidate's errors on held-out episodes, where the target asks for them.
+        tried: Its place in the target's account, where the gate has criteria; such a record has version 2.
     """
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[1, 2] = 1
     target: str
     verdict: Verdict
     reasons: list[str]
@@ -59,6 +61,7 @@ class Decision(Closed):
     candidate_evidence: str | None
     champion_evidence: str | None
     offline_evidence: str | None = Field(default=None, exclude_if=_absent)
+    tried: Try | None = Field(default=None, exclude_if=_absent)
 
     @property
     def digest(self) -> str:
@@ -66,7 +69,7 @@ class Decision(Closed):
         return sha256_json(self.model_dump(mode="json"))
 
 
-def _missing(name: str, evidence: Evidence, gate: GateParams) -> str | None:
+def _gap_in(name: str, evidence: Evidence, gate: GateParams) -> str | None:
     """Why the evidence allows no decision, or None."""
     bad = [row for row in evidence.rows if row.return_code != "ok"]
     if bad:
@@ -83,6 +86,17 @@ def _missing(name: str, evidence: Evidence, gate: GateParams) -> str | None:
 def _conditions(evidence: Evidence) -> dict[str, Any]:
     """What both policies must have been run under; how each one is executed is its own."""
     return {name: value for name, value in evidence.suite.items() if name not in JUDGED}
+
+
+def gaps(gate: GateParams, candidate: Evidence, champion: Evidence | None) -> list[str]:
+    """Why the evidence allows no decision, in words; nothing where it does."""
+    found = [_gap_in("candidate", candidate, gate)]
+    if champion is not None:
+        found.append(_gap_in("champion", champion, gate))
+        seeds = [{row.scene_seed for row in evidence.rows} for evidence in (candidate, champion)]
+        if _conditions(candidate) != _conditions(champion) or seeds[0] != seeds[1]:
+            found.append("candidate and champion did not run the same scenes under the same conditions")
+    return [gap for gap in found if gap is not None]
 
 
 def _success(gate: GateParams, evidence: Evidence) -> tuple[Criterion, str]:
@@ -127,13 +141,7 @@ def decide(target: str, gate: GateParams, candidate: Evidence, champion: Evidenc
     criteria: list[Criterion] = []
     reasons: list[str] = []
     verdict: Verdict
-    gaps = [_missing("candidate", candidate, gate)]
-    if champion is not None:
-        gaps.append(_missing("champion", champion, gate))
-        seeds = [{row.scene_seed for row in evidence.rows} for evidence in (candidate, champion)]
-        if _conditions(candidate) != _conditions(champion) or seeds[0] != seeds[1]:
-            gaps.append("candidate and champion did not run the same scenes under the same conditions")
-    missing = [gap for gap in gaps if gap is not None]
+    missing = gaps(gate, candidate, champion)
     if missing:
         criteria = [Criterion(name="evidence complete", passed=None)]
         reasons, verdict = missing, "no decision"

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from posa_vla.errors import BadInput
+from posa_vla.evidence.account import Account, Try
 from posa_vla.evidence.offline import OfflineEvidence, OfflineFigures
 from posa_vla.evidence.record import Evidence
 from posa_vla.params import GateParams
 from posa_vla.promotion.gate import Criterion, Decision, Verdict
 from posa_vla.promotion.gate import decide as decide_by_rollouts
+from posa_vla.promotion.lifetime_gate import decide_over_life
 from posa_vla.target_params import Proof
 
 NO_TRIALS = "robot trials are missing: nothing but trials on the robot shows that this candidate does its task there"
@@ -22,6 +24,8 @@ def judge(
     candidate: Evidence | None = None,
     champion: Evidence | None = None,
     offline: OfflineEvidence | None = None,
+    account: Account | None = None,
+    number: int | None = None,
 ) -> Decision:
     """Puts a candidate's evidence before a target's gate.
 
@@ -35,6 +39,8 @@ def judge(
         candidate: Rollouts of the candidate, where simulation is asked for.
         champion: The champion's on the same scenes, or None where there is no champion.
         offline: The candidate's errors on held-out episodes, where these are asked for.
+        account: The target's tries so far, where its gate has criteria.
+        number: Place in it of a candidate that goes on.
 
     Raises:
         BadInput: Evidence that is asked for was not made.
@@ -42,13 +48,19 @@ def judge(
     criteria: list[Criterion] = []
     reasons: list[str] = []
     refuted = False
+    tried: Try | None = None
     if "robot" in asked:
         criteria.append(Criterion(name="robot trials", passed=None))
         reasons.append(NO_TRIALS)
     if "simulation" in asked:
         if candidate is None:
             raise BadInput(f"target {target!r} asks for evidence from simulation, and there is none: evaluate first")
-        rollouts = decide_by_rollouts(target, gate, candidate, champion)
+        if gate.criteria is None:
+            rollouts = decide_by_rollouts(target, gate, candidate, champion)
+        else:
+            begun = Account(alpha=1 - gate.confidence) if account is None else account
+            rollouts = decide_over_life(target, gate, candidate, champion, begun, number)
+        tried = rollouts.tried
         criteria += rollouts.criteria
         reasons += rollouts.reasons
         refuted = rollouts.verdict == "reject"
@@ -77,6 +89,8 @@ def judge(
         candidate_evidence=None if candidate is None else candidate.digest,
         champion_evidence=None if champion is None else champion.digest,
         offline_evidence=None if offline is None else offline.digest,
+        schema_version=1 if gate.criteria is None else 2,
+        tried=None if tried is None else tried.model_copy(update={"verdict": verdict}),
     )
 
 

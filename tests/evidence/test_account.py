@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from posa_vla.errors import BadInput
 from posa_vla.evidence.account import Account, Try, level_of, share
 from posa_vla.evidence.betting import Claim
 from posa_vla.evidence.plan import outlook
@@ -53,27 +52,17 @@ def test_tries_that_promote_nothing_make_the_next_one_harder_and_a_promotion_eas
     levels = [account.level(1)]
     for number, name in enumerate("abc", 1):
         account = account.after(ended(name, number, "reject"))
-        levels.append(account.level(account.number_for("new", "superior")))
+        levels.append(account.level(account.next_number))
     assert levels == sorted(levels, reverse=True)
     after = account.after(ended("d", 4, "promote"))
     assert after.promoted == 1
     assert after.level(5) == pytest.approx(2 * account.level(5))
+    assert after.level(4) == account.level(4), "a try's own promotion does not count for it"
+    assert math.isclose(Account(alpha=0.1).level(3), 2 * Account().level(3))
 
 
-def test_who_ended_undecided_goes_on_and_who_was_judged_does_not() -> None:
+def test_who_ended_undecided_goes_on_under_its_number() -> None:
     account = Account().after(ended("a", 1, "no decision")).after(ended("b", 2, "reject"))
-    assert account.number_for("a", "superior") == 1
-    assert account.number_for("a", "non-inferior") == 3
     again = account.after(ended("a", 1, "promote"))
     assert [(of.candidate, of.verdict) for of in again.tries] == [("a", "promote"), ("b", "reject")]
-    with pytest.raises(BadInput, match="judged already as try 2"):
-        account.number_for("b", "superior")
-    with pytest.raises(BadInput, match="judged already"):
-        again.after(ended("a", 1, "promote"))
-
-
-def test_a_sweep_pays_for_all_that_it_tried() -> None:
-    account = Account().after(ended("a", 1, "reject"))
-    assert account.number_for("best of eight", "superior", 8) == 9
-    assert account.level(9) < account.level(2)
-    assert math.isclose(Account(alpha=0.1).level(3), 2 * Account().level(3))
+    assert again.next_number == 3

@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import sys
 
+import typer
+
 from posa_vla import console
-from posa_vla.cli.gate.group import app
+from posa_vla.cli.gate.judge import judge
+from posa_vla.cli.gate.plan import plan
 from posa_vla.errors import PosaError
+
+app = typer.Typer(help="Judge a policy against another, with a stated error rate.", no_args_is_help=True)
+for command in (judge, plan):
+    app.command()(command)
 
 
 def main() -> None:

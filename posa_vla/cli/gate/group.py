@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import typer
 
+from posa_vla.cli.gate.account import account
 from posa_vla.cli.gate.judge import judge
 from posa_vla.cli.gate.plan import plan
 
 app = typer.Typer(help="Judge a policy against another, with a stated error rate.", no_args_is_help=True)
-for command in (judge, plan):
+for command in (judge, plan, account):
     app.command()(command)
 
 

@@ -47,7 +47,7 @@ def success_picture(facts: RetrainingFacts) -> bytes | None:
         axes.plot([low, high], [place, place], color=colour, linewidth=7, solid_capstyle="butt", alpha=0.35)
         axes.plot([rate], [place], "o", color=colour, markersize=8)
         axes.annotate(f"{rate:.0f} %", (rate, place), (0, 9), textcoords="offset points", ha="center", fontsize=9)
-    floor = facts.decision.gate.success_floor
+    floor = facts.decision.gate.floor
     if floor >= 0:
         axes.axvline(100 * floor, color="#b3261e", linestyle="--", linewidth=1.2)
         axes.annotate(

@@ -11,6 +11,8 @@ from posa_vla.files import read_json, write_json
 from posa_vla.pipeline.context import StepContext
 from posa_vla.pipeline.records import Decided, Evaluated
 from posa_vla.promotion import gate
+from posa_vla.promotion.lifetime_gate import asked_of
+from posa_vla.promotion.tries import account_of, decisions_folder, number_of
 from posa_vla.promotion.verdict import judge
 from posa_vla.schema import parse
 from posa_vla.workspace import Workspace
@@ -18,7 +20,7 @@ from posa_vla.workspace import Workspace
 
 def decision_path(workspace: Workspace, digest: str) -> Path:
     """Where a decision record lies, by its digest."""
-    return workspace.promotions / "decisions" / f"{digest}.json"
+    return decisions_folder(workspace) / f"{digest}.json"
 
 
 def read_decision(workspace: Workspace, digest: str) -> gate.Decision:
@@ -45,7 +47,20 @@ def decide(context: StepContext, evaluated: Evaluated) -> Decided:
         replayed = None
         if "offline" in asked and evaluated.offline is not None:
             replayed = read_offline(offline_path(workspace, evaluated.offline.evidence))
-        decision = judge(target, rules, asked, candidate=candidate, champion=champion, offline=replayed)
+        account, number = None, None
+        if rules.criteria is not None and candidate is not None:
+            account = account_of(workspace, target, 1 - rules.confidence)
+            number = number_of(workspace, target, asked_of(rules, champion), candidate, champion)
+        decision = judge(
+            target,
+            rules,
+            asked,
+            candidate=candidate,
+            champion=champion,
+            offline=replayed,
+            account=account,
+            number=number,
+        )
         write_json(decision_path(workspace, decision.digest), decision.model_dump(mode="json"))
         return Decided(
             evaluated=evaluated, decision=decision.digest, verdict=decision.verdict, reasons=decision.reasons
