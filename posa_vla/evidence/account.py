@@ -75,8 +75,8 @@ class Account(Closed):
 
     @property
     def promoted(self) -> int:
-        """Promotions so far."""
-        return sum(of.verdict == "promote" for of in self.tries)
+        """Candidates that were promoted so far; one that was promoted twice counts once."""
+        return len({of.candidate for of in self.tries if of.verdict == "promote"})
 
     @property
     def next_number(self) -> int:
@@ -85,7 +85,7 @@ class Account(Closed):
 
     def level(self, number: int) -> float:
         """Level of the try with this number, with the promotions so far of all others."""
-        others = sum(of.verdict == "promote" for of in self.tries if of.number != number)
+        others = len({of.candidate for of in self.tries if of.verdict == "promote" and of.number != number})
         return float(level_of(number, others, self.alpha))
 
     def after(self, tried: Try) -> Account:

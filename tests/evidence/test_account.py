@@ -58,6 +58,7 @@ def test_tries_that_promote_nothing_make_the_next_one_harder_and_a_promotion_eas
     assert after.promoted == 1
     assert after.level(5) == pytest.approx(2 * account.level(5))
     assert after.level(4) == account.level(4), "a try's own promotion does not count for it"
+    assert after.after(ended("d", 5, "promote")).promoted == 1, "a champion that is judged again is no second one"
     assert math.isclose(Account(alpha=0.1).level(3), 2 * Account().level(3))
 
 
