@@ -9,7 +9,7 @@ from pydantic import Field, SerializerFunctionWrapHandler, field_validator, mode
 
 from posa_vla.learning_params import EncoderParams, ModelParams, PrepareParams, TrainParams
 from posa_vla.schema import Closed
-from posa_vla.target_params import Proof, TargetData, TargetName, as_ever
+from posa_vla.target_params import Proof, StartFrom, TargetData, TargetName, as_ever
 from posa_vla.validation_params import ValidateParams
 from posa_vla.weak_keys import weakness
 
@@ -185,6 +185,9 @@ class TargetParams(Closed):
     record: Literal[1, 2] = 1
     # Where its episodes come from. It and `evidence` are left out of records where they say what was always so.
     data: TargetData = Field(default=TargetData(), exclude_if=as_ever)
+    # What a training starts from: scratch, the target's champion (scratch before there is one), or first digits of a
+    # bundle. The model and all that its numbers mean must be the same; train.normalisation says whose scales count.
+    start_from: StartFrom = Field(default="scratch", exclude_if=as_ever)
     # What the gate asks for, all of it: success in simulation, errors on held-out episodes, trials on robots.
     evidence: list[Proof] = Field(default=["simulation"], min_length=1, exclude_if=as_ever)
     gate: GateParams = GateParams()

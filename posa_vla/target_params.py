@@ -68,9 +68,18 @@ class TargetData(Closed):
     where: Where = EVERYTHING
 
 
+def _is_start(value: str) -> str:
+    if value not in ("scratch", "champion") and not re.fullmatch("[0-9a-f]{8,64}", value):
+        raise ValueError("expected scratch, champion, or 8 or more first digits of a bundle's digest")
+    return value
+
+
+StartFrom = Annotated[str, AfterValidator(_is_start)]
+
+
 def as_ever(value: object) -> bool:
     """Whether a value is what was always so: what is derived with it keeps the key that it has."""
-    return value in (EVERYTHING, TargetData(), ["simulation"])
+    return value in (EVERYTHING, TargetData(), ["simulation"], "scratch")
 
 
 def _is_target_name(name: str) -> str:

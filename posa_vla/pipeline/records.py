@@ -26,11 +26,13 @@ class Trained(Closed):
         data: What was learned from.
         key: Key of the training, under which its files lie in the storage.
         seconds: Time that the training took.
+        start: Bundle digest of the policy that it started from; None from random weights.
     """
 
     data: DataVersion
     key: str
     seconds: float
+    start: str | None = None
 
 
 class Candidate(Closed):

@@ -118,7 +118,8 @@ def reproduce(workspace: Workspace, model: str, version: str, out: Path, *, fetc
             say(f"the model was made with changes on top of {registered.commit[:12]} that no commit holds")
         if fetch_only:
             return fetched
-        _run_training(workspace, code or CODE_ROOT, data, place, out / "training")
+        start = bundle_at_hand(workspace, registered.start) if registered.start else None
+        _run_training(workspace, code or CODE_ROOT, data, place, out / "training", start)
     policy = _policy_below(out / "training")
     difference = _compare(workspace, registered.bundle, policy)
     return fetched.model_copy(update={"policy": str(policy), "difference": difference})
@@ -145,10 +146,13 @@ def _code_of(workspace: Workspace, commit: str) -> Iterator[Path | None]:
                 ask_git("worktree", "remove", "--force", str(tree))
 
 
-def _run_training(workspace: Workspace, code: Path, data: Path, params: Path, out: Path) -> None:
+def _run_training(
+    workspace: Workspace, code: Path, data: Path, params: Path, out: Path, start: Path | None = None
+) -> None:
     # Earlier code has no `posa_vla.cli.start`.
     command = [sys.executable, "-P", "-m", "posa_vla.cli.main", "train", "--data", str(data.resolve())]
     command += ["--params", str(params.resolve()), "--out", str(out.resolve())]
+    command += [] if start is None else ["--start-from", str(start)]
     # The tree's own package comes first, whatever this environment has installed; a cluster elsewhere, and what earlier
     # trainings left in its storage, stay out.
     here = {"PYTHONPATH": str(code), "POSA_STORAGE": "", "POSA_RAY_ADDRESS": ""}

@@ -105,11 +105,12 @@ def needed_bundles(workspace: Workspace) -> dict[str, str]:
         BadInput: A promotion log or record is damaged.
         PosaError: MLflow is away.
     """
-    from posa_vla.promotion.registry import BUNDLE, registered_tags
+    from posa_vla.promotion.registry import BUNDLE, START, registered_tags
     from posa_vla.release.record import read_record
 
     needed: dict[str, str] = {}
     if workspace.settings.mlflow_tracking_uri or (workspace.home / "mlflow" / "mlflow.db").exists():
+        needed |= dict.fromkeys(registered_tags(workspace.mlflow_uri, START), "what a registered model started from")
         needed |= dict.fromkeys(registered_tags(workspace.mlflow_uri, BUNDLE), "a registered model")
     for log in sorted(workspace.promotions.glob("*/log.jsonl")):
         for entry in PromotionLog(log).entries():

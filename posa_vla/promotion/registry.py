@@ -30,6 +30,7 @@ from posa_vla.tracking import PARAMS_ARTIFACT, TrackedRun, connect
 CHAMPION = "champion"
 BUNDLE = "posa.bundle"
 DATA_VERSION = "posa.data_version"
+START = "posa.start"
 # What the model file and the package beside it import, pinned to what is installed here.
 _REQUIREMENTS = ("mlflow", "torch", "numpy", "pandas", "pillow", "safetensors", "pydantic", "pyyaml", "rich")
 
@@ -128,6 +129,7 @@ class RegisteredVersion:
         dirty: Whether that code had been changed, and is not wholly in its commit.
         params: All parameters as JSON, or None where its run has none.
         run_id: Of its MLflow run.
+        start: Digest of the bundle that its training started from; empty where it started from scratch.
     """
 
     bundle: str
@@ -136,6 +138,7 @@ class RegisteredVersion:
     dirty: bool
     params: bytes | None
     run_id: str
+    start: str = ""
 
 
 def registered_version(uri: str, model: str, version: str) -> RegisteredVersion:
@@ -160,6 +163,7 @@ def registered_version(uri: str, model: str, version: str) -> RegisteredVersion:
         dirty=tags.get("posa.dirty") == "true",
         params=_params_of(client, run),
         run_id=run,
+        start=tags.get(START, ""),
     )
 
 

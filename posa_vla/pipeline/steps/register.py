@@ -49,6 +49,7 @@ def register(context: StepContext, decided: Decided) -> Registered:
             "posa.data_version": data.version,
             "posa.commit": code.commit or "unknown",
             "posa.dirty": "unknown" if code.dirty is None else str(code.dirty).lower(),
+            **({registry.START: source.start} if isinstance(source, Trained) and source.start else {}),
         }
         version = registry.register(run, target, Bundle(bundle, workspace.bundles / bundle), tags)
         run.set_tags({"posa.bundle": bundle, "posa.model_version": version, "posa.verdict": decided.verdict})
