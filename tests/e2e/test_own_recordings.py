@@ -16,7 +16,6 @@ SMALL = [
     for setting in (
         *("train.steps=4", "train.batch=8", "train.workers=1", "train.checkpoint_steps=4"),
         *("model.width=16", "model.flow_layers=1", "model.flow_width=16", "model.flow_heads=2"),
-        "targets.test_arm.data.where={source: teleop}",
     )
     for word in ("--set", setting)
 ]
