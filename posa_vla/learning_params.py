@@ -146,6 +146,9 @@ class TrainParams(Closed):
     crop: float = Field(default=0, ge=0, le=0.5)
     # Share of images into whose background, away from the anchors, another image is mixed; 0 for none.
     background: float = Field(default=0, ge=0, le=1)
+    # Share of the samples in which the action head does not see a camera, drawn for each of several cameras: a policy
+    # then does not hang on one of them. The anchors of such a camera are learnt all the same.
+    camera_dropout: float = Field(default=0, ge=0, lt=1)
     seed: int = Field(default=0, ge=0)
     # Ray Train workers and CPU threads of each.
     workers: int = Field(default=2, ge=1)

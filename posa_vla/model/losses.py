@@ -24,6 +24,7 @@ class Targets:
         captions: (B,) caption numbers.
         anchor_points: Role -> (B, 1 + E, 2) pixels (u, v), the task's and each end effector's.
         anchor_valid: Role -> (B, 1 + E) bool.
+        present: Role -> (B,) bool, whether the action head sees the camera; it sees all if None.
     """
 
     action: Tensor
@@ -31,6 +32,7 @@ class Targets:
     captions: Tensor
     anchor_points: Mapping[str, Tensor]
     anchor_valid: Mapping[str, Tensor]
+    present: Mapping[str, Tensor] | None = None
 
 
 def flow_time(count: int, generator: torch.Generator) -> Tensor:
@@ -93,7 +95,7 @@ class Objective(nn.Module):
                 gets no gradient, so that its optimiser state begins with the first one that it gets.
         """
         config, channels = self.model.config, len(self.model.config.channels)
-        encoded = self.model.encode(images, state, texts)
+        encoded = self.model.encode(images, state, texts, targets.present)
         points = torch.stack([targets.anchor_points[role] for role in config.cameras], 1)
         valid = torch.stack([targets.anchor_valid[role] for role in config.cameras], 1)
         points = torch.where(valid[..., None], points, torch.zeros_like(points))

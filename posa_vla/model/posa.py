@@ -95,17 +95,32 @@ class PosA(nn.Module):
         rows = torch.tensor([distinct.index(text) for text in texts], device=device)
         return encoded[rows], encoded[-1:]
 
-    def encode(self, images: Mapping[str, Tensor], state: Tensor, texts: Sequence[str]) -> Encoded:
+    def encode(
+        self,
+        images: Mapping[str, Tensor],
+        state: Tensor,
+        texts: Sequence[str],
+        present: Mapping[str, Tensor] | None = None,
+    ) -> Encoded:
         """Encodes observations once; the result serves all flow steps.
 
         Args:
             images: Role -> uint8 (B, H, W, 3).
             state: (B, S), normalised.
             texts: B instructions.
+            present: Role -> bool (B,): the tokens of a camera that is not there are zero for the action head. All are
+                there if None.
         """
-        return self.observe(images, state, *self.texts(texts))
+        return self.observe(images, state, *self.texts(texts), present)
 
-    def observe(self, images: Mapping[str, Tensor], state: Tensor, text: Tensor, gripper_text: Tensor) -> Encoded:
+    def observe(
+        self,
+        images: Mapping[str, Tensor],
+        state: Tensor,
+        text: Tensor,
+        gripper_text: Tensor,
+        present: Mapping[str, Tensor] | None = None,
+    ) -> Encoded:
         """`encode` with texts that are encoded already."""
         stacked = torch.stack([images[role] for role in self.config.cameras], 1)
         seen: VisualFeatures = self.vision(stacked.flatten(0, 1))
@@ -113,7 +128,8 @@ class PosA(nn.Module):
         dense = seen.dense.view(*stacked.shape[:2], *seen.dense.shape[1:])
         pose = self.pose(state)
         anchors = self.attention(features, text, gripper_text, pose)
-        context = self._context(features, dense, anchors.maps, self.text_token(text), pose)
+        there = None if present is None else torch.stack([present[role] for role in self.config.cameras], 1)
+        context = self._context(features, dense, anchors.maps, self.text_token(text), pose, there)
         return Encoded(features, text, gripper_text, anchors, context, pose)
 
     def _gated(self, dense: Tensor, maps: Tensor) -> Tensor:
@@ -131,7 +147,15 @@ class PosA(nn.Module):
             case "none":
                 return dense[:, :, None]
 
-    def _context(self, features: Tensor, dense: Tensor, maps: Tensor, text_token: Tensor, pose: Tensor) -> Context:
+    def _context(
+        self,
+        features: Tensor,
+        dense: Tensor,
+        maps: Tensor,
+        text_token: Tensor,
+        pose: Tensor,
+        there: Tensor | None = None,
+    ) -> Context:
         """Conditions of the action head: {F_ref, f_x, state} (Eq. 13).
 
         Besides the gated patches, each attention channel may give one token: its attended feature, the image position
@@ -146,10 +170,14 @@ class PosA(nn.Module):
             patches = self.pool(gated.flatten(0, 2)).flatten(2).transpose(1, 2)
             patches = self.patch_token(patches).view(batch, cameras, -1, self.flow.width) + self.patch_position
             pooled = patches.mean(2)
+        if there is not None:
+            patches, pooled = patches * there[..., None, None], pooled * there[..., None]
         pose_token = self.pose_token(pose)
         tokens = [patches.flatten(1, 2), text_token[:, None], pose_token[:, None]]
         if self.config.params.anchor_tokens:
             points = self._anchor_tokens(features, maps)
+            if there is not None:
+                points = points * there[..., None, None]
             tokens.insert(1, points.flatten(1, 2))
             summary = self.summary(torch.cat([points.flatten(1), pose_token], -1))
         else:

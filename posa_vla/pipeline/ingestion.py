@@ -123,7 +123,10 @@ def ingest_dataset(workspace: Workspace, params: Params, dataset: Dataset, annou
         require_whole(workspace)
         store = EpisodeStore(workspace.store)
         reader, declaration = open_reader(open_source(folder), dataset, store)
-        _require_one_meaning(store, reader.embodiment)
+        _require_one_meaning(store, reader.declared)
+        lacks = [role for role in reader.declared.cameras if role not in reader.embodiment.cameras]
+        if lacks:
+            say(f"the dataset lacks the camera {', '.join(lacks)}: it is masked in training on these episodes")
         if not reader.knows_poses:
             like = " or ".join(f"--arm {name}" for name in arms_like([c.name for c in reader.embodiment.state]))
             say(
@@ -131,9 +134,9 @@ def ingest_dataset(workspace: Workspace, params: Params, dataset: Dataset, annou
                 + (f". Its joints are named as a shipped arm's: {like} (docs/your-recordings.md)" if like else "")
             )
         if not declaration.is_file():
-            _declare(reader.embodiment, declaration, dataset.arm)
+            _declare(reader.declared, declaration, dataset.arm)
         beside = dataset.declarations / f"{reader.embodiment.id}.yaml"
-        if beside.is_file() and load_embodiment(str(beside)).digest != reader.embodiment.digest:
+        if beside.is_file() and load_embodiment(str(beside)).digest != reader.declared.digest:
             say(f"{beside} declares this robot otherwise than {declaration}: all other commands judge by it, mend it")
         before = set(store.batches())
         done = ingest(store, reader)
@@ -142,7 +145,7 @@ def ingest_dataset(workspace: Workspace, params: Params, dataset: Dataset, annou
         report = validate(
             workspace.store,
             params.validation,
-            declared={**declared, reader.embodiment.id: reader.embodiment},
+            declared={**declared, reader.declared.id: reader.declared},
             validation_fraction=params.prepare.validation_fraction,
             cache=workspace.validated,
         )
@@ -151,9 +154,9 @@ def ingest_dataset(workspace: Workspace, params: Params, dataset: Dataset, annou
         labelled: float | None = None
         reason = "no episode of this dataset may be learnt from"
         if judged.accepted:
-            reason = nothing_to_learn(workspace.store, report, reader.embodiment, params.prepare, where)
+            reason = nothing_to_learn(workspace.store, report, reader.declared, params.prepare, where)
         if not reason:
-            version = version_store(workspace, params, reader.embodiment, where).record
+            version = version_store(workspace, params, reader.declared, where).record
             manifest = read_manifest(workspace.data / version.version)
             labelled, said = manifest.task_share, untaught(manifest)
             if said:

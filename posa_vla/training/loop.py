@@ -151,6 +151,7 @@ class Trainer:
             captions=batch.caption.to(device),
             anchor_points={role: points.to(device) for role, points in batch.anchor_points.items()},
             anchor_valid={role: valid.to(device) for role, valid in batch.anchor_valid.items()},
+            present={role: there.to(device) for role, there in batch.present.items()},
         )
         images = {role: image.to(device) for role, image in batch.images.items()}
         texts = [self.captions[int(i)] for i in batch.caption]
@@ -169,7 +170,7 @@ class Trainer:
         started = time.perf_counter()
         generator = torch.Generator().manual_seed((self.params.seed * 2**24 + self.step) * 2**10 + self.rank)
         batch = self.train_data.sample(self.sampler.indices(self.step))
-        drawn = {"crop": self.params.crop, "background": self.params.background}
+        drawn = {name: getattr(self.params, name) for name in ("crop", "background", "camera_dropout")}
         batch = augment(batch, generator, self.params.shift, self.params.jitter, **drawn)
         self._input_seconds += time.perf_counter() - started
         for group in self.optimizer.param_groups:

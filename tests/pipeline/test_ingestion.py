@@ -50,11 +50,11 @@ def stored(workspace: Workspace, folder: Path) -> EpisodeStore:
     return store
 
 
-def two_cameras(tmp_path: Path) -> tuple[Path, str]:
+def two_cameras(tmp_path: Path, first: str = "head") -> tuple[Path, str]:
     cameras = (CAMERA, "observation.images.cam_wrist")
     folder = make_v21(tmp_path / "two", cameras=cameras, video=False, seed=50)
     channels = [{"name": f"j{i}", "unit": "rad"} for i in range(4)]
-    roles = {"head": {"source": "cam_high"}, "wrist": {"source": "cam_wrist"}}
+    roles = {first: {"source": "cam_high"}, "wrist": {"source": "cam_wrist"}}
     value = {"id": "test_arm", "simulated": False, "cameras": roles, "state": channels, "action": channels}
     file = tmp_path / "two.yaml"
     file.write_text(yaml.safe_dump({**value, "action_frame": "joint", "control_hz": 10}))
@@ -65,7 +65,7 @@ def test_a_dataset_that_cannot_be_prepared_with_the_others_does_not_come_in(tmp_
     store = stored(workspace, make_v21(tmp_path / "one", video=False))
     (batch,) = store.batches()
     before = sha256_tree(workspace.store)
-    folder, file = two_cameras(tmp_path)
+    folder, file = two_cameras(tmp_path, "front")
     other = Dataset(str(folder), tmp_path, embodiment=file)
     with pytest.raises(BadInput, match=f"had other cameras.*posa data remove {batch[:12]}"):
         ingest_dataset(workspace, data_params(), other)

@@ -92,6 +92,7 @@ def augment(
     *,
     crop: float = 0.0,
     background: float = 0.0,
+    camera_dropout: float = 0.0,
 ) -> Batch:
     """Changes background, crop, position and colours of every image by its own draw; anchor points move along.
 
@@ -102,6 +103,8 @@ def augment(
         jitter: Strength of the colour change, 0 for none.
         crop: Largest share of each side that is cut off before the rest is enlarged, 0 for none.
         background: Share of the images that get another background, 0 for none.
+        camera_dropout: Share of the samples in which the action head does not see a camera, drawn for each camera; one
+            that is there stays.
 
     Returns:
         A batch with new images and anchors; a point that left its image is not valid any more.
@@ -122,4 +125,14 @@ def augment(
         if jitter:
             picture = _jitter(picture, generator, jitter)
         images[role] = picture
-    return replace(batch, images=images, anchor_points=points, anchor_valid=valid)
+    present = _dropped(batch.present, generator, camera_dropout) if camera_dropout else batch.present
+    return replace(batch, images=images, anchor_points=points, anchor_valid=valid, present=present)
+
+
+def _dropped(present: dict[str, Tensor], generator: torch.Generator, share: float) -> dict[str, Tensor]:
+    there = torch.stack(list(present.values()), 1)
+    draws = torch.rand(there.shape, generator=generator)
+    # The camera with the largest draw, of those that are there, is never taken.
+    stays = torch.where(there, draws, -1.0).argmax(1, keepdim=True)
+    kept = there & ((draws >= share) | (torch.arange(there.shape[1]) == stays))
+    return dict(zip(present, kept.unbind(1), strict=True))

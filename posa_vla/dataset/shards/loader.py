@@ -25,6 +25,7 @@ class Batch:
         caption: int64 (B,), index into the manifest's captions.
         anchor_points: Role -> float32 (B, 1 + E, 2), [task, each of E end effectors] x [u, v], continuous pixels.
         anchor_valid: Role -> bool (B, 1 + E).
+        present: Role -> bool (B,), whether the action head sees the camera: it is false where an episode lacks it.
     """
 
     images: dict[str, Tensor]
@@ -34,6 +35,7 @@ class Batch:
     caption: Tensor
     anchor_points: dict[str, Tensor]
     anchor_valid: dict[str, Tensor]
+    present: dict[str, Tensor]
 
 
 def _gather(rows: Tensor, indices: Tensor) -> Tensor:
@@ -69,6 +71,9 @@ class PackedDataset:
             self._images = {role: tensors[f"images.{role}"] for role in self.cameras}
             self._points = {role: tensors[f"anchor_points.{role}"] for role in self.cameras}
             self._valid = {role: tensors[f"anchor_valid.{role}"] for role in self.cameras}
+            # Data of before it was said have all cameras in all episodes.
+            every = torch.ones(frames, dtype=torch.bool)
+            self._present = {role: tensors.get(f"present.{role}", every) for role in self.cameras}
             self._state, self._action, self._caption = tensors["state"], tensors["action"], tensors["caption"]
             self._last = torch.arange(frames) - tensors["frame"] + tensors["length"] - 1
         except (OSError, KeyError, TypeError, SafetensorError, RuntimeError) as error:
@@ -109,6 +114,7 @@ class PackedDataset:
             caption=self._caption[indices],
             anchor_points={role: rows[indices] for role, rows in self._points.items()},
             anchor_valid={role: rows[indices] for role, rows in self._valid.items()},
+            present={role: rows[indices] for role, rows in self._present.items()},
         )
 
 

@@ -20,7 +20,7 @@ TAUGHT = 0.05
 
 
 def _empty(value: object) -> bool:
-    return value == []
+    return value in ([], {})
 
 
 class SplitCount(Closed):
@@ -44,7 +44,8 @@ class PreparedManifest(Closed):
     """`manifest.json` of prepared data.
 
     Attributes:
-        schema_version: Version of this document's layout; 2 where there are several end effectors.
+        schema_version: Version of this document's layout; 2 where there are several end effectors, 3 where cameras are
+            absent.
         labels: Camera role -> share of labelled frames; empty in data that were prepared before labels were counted.
         end_effectors: Names of several end effectors, in the order of their anchor channels; empty where one is.
         embodiment: Declaration of the robot whose episodes are packed.
@@ -55,11 +56,13 @@ class PreparedManifest(Closed):
         action_dim: Channels of the action.
         fps: Control rate, Hz.
         splits: Split -> episodes and frames.
+        absent: Camera role -> frames of episodes that lack the camera (version 3); those that no episode lacks are left
+            out. Their pictures are black, and the shards' `present.ROLE` says so.
         source_digest: Hex SHA-256 of the store that the episodes came from; empty where they came from none.
         where: Filter that the episodes were chosen by.
     """
 
-    schema_version: Literal[1, 2] = 1
+    schema_version: Literal[1, 2, 3] = 1
     labels: dict[str, LabelShare] = Field(default_factory=dict)
     end_effectors: list[str] = Field(default_factory=list, exclude_if=_empty)
     embodiment: Embodiment
@@ -70,6 +73,7 @@ class PreparedManifest(Closed):
     action_dim: int
     fps: float
     splits: dict[str, SplitCount]
+    absent: dict[str, int] = Field(default_factory=dict, exclude_if=_empty)
     source_digest: str
     where: Where = Field(default=EVERYTHING, exclude_if=as_ever)
 

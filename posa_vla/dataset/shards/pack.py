@@ -48,6 +48,7 @@ def _channels(embodiment: Embodiment) -> int:
 def _declare(writer: TensorFileWriter, embodiment: Embodiment, size: int) -> None:
     for role in embodiment.cameras:
         writer.declare(f"images.{role}", np.uint8, (size, size, 3))
+        writer.declare(f"present.{role}", np.bool_, ())
         writer.declare(f"anchor_points.{role}", np.float32, (_channels(embodiment), 2))
         writer.declare(f"anchor_valid.{role}", np.bool_, (_channels(embodiment),))
     writer.declare("state", np.float32, (len(embodiment.state),))
@@ -68,6 +69,13 @@ def _append(
     frames, size = len(episode), params.image_size
     labels = anchor_labels(episode, embodiment, (params.sigma_task, params.sigma_end))
     for role in embodiment.cameras:
+        writer.append(f"present.{role}", np.full(frames, role in episode.cameras))
+        if role not in episode.cameras:
+            channels = _channels(embodiment)
+            writer.append(f"images.{role}", np.zeros((frames, size, size, 3), np.uint8))
+            writer.append(f"anchor_points.{role}", np.zeros((frames, channels, 2), np.float32))
+            writer.append(f"anchor_valid.{role}", np.zeros((frames, channels), np.bool_))
+            continue
         images = episode.cameras[role].images
         fit = Fit.of(images.shape[1], images.shape[2], size)
         points = np.where(labels[role].valid[..., None], fit.points(labels[role].points), 0).astype(np.float32)
@@ -115,6 +123,7 @@ def pack_episodes(
     fps = 0.0
     captions: dict[str, int] = {}
     labelled = {role: np.zeros(_channels(embodiment), np.int64) for role in embodiment.cameras}
+    absent: dict[str, int] = {}
     counts = {split: {"episodes": 0, "frames": 0} for split in SPLITS}
     with new_folder(out) as folder:
         writers = {split: TensorFileWriter(folder / f"{split}.safetensors") for split in SPLITS}
@@ -126,11 +135,13 @@ def pack_episodes(
                 fps = episode.fps
                 for writer in writers.values():
                     _declare(writer, embodiment, params.image_size)
-            if set(episode.cameras) != set(embodiment.cameras):
+            if not episode.cameras or not set(episode.cameras) <= set(embodiment.cameras):
                 raise BadInput(
                     f"episode {number} has cameras {sorted(episode.cameras)}, embodiment {embodiment.id} declares "
-                    f"{sorted(embodiment.cameras)}: collect with the declared cameras"
+                    f"{sorted(embodiment.cameras)}: collect with the declared cameras, or with some of them"
                 )
+            for role in set(embodiment.cameras) - set(episode.cameras):
+                absent[role] = absent.get(role, 0) + len(episode)
             if episode.fps != fps:
                 raise BadInput(
                     f"episode {number} runs at {episode.fps} Hz, the ones before at {fps} Hz: prepare them apart"
@@ -157,7 +168,7 @@ def pack_episodes(
         frames = sum(count["frames"] for count in counts.values())
         shares = {role: np.array([valid[0], valid[1:].mean()]) / frames for role, valid in labelled.items()}
         manifest = PreparedManifest(
-            schema_version=2 if embodiment.end_effectors else 1,
+            schema_version=3 if absent else 2 if embodiment.end_effectors else 1,
             labels={
                 role: LabelShare(task=task, end_effector=end)
                 for role, (task, end) in ((role, share.round(4).tolist()) for role, share in shares.items())
@@ -171,6 +182,7 @@ def pack_episodes(
             action_dim=len(embodiment.action),
             fps=fps,
             splits={split: SplitCount(**count) for split, count in counts.items()},
+            absent=dict(sorted(absent.items())),
             source_digest=source_digest,
             where=where,
         )

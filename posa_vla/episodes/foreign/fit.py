@@ -155,6 +155,8 @@ def _require_shapes(reader: SourceReader) -> None:
     if reader.calibration is None:
         return
     for role, camera in reader.calibration.cameras.items():
+        if role not in reader.features.cameras:
+            continue  # this dataset lacks it
         starts = [0, *(later.from_episode for later in camera.later)]
         for first, end in zip(starts, [*starts[1:], None], strict=True):
             unfit = _unfit_shape(reader, role, camera.at(first), first, end)

@@ -92,6 +92,8 @@ def map_features(
 ) -> FeatureMap:
     """Decides what each feature is.
 
+    A dataset whose cameras all have a role may lack others that the embodiment declares.
+
     A feature is what `--map` says, else what its name says (`observation.state`, `action`, `observation.end_effector`,
     `observation.gripper`). A camera has the role for which the embodiment declares its name as `source`; a lone camera
     of a dataset without an embodiment file is `head`.
@@ -225,7 +227,9 @@ def _cameras(
                         f"the embodiment's camera {role} is {feature}, which is depth ({found.why}), no colour camera: "
                         "take it out of the embodiment file"
                     )
-        return mapped, propose_cameras(features, free, missing) if missing else None
+        # Where every picture has its role, the other roles' cameras were not there.
+        lacks = bool(missing and mapped and not free)
+        return mapped, propose_cameras(features, free, missing) if missing and not lacks else None
     if len(features) == 1 and free and not mapped:
         return {"head": free[0]}, None
     short = {short_name(feature): feature for feature in free}

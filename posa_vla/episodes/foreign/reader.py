@@ -53,7 +53,7 @@ class SourceReader:
         Args:
             source: The dataset.
             features: What its features are.
-            embodiment: Whose episodes these are.
+            embodiment: Whose episodes these are, as it is declared; the dataset may lack some of its cameras.
             calibration: Of its cameras; what is not in it is not calibrated.
             kinematics: Computes the end-effector's pose where it was not recorded.
             origin: Where the episodes come from.
@@ -67,7 +67,10 @@ class SourceReader:
                 f"{embodiment.control_hz:g} Hz: declare control_hz: {source.fps:g}, or resample the dataset"
             )
         source.require_videos(features.cameras.values())
-        self.source, self.features, self.embodiment = source, features, embodiment
+        self.source, self.features, self.declared = source, features, embodiment
+        cameras = {role: camera for role, camera in embodiment.cameras.items() if role in features.cameras}
+        # What is recorded here, and stored of the robot with it.
+        self.embodiment = embodiment.model_copy(update={"cameras": cameras})
         self.calibration, self.kinematics, self._origin = calibration, kinematics, origin
         # Episodes that were recorded here are known by their pixels; video always is by its bytes.
         posa = source.posa

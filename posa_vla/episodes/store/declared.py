@@ -15,12 +15,12 @@ from posa_vla.params import Params
 def meant_otherwise(recorded: Embodiment, declared: Embodiment) -> list[str]:
     """The parts of a declaration by which recorded numbers mean something else than an embodiment declares now.
 
-    Limits and models do not change what numbers mean, nor does stating what was unstated at the recording.
+    Limits and models do not change what numbers mean, nor does stating what was unstated at the recording. A recording
+    may lack cameras that are declared now.
     """
 
     def meaning(embodiment: Embodiment) -> dict[str, list[str]]:
         return {
-            "cameras": sorted(embodiment.cameras),
             "state": [part for channel in embodiment.state for part in (channel.name, channel.unit)],
             "action": [part for channel in embodiment.action for part in (channel.name, channel.unit)],
             "action_frame": [embodiment.action_frame],
@@ -30,12 +30,17 @@ def meant_otherwise(recorded: Embodiment, declared: Embodiment) -> list[str]:
     before, now = meaning(recorded), meaning(declared)
     # Before its chain was declared, a robot had no poses that could be of other end effectors.
     ends = recorded.kinematics is not None and recorded.end_effectors != declared.end_effectors
-    return (["end_effectors"] if ends else []) + [
-        name
-        for name, parts in now.items()
-        if len(parts) != len(before[name])
-        or any(old not in {new, UNSTATED} for old, new in zip(before[name], parts, strict=True))
-    ]
+    cameras = not set(recorded.cameras) <= set(declared.cameras)
+    return (
+        (["end_effectors"] if ends else [])
+        + (["cameras"] if cameras else [])
+        + [
+            name
+            for name, parts in now.items()
+            if len(parts) != len(before[name])
+            or any(old not in {new, UNSTATED} for old, new in zip(before[name], parts, strict=True))
+        ]
+    )
 
 
 def require_meant_alike(batch: str, recorded: Embodiment, declared: Embodiment) -> None:

@@ -22,6 +22,7 @@ def marked_batch(u: float, v: float, count: int = 64, size: int = 12) -> Batch:
         caption=torch.zeros(count, dtype=torch.int64),
         anchor_points={"head": points},
         anchor_valid={"head": torch.ones(count, 2, dtype=torch.bool)},
+        present={"head": torch.ones(count, dtype=torch.bool)},
     )
 
 

@@ -91,7 +91,7 @@ def test_nothing_held_out_is_an_empty_shard(tmp_path):
     [
         (lambda e: replace(e, fps=5.0), "at 5.0 Hz, the ones before at 10.0 Hz"),
         (lambda e: replace(e, embodiment="other"), "'other', expected 'test_arm'"),
-        (lambda e: replace(e, cameras={"head": e.cameras["head"]}), "declares"),
+        (lambda e: replace(e, cameras={"top": e.cameras["head"]}), "declares"),
         (lambda e: replace(e, state=e.state[:, :1]), "state has rows"),
     ],
 )
