@@ -67,7 +67,7 @@ def test_a_rotation_survives_six_numbers_in_every_form(form: str, seed: int, sma
     matrix = to_matrix(values, form)  # type: ignore[arg-type]  # parametrised by its literals
     np.testing.assert_allclose(matrix.numpy(), rotation.as_matrix(), atol=1e-9)
     back = from_matrix(from_six(to_six(matrix)), form, values)  # type: ignore[arg-type]  # likewise
-    np.testing.assert_allclose(to_matrix(back, form).numpy(), rotation.as_matrix(), atol=1e-6)  # type: ignore[arg-type]
+    np.testing.assert_allclose(to_matrix(back, form).numpy(), rotation.as_matrix(), atol=1e-6)  # type: ignore[arg-type]  # likewise
     if form != "rotation_vector":  # near half a turn its two vectors are a whole turn apart
         np.testing.assert_allclose(back.numpy(), values.numpy(), atol=1e-6)
 

@@ -35,7 +35,7 @@ def place(tmp_path: Path) -> Place:
     place = make_place(tmp_path)
     store, rng = EpisodeStore(place.workspace.store), np.random.default_rng(0)
     for words, source in (("Pick up the cube", "teleop"), ("pick up the cube", "sim"), ("open the drawer", "teleop")):
-        episodes = [make_episode(rng, instruction=words, source=source) for _ in range(2)]  # type: ignore[arg-type]
+        episodes = [make_episode(rng, instruction=words, source=source) for _ in range(2)]  # type: ignore[arg-type]  # a str
         store.append(episodes, make_embodiment())
     return place
 

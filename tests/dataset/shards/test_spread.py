@@ -85,7 +85,7 @@ def test_no_input_and_no_loss_of_a_real_arm_is_beyond_ten(tmp_path: Path, held_o
         side = "validation" if number == held_out else "train"
         while split_of(episode, 0.5) != side:
             episode.scene["try"] = episode.scene.get("try", 0) + 1
-    prepare = PrepareParams(image_size=16, validation_fraction=0.5, actions=actions)  # type: ignore[arg-type]
+    prepare = PrepareParams(image_size=16, validation_fraction=0.5, actions=actions)  # type: ignore[arg-type]  # a str
     pack_episodes(episodes, embodiment, prepare, tmp_path / "data")
     normalisation = read_json(tmp_path / "data/normalisation.json")
 
