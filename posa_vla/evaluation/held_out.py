@@ -68,6 +68,14 @@ class PackedEpisodes:
         """What the robot was asked at a frame."""
         return self.captions[int(self.caption[frame])]
 
+    def whole(self) -> list[int]:
+        """Numbers of the episodes that lack no camera: a policy is asked with all of its cameras."""
+        firsts = torch.tensor([first for first, _ in self.spans], dtype=torch.int64)
+        if not len(firsts):
+            return []
+        present = torch.stack(list(self._packed.sample(firsts).present.values())).all(dim=0)
+        return [number for number, there in enumerate(present.tolist()) if there]
+
     def chunks(self, frames: NDArray[np.int64], horizon: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         """What was done from frames on, float32 (N, H, A), and what of it is of the episode, bool (N, H).
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from posa_vla.console import progress
+from posa_vla.console import progress, say
 from posa_vla.dataset.shards.manifest import PreparedManifest, read_manifest
 from posa_vla.episodes.embodiment import Embodiment
 from posa_vla.errors import BadInput
@@ -211,10 +211,13 @@ def evaluate_offline(policy: Policy, data: Path, way: Execution, *, data_version
 
 
 def _chosen(held_out: PackedEpisodes) -> Iterator[tuple[int, int, int]]:
-    """Number, first frame and length of the episodes that are evaluated: all, or some that are evenly spread."""
-    spans = held_out.spans
-    count = min(len(spans), MOST_EPISODES)
-    numbers: list[int] = np.unique(np.linspace(0, len(spans) - 1, count).round().astype(int)).tolist()
+    """Number, first frame and length of the episodes that are evaluated: all that are whole, or some evenly spread."""
+    spans, whole = held_out.spans, held_out.whole()
+    if len(whole) < len(spans):
+        say(f"{len(spans) - len(whole)} of {len(spans)} held-out episodes lack a camera and are left out")
+    count = min(len(whole), MOST_EPISODES)
+    places: list[int] = np.unique(np.linspace(0, len(whole) - 1, count).round().astype(int)).tolist()
+    numbers = [whole[place] for place in places]
     with progress("evaluate offline", len(numbers), unit="episodes") as advance:
         for number in numbers:
             yield number, *spans[number]

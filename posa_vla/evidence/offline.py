@@ -112,7 +112,8 @@ class OfflineEvidence(Closed):
         horizon: Steps of a chunk.
         image_size: Side of the policy's pictures, pixels.
         execution: How the policy was run; it looks every `execute` steps.
-        held_out: Episodes that are held out; `episodes` are those that were evaluated.
+        held_out: Episodes that are held out; `episodes` are those that were evaluated: at most 50, and none that lacks
+            a camera.
         limits: Channels without declared limits, for which three times the recorded range counts.
         channels: Errors by action channel.
         anchors: Of the cameras that have labels.

@@ -213,7 +213,8 @@ def _training_words(params: Params, rate: float, seen: Seen, gpu: bool) -> str:
     minutes = max(round(samples / rate / 60), 1)
     times = f", {samples / sum(seen.lengths):.2g} times through the frames" if seen.lengths else ""
     where = "on this GPU" if gpu else "here"
+    cameras = "one camera" if len(seen.pictures) == 1 else f"{len(seen.pictures)} cameras"
     return (
-        f"{rate:.0f} samples/s {where} at {params.prepare.image_size} px with {len(seen.pictures)} cameras: "
+        f"{rate:.0f} samples/s {where} at {params.prepare.image_size} px with {cameras}: "
         f"{params.train.steps} steps of {params.train.batch} samples take about {minutes} min{times}"
     )

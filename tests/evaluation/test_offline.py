@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -190,6 +191,22 @@ def test_of_many_held_out_episodes_some_are_taken_evenly(joints: Path, monkeypat
     monkeypatch.setattr("posa_vla.evaluation.offline.MOST_EPISODES", 2)
     evidence = run(following(), joints).evidence
     assert [episode.number for episode in evidence.episodes] == [0, evidence.held_out - 1]
+
+
+def test_an_episode_that_lacks_a_camera_is_left_out_because_the_policy_could_not_be_asked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = [make_episode(np.random.default_rng(n), size=SIZE, frames=12) for n in range(12)]
+    held = [n for n, episode in enumerate(made) if split_of(episode, SHARE) == "validation"]
+    lacking = replace(made[held[0]], cameras={"head": made[held[0]].cameras["head"]})
+    made[held[0]] = lacking
+    policy = RiggedPolicy(lambda seen: np.zeros((HORIZON, 2)), HORIZON)
+    evidence = run(policy, pack(tmp_path / "data", made, make_embodiment())).evidence
+    assert (evidence.held_out, [episode.number for episode in evidence.episodes]) == (
+        len(held),
+        list(range(1, len(held))),
+    )
+    assert f"1 of {len(held)} held-out episodes lack a camera and are left out" in capsys.readouterr().err
 
 
 def test_a_film_shows_every_frame_and_the_worst_channels_first(joints: Path, tmp_path: Path) -> None:
