@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +22,7 @@ from posa_vla.pipeline.records import Decided, Evaluated, Released, Trained
 from posa_vla.pipeline.steps.decide import decide
 from posa_vla.pipeline.steps.register import register
 from posa_vla.pipeline.steps.release import release
-from posa_vla.promotion.champion import champion_bundle
+from posa_vla.promotion.champion import champion_bundle, open_publisher
 from posa_vla.release.bundle import Bundle
 from posa_vla.settings import Settings
 from posa_vla.tracking import connect
@@ -99,14 +100,27 @@ def candidate(context: StepContext, params: Params, folder: Path, seed: int = 0)
     return Candidate(context, Bundle(made.digest, place))
 
 
-def two_releases(tmp_path: Path) -> tuple[Workspace, Params, list[Candidate]]:
-    params, workspace = arm_params(), make_workspace(tmp_path)
-    made: list[Candidate] = []
+@functools.cache
+def _two_releases() -> tuple[tempfile.TemporaryDirectory[str], Workspace, list[str]]:
+    """The folder, which goes with the process, the workspace in it, and the digests of both bundles."""
+    folder = tempfile.TemporaryDirectory()
+    params, workspace = arm_params(), make_workspace(Path(folder.name))
+    made: list[str] = []
     with open_context(workspace, params, "test") as context:
         for seed in (0, 1):
-            made.append(candidate(context, params, tmp_path / f"policy-{seed}", seed))
-            champion = champion_bundle(workspace, "t")
-            _, released = made[-1].promote(champion=champion)
+            one = candidate(context, params, Path(folder.name) / f"policy-{seed}", seed)
+            _, released = one.promote(champion=champion_bundle(workspace, "t"))
             assert released is not None
             assert released.release == seed + 1
-    return workspace, params, made
+            made.append(one.bundle.digest)
+    return folder, workspace, made
+
+
+def two_releases(tmp_path: Path) -> tuple[Workspace, Params, list[Candidate]]:
+    """A workspace in `tmp_path/home` in which two candidates were released; a copy, for to make it takes seconds."""
+    _, whole, digests = _two_releases()
+    shutil.copytree(whole.home, tmp_path / "home")
+    workspace, params = Workspace.open(Settings(home=tmp_path / "home")), arm_params()
+    open_publisher(workspace)  # takes over what it remembers of the channel at the other place
+    context = StepContext(workspace, params)
+    return workspace, params, [Candidate(context, Bundle(digest, workspace.bundles / digest)) for digest in digests]
