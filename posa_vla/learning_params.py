@@ -26,6 +26,10 @@ class PrepareParams(Closed):
     # What a policy predicts: actions as they were recorded, or what they add to the state at the chunk's start, for
     # channels that the state has by the same name. The policy undoes it; grippers stay absolute.
     actions: Literal["absolute", "relative"] = "absolute"
+    # Whether recordings at another rate are taken at the embodiment's control rate, which must divide theirs.
+    resample: bool = False
+    # Whether stretches at both ends of an episode, in which nothing moves, are left out.
+    trim_idle: bool = False
 
 
 class EncoderParams(Closed):

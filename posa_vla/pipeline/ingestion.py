@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from posa_vla.console import say
@@ -12,6 +12,7 @@ from posa_vla.dataset.exchange.ingest import Ingested, ingest
 from posa_vla.dataset.exchange.recordings import Recordings
 from posa_vla.dataset.shards.manifest import read_manifest, untaught
 from posa_vla.dataset.shards.prepare import nothing_to_learn
+from posa_vla.dataset.shards.taken_frames import require_ratio
 from posa_vla.dataset.validation.findings import Finding, remedy_of, severity_of
 from posa_vla.dataset.validation.report import ValidationReport
 from posa_vla.dataset.validation.validate import validate
@@ -56,6 +57,7 @@ class Dataset:
         embodiment: Shipped name or file; empty for what `declarations` or the dataset itself shows.
         calibration: Calibration file, or None.
         origin: Where its episodes come from.
+        resample: Whether it may have another rate than its embodiment is controlled at (`prepare.resample`).
         arm: Shipped arm that the robot is, where the dataset's own declaration is to be derived; empty for none.
         declarations: Folder in which a derived embodiment is written down, for somebody to complete.
     """
@@ -67,6 +69,7 @@ class Dataset:
     calibration: Path | None = None
     origin: Source = "teleop"
     arm: str = ""
+    resample: bool = False
 
 
 class Judged(Closed):
@@ -122,8 +125,11 @@ def ingest_dataset(workspace: Workspace, params: Params, dataset: Dataset, annou
     with at_hand(workspace, dataset.location) as folder, workspace.lock("an ingestion", "data.lock", wait=DATA_WAIT):
         require_whole(workspace)
         store = EpisodeStore(workspace.store)
-        reader, declaration = open_reader(open_source(folder), dataset, store)
-        _require_one_meaning(store, reader.declared)
+        resample = params.prepare.resample
+        reader, declaration = open_reader(open_source(folder), replace(dataset, resample=resample), store)
+        if resample:
+            require_ratio(reader.embodiment.control_hz, reader.declared.control_hz, str(folder))
+        _require_one_meaning(store, reader.declared, resample=resample)
         lacks = [role for role in reader.declared.cameras if role not in reader.embodiment.cameras]
         if lacks:
             say(f"the dataset lacks the camera {', '.join(lacks)}: it is masked in training on these episodes")
@@ -241,7 +247,13 @@ def open_reader(source: SourceDataset, dataset: Dataset, store: EpisodeStore) ->
         kinematics = ForwardKinematics(embodiment, folder)
     try:
         reader = SourceReader(
-            source, features, embodiment, calibration=calibration, kinematics=kinematics, origin=dataset.origin
+            source,
+            features,
+            embodiment,
+            calibration=calibration,
+            kinematics=kinematics,
+            origin=dataset.origin,
+            resample=dataset.resample,
         )
         require_fit(reader)
     except BadInput as error:
@@ -249,7 +261,7 @@ def open_reader(source: SourceDataset, dataset: Dataset, store: EpisodeStore) ->
     return reader, path
 
 
-def _require_one_meaning(store: EpisodeStore, embodiment: Embodiment) -> None:
+def _require_one_meaning(store: EpisodeStore, embodiment: Embodiment, *, resample: bool) -> None:
     """Stops before anything comes in that could not be prepared together with what is there.
 
     Raises:
@@ -263,7 +275,7 @@ def _require_one_meaning(store: EpisodeStore, embodiment: Embodiment) -> None:
             continue  # validation names it
         counts = any(record.extra.digest not in replaced for record in reader.records)
         if reader.embodiment.id == embodiment.id and counts:
-            require_meant_alike(batch, reader.embodiment, embodiment)
+            require_meant_alike(batch, reader.embodiment, embodiment, resample=resample)
 
 
 def _announce(

@@ -26,10 +26,10 @@ CAMERA = "observation.images.cam_high"
 
 
 def trajectory(number: int, frames: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """State and action, float32 (frames, 4): smooth, and each action is the state that follows."""
-    phase = np.random.default_rng(number).uniform(0, 6, 4)
-    state = np.sin(phase + np.arange(frames + 1)[:, None] / 7).astype(np.float32)
-    return state[:-1], state[1:]
+    """State and action, float32 (frames, 4): smooth, and each action is half a step ahead of the state that follows."""
+    phase, times = np.random.default_rng(number).uniform(0, 6, 4), np.arange(frames)[:, None]
+    state, action = (np.sin(phase + (times + ahead) / 7).astype(np.float32) for ahead in (0, 1.5))
+    return state, action
 
 
 def _png(image: NDArray[np.uint8]) -> bytes:

@@ -23,6 +23,10 @@ def _empty(value: object) -> bool:
     return value in ([], {})
 
 
+def _none(value: object) -> bool:
+    return value == 0
+
+
 class SplitCount(Closed):
     """How much a split holds."""
 
@@ -45,7 +49,7 @@ class PreparedManifest(Closed):
 
     Attributes:
         schema_version: Version of this document's layout; 2 where there are several end effectors, 3 where cameras are
-            absent.
+            absent or frames were left out.
         labels: Camera role -> share of labelled frames; empty in data that were prepared before labels were counted.
         end_effectors: Names of several end effectors, in the order of their anchor channels; empty where one is.
         embodiment: Declaration of the robot whose episodes are packed.
@@ -58,6 +62,7 @@ class PreparedManifest(Closed):
         splits: Split -> episodes and frames.
         absent: Camera role -> frames of episodes that lack the camera (version 3); those that no episode lacks are left
             out. Their pictures are black, and the shards' `present.ROLE` says so.
+        trimmed: Idle frames at the ends of episodes that were left out (version 3).
         source_digest: Hex SHA-256 of the store that the episodes came from; empty where they came from none.
         where: Filter that the episodes were chosen by.
     """
@@ -74,6 +79,7 @@ class PreparedManifest(Closed):
     fps: float
     splits: dict[str, SplitCount]
     absent: dict[str, int] = Field(default_factory=dict, exclude_if=_empty)
+    trimmed: int = Field(default=0, exclude_if=_none)
     source_digest: str
     where: Where = Field(default=EVERYTHING, exclude_if=as_ever)
 

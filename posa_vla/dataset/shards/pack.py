@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from posa_vla.dataset.labels import anchor_labels
 from posa_vla.dataset.shards.manifest import MANIFEST, LabelShare, PreparedManifest, SplitCount
 from posa_vla.dataset.shards.spread import least_stds
+from posa_vla.dataset.shards.taken_frames import Taken, taken_frames
 from posa_vla.dataset.shards.tensor_file import TensorFileWriter
 from posa_vla.dataset.split import SPLITS, split_of
 from posa_vla.episodes.action_space import action_space
@@ -65,8 +66,9 @@ def _append(
     number: int,
     captions: list[int],
     labelled: dict[str, NDArray[np.int64]],
+    taken: Taken,
 ) -> None:
-    frames, size = len(episode), params.image_size
+    rows, frames, size = taken.rows, len(taken.rows), params.image_size
     labels = anchor_labels(episode, embodiment, (params.sigma_task, params.sigma_end))
     for role in embodiment.cameras:
         writer.append(f"present.{role}", np.full(frames, role in episode.cameras))
@@ -79,13 +81,15 @@ def _append(
         images = episode.cameras[role].images
         fit = Fit.of(images.shape[1], images.shape[2], size)
         points = np.where(labels[role].valid[..., None], fit.points(labels[role].points), 0).astype(np.float32)
-        writer.append(f"images.{role}", fit_images(images, size))
-        writer.append(f"anchor_points.{role}", points)
-        writer.append(f"anchor_valid.{role}", labels[role].valid)
-        labelled[role] += labels[role].valid.sum(axis=0)
-    writer.append("state", episode.state)
-    writer.append("action", episode.action)
-    writer.append("caption", np.array(captions, np.int64))
+        valid = labels[role].valid[rows]
+        fitted = fit_images(images, size)
+        writer.append(f"images.{role}", fitted if frames == len(episode) else fitted[rows])
+        writer.append(f"anchor_points.{role}", points[rows])
+        writer.append(f"anchor_valid.{role}", valid)
+        labelled[role] += valid.sum(axis=0)
+    writer.append("state", episode.state[rows])
+    writer.append("action", taken.action)
+    writer.append("caption", np.array(captions, np.int64)[rows])
     writer.append("episode", np.full(frames, number, np.int64))
     writer.append("frame", np.arange(frames, dtype=np.int64))
     writer.append("length", np.full(frames, frames, np.int64))
@@ -124,6 +128,7 @@ def pack_episodes(
     captions: dict[str, int] = {}
     labelled = {role: np.zeros(_channels(embodiment), np.int64) for role in embodiment.cameras}
     absent: dict[str, int] = {}
+    trimmed = 0
     counts = {split: {"episodes": 0, "frames": 0} for split in SPLITS}
     with new_folder(out) as folder:
         writers = {split: TensorFileWriter(folder / f"{split}.safetensors") for split in SPLITS}
@@ -132,27 +137,30 @@ def pack_episodes(
             if episode.embodiment != embodiment.id:
                 raise BadInput(f"episode {number} is of embodiment {episode.embodiment!r}, expected {embodiment.id!r}")
             if number == 0:
-                fps = episode.fps
+                fps = embodiment.control_hz if params.resample else episode.fps
                 for writer in writers.values():
                     _declare(writer, embodiment, params.image_size)
+            if episode.fps != fps and not params.resample:
+                raise BadInput(
+                    f"episode {number} runs at {episode.fps} Hz, the ones before at {fps} Hz: prepare them apart, or "
+                    "with prepare.resample=true"
+                )
+            taken = taken_frames(episode, embodiment, params)
+            trimmed += taken.trimmed
             if not episode.cameras or not set(episode.cameras) <= set(embodiment.cameras):
                 raise BadInput(
                     f"episode {number} has cameras {sorted(episode.cameras)}, embodiment {embodiment.id} declares "
                     f"{sorted(embodiment.cameras)}: collect with the declared cameras, or with some of them"
                 )
             for role in set(embodiment.cameras) - set(episode.cameras):
-                absent[role] = absent.get(role, 0) + len(episode)
-            if episode.fps != fps:
-                raise BadInput(
-                    f"episode {number} runs at {episode.fps} Hz, the ones before at {fps} Hz: prepare them apart"
-                )
+                absent[role] = absent.get(role, 0) + len(taken.rows)
             split = split_of(episode, params.validation_fraction, held_out)
             # The episode's own words are listed in any case: who makes a vocabulary of the captions has theirs.
             numbers = [captions.setdefault(t, len(captions)) for t in (episode.instruction, *(episode.prompts or ()))]
             asked = numbers[1:] or numbers * len(episode)
-            _append(writers[split], episode, embodiment, params, number, asked, labelled)
+            _append(writers[split], episode, embodiment, params, number, asked, labelled, taken)
             counts[split]["episodes"] += 1
-            counts[split]["frames"] += len(episode)
+            counts[split]["frames"] += len(taken.rows)
         if not counts["train"]["episodes"]:
             raise BadInput(
                 f"no training episodes: {counts['validation']['episodes']} are held out by prepare.validation_fraction "
@@ -168,7 +176,7 @@ def pack_episodes(
         frames = sum(count["frames"] for count in counts.values())
         shares = {role: np.array([valid[0], valid[1:].mean()]) / frames for role, valid in labelled.items()}
         manifest = PreparedManifest(
-            schema_version=3 if absent else 2 if embodiment.end_effectors else 1,
+            schema_version=3 if absent or trimmed else 2 if embodiment.end_effectors else 1,
             labels={
                 role: LabelShare(task=task, end_effector=end)
                 for role, (task, end) in ((role, share.round(4).tolist()) for role, share in shares.items())
@@ -183,6 +191,7 @@ def pack_episodes(
             fps=fps,
             splits={split: SplitCount(**count) for split, count in counts.items()},
             absent=dict(sorted(absent.items())),
+            trimmed=trimmed,
             source_digest=source_digest,
             where=where,
         )

@@ -7,10 +7,13 @@ from pathlib import Path
 
 from posa_vla.console import progress, say
 from posa_vla.dataset.shards.manifest import PreparedManifest
+from posa_vla.dataset.shards.mixed_up import require_actions
 from posa_vla.dataset.shards.pack import pack_episodes
 from posa_vla.dataset.shards.spread import still_channels, still_in_words
+from posa_vla.dataset.shards.taken_frames import require_ratio
 from posa_vla.dataset.split import few_held_out, split_of
 from posa_vla.dataset.validation.report import ValidationReport
+from posa_vla.episodes.action_space import action_space
 from posa_vla.episodes.embodiment import Embodiment
 from posa_vla.episodes.episode import Episode
 from posa_vla.episodes.lerobot.reader import DatasetReader, EpisodeRecord
@@ -23,7 +26,7 @@ from posa_vla.target_params import EVERYTHING, Where
 
 
 def _chosen(
-    store: EpisodeStore, report: ValidationReport, embodiment: Embodiment, where: Where
+    store: EpisodeStore, report: ValidationReport, embodiment: Embodiment, params: PrepareParams, where: Where
 ) -> list[tuple[DatasetReader, list[EpisodeRecord]]]:
     """The batches of an embodiment with the episodes to learn from: asked for, successful, not superseded, sound."""
     replaced = store.replaced()
@@ -40,7 +43,9 @@ def _chosen(
         ]
         if reader.embodiment.id != embodiment.id or not counted:
             continue
-        require_meant_alike(batch, reader.embodiment, embodiment)
+        require_meant_alike(batch, reader.embodiment, embodiment, resample=params.resample)
+        if params.resample:
+            require_ratio(reader.embodiment.control_hz, embodiment.control_hz, f"batch {batch[:12]}")
         records = [r for r in counted if imitable(r) and (batch, r.number) not in quarantined]
         chosen.append((reader, records))
     return chosen
@@ -83,7 +88,12 @@ def nothing_to_learn(
     Raises:
         BadInput: A batch was recorded when the embodiment meant something else.
     """
-    chosen = _chosen(EpisodeStore(store_folder), report, embodiment, where)
+    chosen = _chosen(EpisodeStore(store_folder), report, embodiment, params, where)
+    try:
+        action_space(embodiment, params.actions)
+        require_actions(_episodes(chosen), embodiment)
+    except BadInput as error:
+        return str(error)
     held_out = few_held_out(_episodes(chosen), params.validation_fraction)
     count = 0
     for episode in _episodes(chosen):
@@ -118,19 +128,27 @@ def prepare(
         The manifest.
 
     Raises:
-        BadInput: The report is of another store, or nothing is left to learn from.
+        BadInput: The report is of another store, nothing is left to learn from, the actions are the states of the next
+            frames, or the rates do not divide.
     """
     store = EpisodeStore(store_folder)
     if report.store_digest != store.digest():
         raise BadInput(f"the report is of another store than {store_folder}: run `posa data validate` again")
-    chosen = _chosen(store, report, embodiment, where)
+    chosen = _chosen(store, report, embodiment, params, where)
     episodes = sum(len(records) for _, records in chosen)
+    if not episodes and (black := _black_cameras(store, report, embodiment)):
+        raise BadInput(
+            f"{store_folder}: all episodes of embodiment {embodiment.id} are kept aside, and a camera is black in "
+            f"them ({', '.join(black)}): mend it and record again, or take it out of the embodiment file and ingest "
+            "without it"
+        )
     if not episodes:
         raise BadInput(
             f"{store_folder} has no sound, successful episode of embodiment {embodiment.id}"
             f"{'' if where == EVERYTHING else ' that targets.*.data.where asks for'} "
             f"({len(report.quarantined)} quarantined): see the report's findings, or collect more"
         )
+    require_actions(_episodes(chosen), embodiment)
     # Twice: the rows of each tensor, then the shard made of them.
     require_free_space(
         out, 2 * sum(_bytes(reader, records, params) for reader, records in chosen), "preparing the data"
@@ -149,7 +167,18 @@ def prepare(
     still = still_in_words(still_channels(embodiment, read_json(out / "normalisation.json")), embodiment)
     if still:
         say(f"prepare: {still}")
+    if params.trim_idle:
+        frames = sum(record.length for _, records in chosen for record in records)
+        say(f"prepare: {manifest.trimmed} of {frames} frames are left out: idle at the ends of their episodes")
     return manifest
+
+
+def _black_cameras(store: EpisodeStore, report: ValidationReport, embodiment: Embodiment) -> list[str]:
+    """Roles of the cameras that the rule `black` found in episodes of an embodiment that are kept aside."""
+    aside = report.aside()
+    mine = {batch for batch, reader in store.readers() if reader.embodiment.id == embodiment.id}
+    black = [f for f in report.findings if f.rule == "black" and f.batch in mine and (f.batch, f.episode) in aside]
+    return sorted({finding.value.split(":")[0] for finding in black})
 
 
 def _bytes(reader: DatasetReader, records: list[EpisodeRecord], params: PrepareParams) -> int:

@@ -47,6 +47,7 @@ class SourceReader:
         calibration: Calibration | None = None,
         kinematics: ForwardKinematics | None = None,
         origin: Source = "teleop",
+        resample: bool = False,
     ) -> None:
         """Sets up what all episodes share; `fit.require_fit` looks whether any of them can fit.
 
@@ -57,20 +58,24 @@ class SourceReader:
             calibration: Of its cameras; what is not in it is not calibrated.
             kinematics: Computes the end-effector's pose where it was not recorded.
             origin: Where the episodes come from.
+            resample: Whether the dataset may have another rate than the embodiment is controlled at: it is stored as it
+                was recorded, and resampled when it is prepared.
 
         Raises:
             BadInput: The dataset runs at another rate, or its videos cannot be had.
         """
-        if abs(embodiment.control_hz - source.fps) > 1e-6:
+        if abs(embodiment.control_hz - source.fps) > 1e-6 and not resample:
             raise BadInput(
                 f"{source.folder} has {source.fps:g} frames/s, embodiment {embodiment.id} is controlled at "
-                f"{embodiment.control_hz:g} Hz: declare control_hz: {source.fps:g}, or resample the dataset"
+                f"{embodiment.control_hz:g} Hz: declare control_hz: {source.fps:g}, or set "
+                "prepare.resample=true"
             )
         source.require_videos(features.cameras.values())
         self.source, self.features, self.declared = source, features, embodiment
         cameras = {role: camera for role, camera in embodiment.cameras.items() if role in features.cameras}
         # What is recorded here, and stored of the robot with it.
-        self.embodiment = embodiment.model_copy(update={"cameras": cameras})
+        recorded = {"control_hz": source.fps} if resample else {}
+        self.embodiment = embodiment.model_copy(update={"cameras": cameras, **recorded})
         self.calibration, self.kinematics, self._origin = calibration, kinematics, origin
         # Episodes that were recorded here are known by their pixels; video always is by its bytes.
         posa = source.posa

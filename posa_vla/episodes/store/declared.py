@@ -43,13 +43,25 @@ def meant_otherwise(recorded: Embodiment, declared: Embodiment) -> list[str]:
     )
 
 
-def require_meant_alike(batch: str, recorded: Embodiment, declared: Embodiment) -> None:
+def require_meant_alike(batch: str, recorded: Embodiment, declared: Embodiment, *, resample: bool = False) -> None:
     """Stops where a batch's numbers mean something else than an embodiment declares now.
+
+    Args:
+        batch: Its digest.
+        recorded: The declaration that it has.
+        declared: The one of now.
+        resample: Whether it may have another rate.
 
     Raises:
         BadInput: The batch's numbers mean something else; the message names what changed.
     """
-    if unlike := meant_otherwise(recorded, declared):
+    unlike = [part for part in meant_otherwise(recorded, declared) if not (resample and part == "control_hz")]
+    if unlike == ["control_hz"]:
+        raise BadInput(
+            f"batch {batch[:12]} was recorded at {recorded.control_hz:g} Hz, embodiment {declared.id} is controlled at "
+            f"{declared.control_hz:g} Hz: prepare.resample=true takes its frames at that rate"
+        )
+    if unlike:
         raise BadInput(
             f"batch {batch[:12]} was recorded when embodiment {declared.id} had other {', '.join(unlike)}: give the "
             f"changed robot an id of its own, or take the batch out (`posa data remove {batch[:12]} --reason TEXT`)"
