@@ -64,12 +64,14 @@ def aloha() -> Embodiment:
 
 
 def motion(number: int, frames: int) -> tuple[np.ndarray, np.ndarray]:
-    """State and action, float32 (frames, 14): the arms swing, each action is the state that follows."""
+    """State and action, float32 (frames, 14): the arms swing, each action is a little ahead of what follows."""
     phase = np.random.default_rng(number).uniform(0, 6, 14)
     rows = 0.15 * np.sin(phase + np.arange(frames + 1)[:, None] / 9)
     for column, closes in ((6, LEFT), (13, RIGHT)):
         rows[:, column] = np.arange(frames + 1) <= closes
-    return rows[:-1].astype(np.float32), rows[1:].astype(np.float32)
+    action = 1.01 * rows[1:]
+    action[:, [6, 13]] = rows[1:, [6, 13]]
+    return rows[:-1].astype(np.float32), action.astype(np.float32)
 
 
 def make_dataset(folder: Path) -> Path:
