@@ -88,9 +88,14 @@ def write_report(data: Path, out: Path, params: Params) -> dict[str, Any]:
         What `table.json` holds.
 
     Raises:
-        BadInput: There are no rows, or errors are neither there nor at hand.
+        BadInput: There are no rows, or errors are neither there nor at hand, or have nothing to be measured from.
     """
     trainings, limit = _trainings(out), params.evaluate.max_steps
+    if data.exists() and not (data / _REFERENCE).is_dir():
+        raise BadInput(
+            f"{data} has no data of the calibration `{_REFERENCE}`, from whose labels errors are measured: run the "
+            "stage `data` with it"
+        )
     groups = {
         name: {seed: rows.conditions[CONDITION].rows() for seed, rows in of.items()} for name, of in trainings.items()
     }
