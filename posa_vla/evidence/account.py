@@ -67,11 +67,13 @@ class Account(Closed):
     Attributes:
         alpha: Expected share of false promotions among all, at most.
         tries: What was tried.
+        laxest: The largest alpha of an earlier try, where it was another one.
     """
 
     schema_version: Literal[1] = 1
     alpha: float = Field(default=0.05, gt=0, lt=1)
     tries: list[Try] = Field(default_factory=list)
+    laxest: float = Field(default=0.0, exclude_if=lambda value: value == 0)
 
     @property
     def promoted(self) -> int:
@@ -84,9 +86,9 @@ class Account(Closed):
         return max((of.number for of in self.tries), default=0) + 1
 
     def level(self, number: int) -> float:
-        """Level of the try with this number, with the promotions so far of all others."""
+        """Level of the try with this number, with the promotions so far of all others; never above alpha."""
         others = len({of.candidate for of in self.tries if of.verdict == "promote" and of.number != number})
-        return float(level_of(number, others, self.alpha))
+        return min(float(level_of(number, others, self.alpha)), self.alpha)
 
     def after(self, tried: Try) -> Account:
         """The account once a try has stopped; where it went on, what it was before is replaced."""

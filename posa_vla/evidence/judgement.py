@@ -13,7 +13,7 @@ from posa_vla.evidence.betting import Claim, Floats
 from posa_vla.evidence.confidence_sequence import confidence_sequence
 from posa_vla.evidence.independent import log_e_independent
 from posa_vla.evidence.plan import MOST_PAIRS, outlook
-from posa_vla.evidence.trials import Trials, pair_up
+from posa_vla.evidence.trials import Trials, pair_up, require_alike
 from posa_vla.evidence.verdict import WORDS, Course, Kind, Verdict, claim_of, course_of, first_verdicts
 
 # Chance of a false rejection, which costs a training and no robot.
@@ -105,7 +105,7 @@ class Judgement:
 
 
 def _scores(trials: Trials) -> Floats:
-    return np.array([trial.score for trial in trials.trials])
+    return np.array([trial.score for trial in trials.shuffled])
 
 
 def _refuse_the_same(candidate: Trials, champion: Trials) -> None:
@@ -139,7 +139,7 @@ def _kind(margin: float, level: float) -> Kind:
 def judge_pairs(
     candidate: Trials, champion: Trials, *, margin: float = 0.0, level: float = 0.05, reference: Trials | None = None
 ) -> Judgement:
-    """Judges a candidate by trials on the same scenes, in the order in which the candidate's were run.
+    """Judges a candidate by trials on the same scenes, looked at in an order that does not follow files or tasks.
 
     Args:
         candidate: Its trials.
@@ -191,6 +191,7 @@ def judge_independent(candidate: Trials, champion: Trials, *, margin: float = 0.
     """
     kind = _kind(margin, level)
     _refuse_the_same(candidate, champion)
+    require_alike(candidate, champion)
     ours, theirs = _scores(candidate), _scores(champion)
     course = Course(log_e_independent(ours, theirs, margin), log_e_independent(theirs, ours, -margin))
     verdict, used = first_verdicts(course, level, REJECT_LEVEL)

@@ -1,4 +1,7 @@
-"""Few real trials, corrected by many simulated ones: a mean whose interval holds however wrong the simulation is."""
+"""Few real trials, corrected by many simulated ones: a mean whose interval does not rest on the simulation.
+
+The interval is approximate (central limit theorem): near 0 and 1 it is too narrow.
+"""
 
 from __future__ import annotations
 
@@ -65,6 +68,8 @@ def corrected_mean(
         )
     if not all(np.isfinite(x).all() for x in (real, simulated, further)):
         raise BadInput("a trial has no finite value: leave out the pair, or run it again")
+    if np.ptp(real) == 0:
+        raise BadInput(f"all {count} real trials ended with {real[0]:g}: they say nothing of how much outcomes vary")
     spread = float(np.var(np.concatenate([simulated, further]), ddof=1))
     covariance = float(np.cov(real, simulated)[0, 1])
     weight = max(covariance / (spread * (1 + count / more)), 0.0) if spread > 0 else 0.0

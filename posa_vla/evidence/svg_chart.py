@@ -114,7 +114,7 @@ def line_chart(
     for y in _ticks(bottom, top):
         if powers_of_ten and y != round(y):
             continue
-        value = f"{10**y:,.0f}" if powers_of_ten and y >= 0 else f"1e{y:.0f}" if powers_of_ten else f"{y:g}"
+        value = f"{10**y:,.0f}" if powers_of_ten and 0 <= y <= 6 else f"1e{y:.0f}" if powers_of_ten else f"{y:g}"
         parts.append(f'<line class="grid" x1="{_LEFT}" x2="{_END}" y1="{down(y):.1f}" y2="{down(y):.1f}"/>')
         parts.append(f'<text class="quiet" x="{_LEFT - 6}" y="{down(y) + 4:.1f}" text-anchor="end">{value}</text>')
     for x in _ticks(left, right):

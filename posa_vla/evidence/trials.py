@@ -6,7 +6,7 @@ import csv
 import io
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,9 @@ _OUTCOMES = ("score", "success")
 _KNOWN = (*_SEED, _TASK, *_POLICY, _REASON, *_OUTCOMES)
 _TRUTH = {"true": 1.0, "false": 0.0, "yes": 1.0, "no": 0.0}
 _LEROBOT = "eval_info.json"
+# Of an evidence record's suite: how a policy is run is its own (`JUDGED` of posa_vla.policy.execution, which posa-gate
+# does without), and which seeds there are the rows say.
+_OWN = frozenset({"execute", "committed", "ensemble", "flow_steps", "start_noise", "seeds"})
 
 
 @dataclass(frozen=True)
@@ -46,12 +49,26 @@ class Trials:
         policy: Its digest or name, where the rows say it.
         trials: The episodes; scenes differ from each other.
         from_lerobot: Whether lerobot-eval wrote them.
+        outcome: Column that the scores are from.
+        conditions: What the scenes were run under, where the file says it.
     """
 
     source: str
     policy: str | None
     trials: tuple[Trial, ...]
     from_lerobot: bool = False
+    outcome: str = "success"
+    conditions: dict[str, Any] | None = None
+
+    @property
+    def shuffled(self) -> tuple[Trial, ...]:
+        """The trials in an order that neither their outcomes nor their tasks decide, the same for all policies.
+
+        Files come task by task. Evidence that is gathered trial by trial would be of the first task alone.
+        """
+        keys = [trial.scene or str(number) for number, trial in enumerate(self.trials)]
+        order = sorted(range(len(keys)), key=lambda n: sha256_json(keys[n]))
+        return tuple(self.trials[n] for n in order)
 
     @property
     def digest(self) -> str:
@@ -102,6 +119,7 @@ def _trials(source: str, rows: list[tuple[str, Mapping[str, Any]]], policy: str 
     if not rows:
         raise BadInput(f"{source}: no rows, expected one for each episode")
     _near_misses({name for _, row in rows for name in row}, source)
+    column = next((name for name in _OUTCOMES if any(row.get(name) not in (None, "") for _, row in rows)), None)
     found: list[Trial] = []
     first_of: dict[str, str] = {}
     policy_row = source
@@ -109,9 +127,10 @@ def _trials(source: str, rows: list[tuple[str, Mapping[str, Any]]], policy: str 
         reason = row.get(_REASON) or "ok"
         if reason != "ok":
             raise BadInput(f"{where}: the episode has no valid outcome ({reason}): run it again")
-        outcome = _first(row, _OUTCOMES)
+        outcome = None if column is None else _first(row, [column])
         if outcome is None:
-            raise BadInput(f"{where}: no outcome, expected a column `success` (0 or 1) or `score` (0 to 1)")
+            wanted = f"its `{column}`" if column else "a column `success` (0 or 1) or `score` (0 to 1)"
+            raise BadInput(f"{where}: no outcome, expected {wanted}")
         seed, scene = _first(row, _SEED), None
         if seed is not None:
             task = row.get(_TASK)
@@ -134,7 +153,7 @@ def _trials(source: str, rows: list[tuple[str, Mapping[str, Any]]], policy: str 
             if policy is None:
                 policy, policy_row = str(named[1]), where
         found.append(Trial(scene, _score(outcome[1], where, outcome[0]), where))
-    return Trials(source, policy, tuple(found))
+    return Trials(source, policy, tuple(found), outcome=column or "success")
 
 
 def _csv_rows(path: Path) -> list[tuple[str, Mapping[str, Any]]]:
@@ -153,11 +172,13 @@ def _csv_rows(path: Path) -> list[tuple[str, Mapping[str, Any]]]:
         ) from None
 
 
-def _json_rows(path: Path) -> tuple[list[tuple[str, Mapping[str, Any]]], str | None]:
-    """Rows of a list, or of an object that holds it as `rows`, such as our evidence; and the policy that it names."""
+def _json_rows(path: Path) -> tuple[list[tuple[str, Mapping[str, Any]]], str | None, dict[str, Any] | None]:
+    """Rows of a list, or of an object that holds it as `rows`, such as our evidence; its policy, and its conditions."""
     value = read_json(path, as_python_writes=True)
-    policy = None
+    policy, conditions = None, None
     if isinstance(value, dict):
+        if isinstance(value.get("suite"), dict):
+            conditions = {name: said for name, said in value["suite"].items() if name not in _OWN}
         policy = value.get("policy_digest") or value.get("policy")
         planned, value = value.get("planned"), value.get("rows")
         if isinstance(planned, int) and isinstance(value, list) and len(value) != planned:
@@ -166,7 +187,7 @@ def _json_rows(path: Path) -> tuple[list[tuple[str, Mapping[str, Any]]], str | N
             )
     if not isinstance(value, list) or not all(isinstance(row, dict) for row in value):
         raise BadInput(f'{path}: expected a list of rows, {{"rows": [...]}}, or an evidence record')
-    return [(f"{path}, row {number}", row) for number, row in enumerate(value, 1)], policy
+    return [(f"{path}, row {number}", row) for number, row in enumerate(value, 1)], policy, conditions
 
 
 def _lerobot_rows(path: Path, seed: int | None) -> list[tuple[str, Mapping[str, Any]]]:
@@ -220,19 +241,44 @@ def read_trials(path: Path, *, seed: int | None = None, seeds: bool = True) -> T
                 "lerobot-eval was run with (its default is 1000), else --independent"
             )
         found = _trials(str(path), rows, None, seeds=seeds)
-        return Trials(found.source, found.policy, found.trials, from_lerobot=True)
+        return replace(found, from_lerobot=True)
     if path.suffix.lower() == ".csv":
         return _trials(str(path), _csv_rows(path), None, seeds=seeds)
-    listed, policy = _json_rows(path)
-    return _trials(str(path), listed, None if policy is None else str(policy), seeds=seeds)
+    listed, policy, conditions = _json_rows(path)
+    return replace(
+        _trials(str(path), listed, None if policy is None else str(policy), seeds=seeds), conditions=conditions
+    )
+
+
+def require_alike(candidate: Trials, other: Trials) -> None:
+    """Stops where two policies were measured otherwise.
+
+    Raises:
+        BadInput: The outcomes are other columns, or the scenes were run under other conditions.
+    """
+    if candidate.outcome != other.outcome:
+        raise BadInput(
+            f"{candidate.source} counts by `{candidate.outcome}` and {other.source} by `{other.outcome}`: give both "
+            "files the same column"
+        )
+    if candidate.conditions is not None and other.conditions is not None:
+        names = sorted({*candidate.conditions, *other.conditions})
+        for name in names:
+            ours, theirs = candidate.conditions.get(name), other.conditions.get(name)
+            if ours != theirs:
+                raise BadInput(
+                    f"{candidate.source} has {name} {ours}, {other.source} {theirs}: these are other scenes, evaluate "
+                    "both under the same conditions"
+                )
 
 
 def pair_up(candidate: Trials, other: Trials) -> list[tuple[Trial, Trial]]:
-    """Trials of the same scenes, in the candidate's order.
+    """Trials of the same scenes, `shuffled`.
 
     Raises:
-        BadInput: A scene is on one side only.
+        BadInput: A scene is on one side only, or the two were measured otherwise.
     """
+    require_alike(candidate, other)
     theirs = {trial.scene: trial for trial in other.trials}
     ours = {trial.scene for trial in candidate.trials}
     for missing, lacking in ((candidate.trials, (theirs, other)), (other.trials, (ours, candidate))):
@@ -242,4 +288,4 @@ def pair_up(candidate: Trials, other: Trials) -> list[tuple[Trial, Trial]]:
                     f"{trial.row}: {trial.scene} is not in {lacking[1].source}: pairs need the same scenes on both "
                     "sides; run the missing ones, or use --independent"
                 )
-    return [(trial, theirs[trial.scene]) for trial in candidate.trials]
+    return [(trial, theirs[trial.scene]) for trial in candidate.shuffled]

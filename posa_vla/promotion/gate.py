@@ -83,7 +83,7 @@ def _gap_in(name: str, evidence: Evidence, gate: GateParams) -> str | None:
     return None
 
 
-def _conditions(evidence: Evidence) -> dict[str, Any]:
+def conditions_of(evidence: Evidence) -> dict[str, Any]:
     """What both policies must have been run under; how each one is executed is its own."""
     return {name: value for name, value in evidence.suite.items() if name not in JUDGED}
 
@@ -94,7 +94,7 @@ def gaps(gate: GateParams, candidate: Evidence, champion: Evidence | None) -> li
     if champion is not None:
         found.append(_gap_in("champion", champion, gate))
         seeds = [{row.scene_seed for row in evidence.rows} for evidence in (candidate, champion)]
-        if _conditions(candidate) != _conditions(champion) or seeds[0] != seeds[1]:
+        if conditions_of(candidate) != conditions_of(champion) or seeds[0] != seeds[1]:
             found.append("candidate and champion did not run the same scenes under the same conditions")
     return [gap for gap in found if gap is not None]
 

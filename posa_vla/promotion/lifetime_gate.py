@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,22 @@ def asked_of(gate: GateParams, champion: Evidence | None) -> str:
     """What a candidate is asked, as its try names it: another question is another try."""
     rival = "nobody" if champion is None else champion.policy_digest
     asked = [f"floor {of.threshold:g}" if of.kind == "floor" else f"superior to {rival}" for of in gate.criteria or []]
-    return "; ".join(asked)
+    return "; ".join([*asked, f"confidence {gate.confidence:g}"])
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a candidate stands in its target's account.
+
+    Attributes:
+        number: Of its try.
+        seen: Scenes that it was judged on before.
+        level: What it was held against, where the same evidence is decided on once more; None for the account's.
+    """
+
+    number: int
+    seen: int = 0
+    level: float | None = None
 
 
 class _Shown:
@@ -35,12 +51,13 @@ class _Shown:
         claim: About their mean.
         level: Of the promotion.
         reject_level: Of the rejection.
+        seen: Scenes that were judged before: at those the level was another one, and nothing is decided.
     """
 
-    def __init__(self, values: NDArray[Any], claim: Claim, level: float, reject_level: float) -> None:
+    def __init__(self, values: NDArray[Any], claim: Claim, level: float, reject_level: float, seen: int) -> None:
         support, against = log_e_process(values, claim), log_e_process(values, claim.opposite())
-        up = np.flatnonzero(support >= -math.log(level))
-        down = np.flatnonzero(against >= -math.log(reject_level))
+        up = seen + np.flatnonzero(support[seen:] >= -math.log(level))
+        down = seen + np.flatnonzero(against[seen:] >= -math.log(reject_level))
         first_up, first_down = (int(found[0]) if len(found) else len(values) for found in (up, down))
         self.passed = True if first_up < first_down else False if first_down < first_up else None
         self.scenes = min(first_up, first_down, len(values) - 1) + 1
@@ -79,14 +96,14 @@ def decide_over_life(
     candidate: Evidence,
     champion: Evidence | None,
     account: Account,
-    number: int | None = None,
+    place: Place | None = None,
 ) -> Decision:
     """Puts a candidate's evidence before a gate that has criteria.
 
     Of all candidates of a target that are promoted, the expected share that misses a criterion is at most
     1 - `gate.confidence`. Every criterion is tested at the full level (intersection-union), and the smallest e-value
-    enters the account. What is not shown either way is no decision, as are missing, invalid or unpaired episodes,
-    which are no try.
+    enters the account. What is not shown either way is no decision, as are too few episodes; missing, invalid or
+    unpaired ones are no decision and no try.
 
     Args:
         target: Deployment target.
@@ -94,7 +111,7 @@ def decide_over_life(
         candidate: Evidence of the candidate, its rows in the order in which its digest draws scenes.
         champion: Evidence of the champion on the same suite, or None where there is no champion.
         account: The target's tries so far.
-        number: Place in it of a candidate that goes on; the next one if None.
+        place: Place in it of a candidate that goes on or is decided on once more; the next one if None.
     """
     record = {
         "schema_version": 2,
@@ -104,11 +121,13 @@ def decide_over_life(
         "champion_evidence": None if champion is None else champion.digest,
     }
     missing = gaps(gate, candidate, champion)
-    if missing:
+    # Whole evidence of too few episodes shows how the candidate does: it is a try, or one could look for free.
+    too_few = not gaps(gate.model_copy(update={"min_episodes": 1}), candidate, champion)
+    if missing and not too_few:
         incomplete = Criterion(name="evidence complete", passed=None)
         return Decision(verdict="no decision", reasons=missing, criteria=[incomplete], **record)
-    number = account.next_number if number is None else number
-    level = account.level(number)
+    place = Place(account.next_number) if place is None else place
+    number, level = place.number, account.level(place.number) if place.level is None else place.level
     theirs = {} if champion is None else {row.scene_seed: row.success for row in champion.rows}
     solved = np.array([float(row.success) for row in candidate.rows])
     asked = [of for of in gate.criteria or [] if of.kind == "floor" or champion is not None]
@@ -116,16 +135,18 @@ def decide_over_life(
     for of in asked:
         values = solved if of.kind == "floor" else solved - np.array([theirs[row.scene_seed] for row in candidate.rows])
         claim = claim_of(of.kind, of.threshold or 0.0)
-        shown = _Shown(values, claim, level, REJECT_LEVEL / len(asked))
+        shown = _Shown(values, claim, level, REJECT_LEVEL / len(asked), place.seen)
         name = "success floor" if of.kind == "floor" else "superior to the champion"
         criteria.append(Criterion(name=name, passed=shown.passed, bound=shown.bound, threshold=claim.threshold))
         reasons.append(_words(of, shown, values, level, claim))
         found.append(shown)
     answers = [shown.passed for shown in found]
     verdict: Verdict = "promote" if all(answers) else "reject" if False in answers else "no decision"
+    if missing:
+        verdict, reasons = "no decision", [*missing, *reasons]
     reasons.append(
-        f"try {number} of the target, after {account.promoted} promotions: of all its promotions, at most "
-        f"{account.alpha:.3g} are false on average"
+        f"try {number} of the target, after {account.promoted} promotions: of all its promotions by such criteria, at "
+        f"most {max(account.alpha, account.laxest):.3g} are false on average"
     )
     tried = Try(
         candidate=candidate.policy_digest,

@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from posa_vla.errors import BadInput
-from posa_vla.evidence.account import Account
+from posa_vla.evidence.account import Account, Try
 from posa_vla.evidence.record import Evidence, evidence_path, read_evidence
 from posa_vla.files import read_json
 from posa_vla.promotion.gate import Decision
+from posa_vla.promotion.lifetime_gate import Place
 from posa_vla.schema import parse
 from posa_vla.workspace import Workspace
 
@@ -38,8 +39,9 @@ def account_of(workspace: Workspace, target: str, alpha: float) -> Account:
     Raises:
         BadInput: A record is damaged.
     """
-    account = Account(alpha=alpha)
-    tries = [decision.tried for decision in _decisions(workspace, target) if decision.tried is not None]
+    decisions = _decisions(workspace, target)
+    account = Account(alpha=alpha, laxest=max((1 - of.gate.confidence for of in decisions), default=0.0))
+    tries = [decision.tried for decision in decisions if decision.tried is not None]
     for tried in sorted(tries, key=lambda of: of.verdict != "no decision"):
         account = account.after(tried)
     return account
@@ -50,17 +52,18 @@ def _goes_on(workspace: Workspace, old: str | None, new: Evidence | None) -> int
     if old is None or new is None:
         return 0 if old is None and new is None else None
     try:
-        before = read_evidence(evidence_path(workspace, old)).rows
+        before = read_evidence(evidence_path(workspace, old))
     except BadInput:
         return None
-    now = [(row.scene_seed, row.success) for row in new.rows]
-    seen = [(row.scene_seed, row.success) for row in before]
-    return len(now) - len(seen) if now[: len(seen)] == seen else None
+    # The digest of the seeds is another one where there are more of them.
+    suites = [{name: said for name, said in of.suite.items() if name != "seeds"} for of in (before, new)]
+    now, seen = ([(row.scene_seed, row.success) for row in of.rows] for of in (new, before))
+    return len(now) - len(seen) if suites[0] == suites[1] and now[: len(seen)] == seen else None
 
 
-def number_of(
+def place_of(
     workspace: Workspace, target: str, asked: str, candidate: Evidence, champion: Evidence | None
-) -> int | None:
+) -> Place | None:
     """Place in the account of a candidate that goes on where it stopped undecided, or is decided on once more.
 
     Args:
@@ -71,11 +74,12 @@ def number_of(
         champion: The champion's.
 
     Returns:
-        Its number; None where this is a new try.
+        Its place; None where this is a new try.
 
     Raises:
         BadInput: A record is damaged.
     """
+    nearest: tuple[int, Try] | None = None
     for decision in _decisions(workspace, target):
         tried = decision.tried
         if tried is None or (tried.candidate, tried.asked) != (candidate.policy_digest, asked):
@@ -84,6 +88,12 @@ def number_of(
             _goes_on(workspace, old, new)
             for old, new in ((decision.candidate_evidence, candidate), (decision.champion_evidence, champion))
         ]
-        if None not in added and (tried.verdict == "no decision" or not any(added)):
-            return tried.number
-    return None
+        more = added[0]
+        if more is not None and more >= 0 and None not in added and (nearest is None or more < nearest[0]):
+            nearest = more, tried
+    if nearest is None:
+        return None
+    more, tried = nearest
+    if more == 0:
+        return Place(tried.number, level=tried.level)
+    return Place(tried.number, seen=len(candidate.rows) - more) if tried.verdict == "no decision" else None

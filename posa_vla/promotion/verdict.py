@@ -9,7 +9,7 @@ from posa_vla.evidence.record import Evidence
 from posa_vla.params import GateParams
 from posa_vla.promotion.gate import Criterion, Decision, Verdict
 from posa_vla.promotion.gate import decide as decide_by_rollouts
-from posa_vla.promotion.lifetime_gate import decide_over_life
+from posa_vla.promotion.lifetime_gate import Place, decide_over_life
 from posa_vla.target_params import Proof
 
 NO_TRIALS = "robot trials are missing: nothing but trials on the robot shows that this candidate does its task there"
@@ -25,7 +25,7 @@ def judge(
     champion: Evidence | None = None,
     offline: OfflineEvidence | None = None,
     account: Account | None = None,
-    number: int | None = None,
+    place: Place | None = None,
 ) -> Decision:
     """Puts a candidate's evidence before a target's gate.
 
@@ -40,7 +40,7 @@ def judge(
         champion: The champion's on the same scenes, or None where there is no champion.
         offline: The candidate's errors on held-out episodes, where these are asked for.
         account: The target's tries so far, where its gate has criteria.
-        number: Place in it of a candidate that goes on.
+        place: Place in it of a candidate that goes on.
 
     Raises:
         BadInput: Evidence that is asked for was not made.
@@ -59,7 +59,7 @@ def judge(
             rollouts = decide_by_rollouts(target, gate, candidate, champion)
         else:
             begun = Account(alpha=1 - gate.confidence) if account is None else account
-            rollouts = decide_over_life(target, gate, candidate, champion, begun, number)
+            rollouts = decide_over_life(target, gate, candidate, champion, begun, place)
         tried = rollouts.tried
         criteria += rollouts.criteria
         reasons += rollouts.reasons

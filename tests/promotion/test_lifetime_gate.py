@@ -13,8 +13,8 @@ from posa_vla.evidence.record import EpisodeRow, Evidence, evidence_path, write_
 from posa_vla.files import write_json
 from posa_vla.params import GateParams
 from posa_vla.promotion.gate import Decision, decide
-from posa_vla.promotion.lifetime_gate import asked_of, decide_over_life
-from posa_vla.promotion.tries import account_of, decisions_folder, number_of
+from posa_vla.promotion.lifetime_gate import Place, asked_of, decide_over_life
+from posa_vla.promotion.tries import account_of, decisions_folder, place_of
 from posa_vla.promotion.verdict import judge
 from posa_vla.schema import parse
 from posa_vla.settings import Settings
@@ -81,7 +81,6 @@ def test_many_fruitless_tries_ask_for_more_and_too_few_scenes_are_said_to_be_too
     ("candidate", "champion"),
     [
         (evidence([1] * 30, planned=31), None),
-        (evidence([1] * 10), None),
         (GOOD, evidence([1] * 50, "poor")),
         (GOOD, POOR.model_copy(update={"suite": {"task": "place"}})),
     ],
@@ -140,10 +139,11 @@ def test_an_undecided_candidate_goes_on_with_its_own_scenes_and_keeps_its_number
     keep(workspace, decide_over_life("other", GATE, GOOD, POOR, Account()), GOOD, POOR)
     account, asked = account_of(workspace, "t", 0.05), asked_of(GATE, champion)
     assert [of.number for of in account.tries] == [1]
-    assert number_of(workspace, "t", asked, evidence(solved), champion) == 1
-    assert number_of(workspace, "t", asked, evidence(solved[1:]), champion) is None, "other scenes: a new try"
-    assert number_of(workspace, "t", "another question", evidence(solved), champion) is None
-    going_on = decide_over_life("t", GATE, evidence(solved), champion, account, 1)
+    place = place_of(workspace, "t", asked, evidence(solved), champion)
+    assert place == Place(1, seen=30)
+    assert place_of(workspace, "t", asked, evidence(solved[1:]), champion) is None, "other scenes: a new try"
+    assert place_of(workspace, "t", "another question", evidence(solved), champion) is None
+    going_on = decide_over_life("t", GATE, evidence(solved), champion, account, place)
     keep(workspace, going_on, evidence(solved), champion)
     assert len(account_of(workspace, "t", 0.05).tries) == 1
 
@@ -152,11 +152,43 @@ def test_a_decision_that_is_made_again_is_the_same_and_a_judged_candidate_is_a_n
     decision = decide_over_life("t", GATE, GOOD, POOR, Account())
     keep(workspace, decision, GOOD, POOR)
     asked = asked_of(GATE, POOR)
-    assert number_of(workspace, "t", asked, GOOD, POOR) == 1
-    again = decide_over_life("t", GATE, GOOD, POOR, account_of(workspace, "t", 0.05), 1)
+    place = place_of(workspace, "t", asked, GOOD, POOR)
+    assert place is not None
+    assert place.number == 1
+    again = decide_over_life("t", GATE, GOOD, POOR, account_of(workspace, "t", 0.05), place)
     assert again.tried == decision.tried
     longer = [evidence([row.success for row in of.rows] + [True], of.policy_digest) for of in (GOOD, POOR)]
-    assert number_of(workspace, "t", asked, *longer) is None
+    assert place_of(workspace, "t", asked, *longer) is None
+
+
+def test_promotions_that_came_since_raise_no_level_of_scenes_that_were_judged(workspace: Workspace) -> None:
+    won, lost = [True] * 10 + [False] * 40, [False] * 10 + [True] * 40
+    late = Account(tries=[_undecided(number) for number in range(1, 6)])
+    first = decide_over_life("t", GATE, evidence(won), evidence(lost, "champion"), late)
+    assert first.verdict == "reject"
+    keep(workspace, first, evidence(won), evidence(lost, "champion"))
+    promotions = [
+        Try(candidate=f"p{n}", asked="x", number=6 + n, log_e=9.0, level=0.01, verdict="promote") for n in (1, 2, 3, 4)
+    ]
+    account = Account(tries=[*late.tries, first.tried, *promotions])
+    champion = evidence(lost, "champion")
+    place = place_of(workspace, "t", asked_of(GATE, champion), evidence(won), champion)
+    assert decide_over_life("t", GATE, evidence(won), champion, account, place).tried == first.tried
+    early, after = evidence([True] * 10 + [False] * 16), evidence([False] * 10 + [True] * 16, "champion")
+    assert decide_over_life("t", GATE, early, after, account, Place(6, seen=20)).verdict != "promote"
+
+
+def _undecided(number: int) -> Try:
+    return Try(candidate=f"c{number}", asked="x", number=number, log_e=0.0, level=0.01, verdict="no decision")
+
+
+def test_whole_evidence_of_too_few_episodes_is_a_try(workspace: Workspace) -> None:
+    few, other = evidence([True] * 10), evidence([False] * 10, "champion")
+    decision = decide_over_life("t", GATE, few, other, Account())
+    assert decision.verdict == "no decision"
+    assert decision.tried is not None
+    broken = evidence([True] * 10, planned=30)
+    assert decide_over_life("t", GATE, broken, other, Account()).tried is None
 
 
 def test_a_damaged_decision_is_not_passed_over(workspace: Workspace) -> None:

@@ -12,7 +12,7 @@ from posa_vla.pipeline.context import StepContext
 from posa_vla.pipeline.records import Decided, Evaluated
 from posa_vla.promotion import gate
 from posa_vla.promotion.lifetime_gate import asked_of
-from posa_vla.promotion.tries import account_of, decisions_folder, number_of
+from posa_vla.promotion.tries import account_of, decisions_folder, place_of
 from posa_vla.promotion.verdict import judge
 from posa_vla.schema import parse
 from posa_vla.workspace import Workspace
@@ -47,10 +47,10 @@ def decide(context: StepContext, evaluated: Evaluated) -> Decided:
         replayed = None
         if "offline" in asked and evaluated.offline is not None:
             replayed = read_offline(offline_path(workspace, evaluated.offline.evidence))
-        account, number = None, None
+        account, place = None, None
         if rules.criteria is not None and candidate is not None:
             account = account_of(workspace, target, 1 - rules.confidence)
-            number = number_of(workspace, target, asked_of(rules, champion), candidate, champion)
+            place = place_of(workspace, target, asked_of(rules, champion), candidate, champion)
         decision = judge(
             target,
             rules,
@@ -59,7 +59,7 @@ def decide(context: StepContext, evaluated: Evaluated) -> Decided:
             champion=champion,
             offline=replayed,
             account=account,
-            number=number,
+            place=place,
         )
         write_json(decision_path(workspace, decision.digest), decision.model_dump(mode="json"))
         return Decided(
