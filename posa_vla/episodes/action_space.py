@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
+from pydantic import Field
+
 from posa_vla.episodes.embodiment import Embodiment
 from posa_vla.episodes.rotation_rule import DEGREES, RotationForm
 from posa_vla.errors import BadInput
@@ -13,6 +15,10 @@ from posa_vla.schema import Closed
 SIX = 6
 
 
+def _empty(value: object) -> bool:
+    return value == []
+
+
 class Rotation(Closed):
     """Action channels, by their places, that are predicted as the first two columns of a rotation matrix.
 
@@ -20,11 +26,14 @@ class Rotation(Closed):
         form: See `RotationRule`.
         channels: Places in the action, in the form's order.
         degrees: Whether angles are in degrees.
+        state: Places of the same rotation in the state, in the same unit; empty where it lacks it. A rotation has many
+            numbers, and those nearest to the state's are meant.
     """
 
     form: RotationForm
     channels: list[int]
     degrees: bool = False
+    state: list[int] = Field(default_factory=list, exclude_if=_empty)
 
 
 class ActionSpace(Closed):
@@ -72,6 +81,7 @@ def action_space(embodiment: Embodiment, actions: Literal["absolute", "relative"
             form=rule.form,
             channels=[names.index(name) for name in rule.channels],
             degrees=units[rule.channels[0]] in DEGREES,
+            state=_known(embodiment, rule.channels, units[rule.channels[0]] in DEGREES),
         )
         for rule in embodiment.rotations
     ]
@@ -81,6 +91,14 @@ def action_space(embodiment: Embodiment, actions: Literal["absolute", "relative"
     elif not rotations:
         return None
     return ActionSpace(relative_to=relative_to, rotations=rotations)
+
+
+def _known(embodiment: Embodiment, names: list[str], degrees: bool) -> list[int]:
+    places = {channel.name: place for place, channel in enumerate(embodiment.state)}
+    if not places.keys() >= {*names}:
+        return []
+    found = [places[name] for name in names]
+    return found if all((embodiment.state[place].unit in DEGREES) == degrees for place in found) else []
 
 
 def _same_state(embodiment: Embodiment) -> list[int | None]:

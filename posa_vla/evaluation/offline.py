@@ -16,6 +16,7 @@ from posa_vla.errors import BadInput
 from posa_vla.evaluation.held_out import PackedEpisodes
 from posa_vla.evaluation.offline_baselines import HoldPose, NearestDemonstration, scales
 from posa_vla.evaluation.offline_events import GripperTimes, commanded_grippers
+from posa_vla.evaluation.offline_rotations import in_numbers_of
 from posa_vla.evaluation.rows import hardware, versions
 from posa_vla.evidence.offline import AnchorError, ChannelError, OfflineEpisode, OfflineEvidence
 from posa_vla.policy.execution import Execution
@@ -153,7 +154,7 @@ def evaluate_offline(policy: Policy, data: Path, way: Execution, *, data_version
         chunks["nearest"] = nearest.chunks(held_out, looks, horizon)
         totals: dict[str, float] = {}
         for name, chunk in chunks.items():
-            errors = np.abs(chunk.astype(np.float64) - recorded)
+            errors = np.abs(in_numbers_of(recorded, chunk, embodiment) - recorded)
             sums[name].add(errors, valid)
             totals[name] = float((errors / scale).mean(axis=2)[valid].mean())
         beyond = (asked < limits[0]) | (asked > limits[1])

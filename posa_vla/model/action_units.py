@@ -32,8 +32,8 @@ class ActionUnits(nn.Module):
         Args:
             statistics: Of the network's channels, before they are standardised.
             space: See `ActionSpace`.
-            middle: Of each action channel's limits (A): angles of absolute rotations are returned as near to it as
-                whole turns allow.
+            middle: Of each action channel's limits (A): the numbers of a rotation that the state lacks are those
+                nearest to it.
         """
         super().__init__()
         self.space = space
@@ -97,12 +97,11 @@ def _decoded(space: ActionSpace, values: Tensor, state: Tensor, middle: Tensor) 
         begin = len(space.plain) + SIX * number
         matrix = from_six(values[..., begin : begin + SIX])
         start = _start(space, rotation, state)
-        if start is None:
-            near = middle[rotation.channels].expand(len(values), -1)
-        else:
-            matrix, near = matrix @ _matrix(rotation, start)[:, None], start
+        if start is not None:
+            matrix = matrix @ _matrix(rotation, start)[:, None]
+        known = state[:, rotation.state] if rotation.state else middle[rotation.channels].expand(len(values), -1)
         unit = _radians(rotation)
-        found = from_matrix(matrix, rotation.form, near[:, None] * unit) / unit
+        found = from_matrix(matrix, rotation.form, known[:, None] * unit) / unit
         columns.update(zip(rotation.channels, found.unbind(-1), strict=True))
     return torch.stack([columns[channel] for channel in range(len(space.relative_to))], -1)
 

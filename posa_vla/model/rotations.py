@@ -38,8 +38,8 @@ def from_matrix(matrix: Tensor, form: RotationForm, near: Tensor) -> Tensor:
     Args:
         matrix: Rotations.
         form: See `RotationRule`.
-        near: (..., 3 or 4), numbers of the form: of the two quaternions of a rotation the one nearer to these is
-            returned, and of Euler angles, which repeat every turn, the nearest.
+        near: (..., 3 or 4), numbers of the form: of the many that are one rotation (two quaternions, angles and
+            vectors that are whole turns apart) those nearest to these are returned.
     """
     match form:
         case "quaternion_wxyz":
@@ -47,11 +47,7 @@ def from_matrix(matrix: Tensor, form: RotationForm, near: Tensor) -> Tensor:
         case "quaternion_xyzw":
             return _facing(_matrix_quaternion(matrix).roll(-1, -1), near)
         case "rotation_vector":
-            quaternion = _matrix_quaternion(matrix)
-            axis = quaternion[..., 1:]
-            sine = axis.norm(dim=-1, keepdim=True)
-            vector: Tensor = axis * (2 * torch.atan2(sine, quaternion[..., :1]) / sine.clamp(min=1e-8))
-            return vector
+            return _nearest_vector(_matrix_quaternion(matrix), near)
         case "euler_xyz":
             m = matrix
             pitch = torch.atan2(-m[..., 2, 0], torch.hypot(m[..., 0, 0], m[..., 1, 0]))
@@ -61,7 +57,11 @@ def from_matrix(matrix: Tensor, form: RotationForm, near: Tensor) -> Tensor:
                 torch.atan2(m[..., 1, 0], m[..., 0, 0]),
             ]
             found = torch.stack(angles, -1)
-            return found + 2 * math.pi * torch.round((near - found) / (2 * math.pi))
+            # The same rotation with a pitch on the other side of a right angle.
+            other = torch.stack([angles[0] + math.pi, math.pi - pitch, angles[2] + math.pi], -1)
+            one, two = (x + 2 * math.pi * torch.round((near - x) / (2 * math.pi)) for x in (found, other))
+            nearer = (one - near).norm(dim=-1, keepdim=True) <= (two - near).norm(dim=-1, keepdim=True)
+            return torch.where(nearer, one, two)
 
 
 def to_six(matrix: Tensor) -> Tensor:
@@ -100,6 +100,17 @@ def _matrix_quaternion(matrix: Tensor) -> Tensor:
     longest = products.diagonal(dim1=-2, dim2=-1).argmax(-1)[..., None, None].expand(*products.shape[:-2], 1, 4)
     quaternion = F.normalize(products.gather(-2, longest).squeeze(-2), dim=-1)
     return torch.where(quaternion[..., :1] < 0, -quaternion, quaternion)
+
+
+def _nearest_vector(quaternion: Tensor, near: Tensor) -> Tensor:
+    sine = quaternion[..., 1:].norm(dim=-1, keepdim=True)
+    angle = 2 * torch.atan2(sine, quaternion[..., :1])
+    vector = quaternion[..., 1:] * (angle / sine.clamp(min=1e-8))
+    # No turn at all is a whole one about any axis.
+    axis = torch.where(sine > 1e-6, quaternion[..., 1:] / sine.clamp(min=1e-8), F.normalize(near, dim=-1))
+    turns = torch.round(((axis * near).sum(-1, keepdim=True) - angle) / (2 * math.pi))
+    nearest: Tensor = vector + 2 * math.pi * turns * axis
+    return nearest
 
 
 def _facing(quaternion: Tensor, near: Tensor) -> Tensor:

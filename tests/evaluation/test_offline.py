@@ -9,9 +9,11 @@ from typing import Any
 import av
 import numpy as np
 import pytest
+from end_effector_arms import pose_arm
 from factories import make_embodiment, make_episode
 from rigged_policies import RiggedPolicy
 
+from posa_vla.code_digest import modules_of
 from posa_vla.dataset.shards.pack import pack_episodes
 from posa_vla.dataset.split import split_of
 from posa_vla.episodes.embodiment import Channel, Embodiment
@@ -21,8 +23,10 @@ from posa_vla.evaluation.offline import MOST_EPISODES, OfflineResult, evaluate_o
 from posa_vla.evaluation.offline_baselines import scales
 from posa_vla.evaluation.offline_events import commanded_grippers
 from posa_vla.evaluation.offline_films import film
+from posa_vla.evaluation.offline_rotations import in_numbers_of
 from posa_vla.evidence.offline import OfflineFigures
 from posa_vla.params import PrepareParams
+from posa_vla.pipeline.steps import offline
 from posa_vla.policy.execution import Execution
 from posa_vla.schema import parse
 
@@ -239,3 +243,21 @@ def test_grippers_are_those_that_the_embodiment_declares() -> None:
     # One that is known by the state alone is commanded where the action has a channel of its name.
     measured = {**named, "vector": "state"}
     assert list(commanded_grippers(parse(Embodiment, {**value, "gripper": measured}, "test"))) == ["b"]
+
+
+def test_other_numbers_of_the_same_rotation_are_no_error() -> None:
+    rng = np.random.default_rng(0)
+    recorded = rng.normal(size=(4, 3, 8)).astype(np.float32)
+    recorded[..., 3:7] /= np.linalg.norm(recorded[..., 3:7], axis=-1, keepdims=True)
+    asked = recorded.copy()
+    asked[..., 3:7] *= -1
+    np.testing.assert_allclose(in_numbers_of(recorded, asked, pose_arm()), recorded, atol=1e-6)
+    turned = np.tile(np.float32([0, 0, 0, 170, 10, -190, 1]), (4, 3, 1))
+    asked = turned.copy()
+    asked[..., [3, 5]] += [-360, 360]
+    np.testing.assert_allclose(in_numbers_of(turned, asked, pose_arm("euler_xyz")), turned, atol=1e-4)
+
+
+def test_the_offline_step_is_done_again_where_a_policy_acts_otherwise() -> None:
+    modules = modules_of(*offline._CODE)
+    assert {"posa_vla.model.action_units", "posa_vla.model.posa", "posa_vla.evaluation.offline_films"} <= set(modules)

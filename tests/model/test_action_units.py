@@ -68,14 +68,35 @@ def test_a_rotation_survives_six_numbers_in_every_form(form: str, seed: int, sma
     np.testing.assert_allclose(matrix.numpy(), rotation.as_matrix(), atol=1e-9)
     back = from_matrix(from_six(to_six(matrix)), form, values)  # type: ignore[arg-type]  # likewise
     np.testing.assert_allclose(to_matrix(back, form).numpy(), rotation.as_matrix(), atol=1e-6)  # type: ignore[arg-type]  # likewise
-    if form != "rotation_vector":  # near half a turn its two vectors are a whole turn apart
-        np.testing.assert_allclose(back.numpy(), values.numpy(), atol=1e-6)
+    np.testing.assert_allclose(back.numpy(), values.numpy(), atol=1e-6)
 
 
 def test_angles_come_back_within_the_turn_that_they_were_recorded_in() -> None:
     angles = torch.tensor([[3.5, 0.2, -4.0]])
     found = from_matrix(to_matrix(angles, "euler_xyz"), "euler_xyz", torch.tensor([[3.1, 0.0, -3.5]]))
     torch.testing.assert_close(found, angles)
+
+
+def test_a_pitch_beyond_a_right_angle_comes_back_as_it_was_recorded() -> None:
+    angles = torch.tensor([[0.3, 1.8, -2.0], [0.3, -1.7, 0.1]])
+    found = from_matrix(to_matrix(angles, "euler_xyz"), "euler_xyz", angles + 0.1)
+    torch.testing.assert_close(found, angles, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("length", [3.18, 6.0, 6.2, 7.0])
+def test_a_vector_comes_back_within_the_turn_that_it_was_recorded_in(length: float) -> None:
+    vector = torch.tensor([[length, 0.0, 0.0]], dtype=torch.float64)
+    found = from_matrix(to_matrix(vector, "rotation_vector"), "rotation_vector", vector + 0.05)
+    torch.testing.assert_close(found, vector, atol=1e-2, rtol=0)
+
+
+@pytest.mark.parametrize("actions", ["absolute", "relative"])
+def test_a_gripper_that_points_down_is_no_jump_away_from_where_it_is(actions: str) -> None:
+    space = action_space(pose_arm(), actions)  # type: ignore[arg-type]  # parametrised by its literals
+    units = ActionUnits(unscaled(10), space, [0.0] * 8)
+    for w in (-0.02, 0.02):
+        pose = torch.tensor([[0.1, 0.2, 0.3, w, 0.9998, 0.0, 0.0, 0.5]])
+        torch.testing.assert_close(units.back(units(pose[:, None], pose), pose)[:, 0], pose, atol=1e-4, rtol=0)
 
 
 def test_six_numbers_of_any_length_are_a_rotation() -> None:

@@ -71,7 +71,7 @@ def decide(context: StepContext, evaluated: Evaluated) -> Decided:
         "gate": rules.model_dump(mode="json"),
         "evidence": evaluated.evidence,
         "champion_evidence": evaluated.champion_evidence,
-        "code": code_digest("posa_vla.promotion.verdict"),
+        "code": code_digest("posa_vla.promotion.verdict", "posa_vla.promotion.tries"),
         **({} if asked == ["simulation"] else more),
     }
     result = context.ledger.step(

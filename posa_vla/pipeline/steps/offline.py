@@ -16,8 +16,8 @@ from posa_vla.pipeline.records import Candidate, Evaluated, Replayed
 from posa_vla.pipeline.steps.judged import judged_with
 from posa_vla.policy.execution import Execution
 
-# The code that decides what the errors are, given the policy's files.
-OFFLINE_CODE = "posa_vla.evaluation.offline"
+# The code that decides what the errors and films are, given the policy's files; how these act is part of it.
+_CODE = ("posa_vla.evaluation.offline", "posa_vla.evaluation.offline_films", "posa_vla.model.posa_policy")
 # Episodes that are filmed, the worst.
 _FILMS = 3
 
@@ -39,7 +39,7 @@ def offline(context: StepContext, candidate: Candidate) -> Evaluated:
         "bundle": bundle,
         "data_version": data.version,
         "execution": way.model_dump(mode="json"),
-        "code": code_digest(OFFLINE_CODE),
+        "code": code_digest(*_CODE),
     }
 
     def sound(made: Evaluated) -> bool:
