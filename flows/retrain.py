@@ -35,7 +35,7 @@ from posa_vla.pipeline.steps import release as release_step
 from posa_vla.pipeline.steps import robot as robot_step
 from posa_vla.pipeline.steps import train as train_step
 from posa_vla.pipeline.steps import version as version_step
-from posa_vla.pipeline.steps.train import starting_bundle
+from posa_vla.pipeline.steps.train import require_starting_bundle
 from posa_vla.pipeline.summary import RetrainingSummary, summarise
 from posa_vla.pipeline.target import require_target
 from posa_vla.promotion.drafting import require_recordable
@@ -125,7 +125,7 @@ def retrain(
     workspace = Workspace.open()
     require_recordable(params)
     require_target(workspace, params)
-    starting_bundle(workspace, params)
+    require_starting_bundle(workspace, params)
     with (
         also_to(get_run_logger().info),
         open_context(workspace, params, "a retraining", announce) as context,

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import Literal
 
 from posa_vla.episodes.episode import Episode
+from posa_vla.errors import BadInput
 from posa_vla.files import canonical_json
 
 Split = Literal["train", "validation"]
@@ -45,6 +46,25 @@ def split_of(episode: Episode, validation_fraction: float, held_out: frozenset[f
     return "validation" if held else "train"
 
 
+def require_scenes(episodes: Iterable[Episode], validation_fraction: float) -> None:
+    """Stops where several episodes are all of one scene, of which none can be held out and others trained on.
+
+    Raises:
+        BadInput: They are.
+    """
+    count, first = 0, b""
+    for episode in episodes:
+        key = scene_key(episode)
+        if count and key != first:
+            return
+        count, first = count + 1, key
+    if count > 1 and validation_fraction > 0:
+        raise BadInput(
+            f"all {count} episodes are of one scene, so that none can be held out of the training: record other "
+            "scenes too, or set prepare.validation_fraction=0, after which nothing is known of other scenes"
+        )
+
+
 def few_held_out(episodes: Iterable[Episode], validation_fraction: float) -> frozenset[float] | None:
     """Positions of the scenes that are held out of few episodes; None where a hash alone decides.
 
@@ -56,15 +76,20 @@ def few_held_out(episodes: Iterable[Episode], validation_fraction: float) -> fro
         episodes: All that are to be split; their pictures are not looked at.
         validation_fraction: Share that is held out.
     """
+    places = ((episode.instruction, split_position(episode)) for episode in episodes)
+    return few_positions(places, validation_fraction)
+
+
+def few_positions(places: Iterable[tuple[str, float]], validation_fraction: float) -> frozenset[float] | None:
+    """As `few_held_out`, of (instruction, position) of each episode."""
     positions: dict[str, dict[float, None]] = {}
     seen: set[float] = set()
-    for number, episode in enumerate(episodes):
+    for number, (instruction, position) in enumerate(places):
         if number + 1 == FEW:
             return None
-        position = split_position(episode)
         if position not in seen:
             seen.add(position)
-            positions.setdefault(episode.instruction, {})[position] = None
+            positions.setdefault(instruction, {})[position] = None
     wanted = round(validation_fraction * len(seen))
     if validation_fraction > 0 and len(seen) > 1:
         wanted = max(wanted, 1)

@@ -19,6 +19,16 @@ NO_EVIDENCE = (
     "These errors are no evidence of success: the policy was asked along recorded episodes and moved nothing. They "
     "find policies that are broken; whether one does its task, only trials say."
 )
+# What is said of errors that may be those of a policy which has seen the answers.
+MAY_KNOW = "it may have been trained on these episodes, or started from a policy that was"
+
+
+def _no(value: bool) -> bool:
+    return not value
+
+
+def _none(value: int) -> bool:
+    return value == 0
 
 
 class ChannelError(Closed):
@@ -102,7 +112,7 @@ class OfflineEpisode(Closed):
 
 
 class OfflineEvidence(Closed):
-    """What a policy would have done at the recorded states of episodes that it was not trained on.
+    """What a policy would have done at the recorded states of episodes that its data hold out.
 
     Attributes:
         policy_digest: Bundle digest.
@@ -120,6 +130,7 @@ class OfflineEvidence(Closed):
         events: Of the grippers that are known.
         hardware: Machine description.
         versions: Package -> version.
+        may_know: Whether it may have been trained on some of them all the same, or started from a policy that was.
     """
 
     schema_version: Literal[1] = 1
@@ -138,6 +149,7 @@ class OfflineEvidence(Closed):
     events: list[EventTiming]
     hardware: str
     versions: dict[str, str]
+    may_know: bool = Field(default=False, exclude_if=_no)
 
     @property
     def digest(self) -> str:
@@ -155,6 +167,8 @@ class OfflineFigures(Closed):
         better: In how many of them the policy is better than both baselines.
         finite: Whether all actions were numbers.
         outside: Share of the actions beyond the limits.
+        incomplete: Held-out episodes where none was evaluated: each lacks a camera.
+        may_know: See `OfflineEvidence`.
     """
 
     policy: float | None
@@ -164,6 +178,8 @@ class OfflineFigures(Closed):
     better: int
     finite: bool
     outside: float
+    incomplete: int = Field(default=0, exclude_if=_none)
+    may_know: bool = Field(default=False, exclude_if=_no)
 
     @staticmethod
     def of(evidence: OfflineEvidence) -> OfflineFigures:
@@ -185,18 +201,34 @@ class OfflineFigures(Closed):
             better=sum(row.policy is not None and row.policy < min(row.hold, row.nearest) for row in rows),
             finite=all(row.policy is not None for row in rows),
             outside=round(sum(row.outside for row in rows) / max(looks * evidence.horizon, 1), 6),
+            incomplete=0 if rows else evidence.held_out,
+            may_know=evidence.may_know,
         )
+
+    @property
+    def unknown(self) -> str:
+        """Why nothing is known, and what to do, in words; empty where something is."""
+        if self.episodes:
+            return ""
+        if self.incomplete:
+            lack = (
+                "the one held-out episode lacks"
+                if self.incomplete == 1
+                else (f"each of the {self.incomplete} held-out episodes lacks")
+            )
+            return f"{lack} a camera that the policy sees with: record some with all cameras"
+        return "no episode is held out: record more, or raise prepare.validation_fraction"
 
     def in_words(self) -> str:
         """The errors in a line, with what they were measured on."""
         if not self.episodes:
-            return "unknown: no episode is held out"
+            return f"unknown: {self.unknown}"
         on = "one episode" if self.episodes == 1 else f"{self.episodes} held-out episodes"
         if self.policy is None or self.hold is None or self.nearest is None:
             return f"actions that are no numbers, on {on}"
         return (
             f"error {self.policy:.3f} of the channels' scales on {on} (holding the pose {self.hold:.3f}, nearest "
-            f"demonstration {self.nearest:.3f}); no evidence of success"
+            f"demonstration {self.nearest:.3f}); {f'{MAY_KNOW}; ' if self.may_know else ''}no evidence of success"
         )
 
 

@@ -49,15 +49,41 @@ def started_params(folder: Path, prepared: Prepared, manifest: PreparedManifest,
         BadInput: The policy does not fit the data or the parameters: it has other cameras, another action space, or is
             another model; the message names all that differs.
     """
-    config, decided = read_config(folder), settled(params, manifest)
+    decided = settled(params, manifest)
     if params.model.gate == "auto":
-        own = {"gate": config.params.gate, "anchor_tokens": config.params.anchor_tokens}
-        decided = decided.model_copy(update={"model": decided.model.model_copy(update=own)})
-    params = decided
-    embodiment = parse(Embodiment, read_json(folder / "embodiment.json"), f"{folder}/embodiment.json")
+        decided = _with_its_gate(read_config(folder), decided)
+    _require_alike(folder, prepared.embodiment, prepared.cameras, prepared.image_size, decided)
+    return decided
+
+
+def require_startable(folder: Path, embodiment: Embodiment, params: Params) -> None:
+    """Stops where no data of a robot could be trained on from a policy, whatever they are: as `started_params`.
+
+    Args:
+        folder: Of the policy.
+        embodiment: The robot, with the cameras that its data will have.
+        params: As they were asked for.
+
+    Raises:
+        BadInput: See `started_params`.
+    """
+    decided = params.model_copy(update={"model": params.model.with_horizon(embodiment.control_hz)})
+    if params.model.gate == "auto":
+        decided = _with_its_gate(read_config(folder), decided)
+    _require_alike(folder, embodiment, list(embodiment.cameras), params.prepare.image_size, decided)
+
+
+def _with_its_gate(config: ModelConfig, params: Params) -> Params:
+    own = {"gate": config.params.gate, "anchor_tokens": config.params.anchor_tokens}
+    return params.model_copy(update={"model": params.model.model_copy(update=own)})
+
+
+def _require_alike(folder: Path, embodiment: Embodiment, cameras: list[str], image_size: int, params: Params) -> None:
+    config = read_config(folder)
+    its = parse(Embodiment, read_json(folder / "embodiment.json"), f"{folder}/embodiment.json")
     unlike = [
-        *_other_robot(embodiment, prepared.embodiment),
-        *_other_interface(config, prepared, params),
+        *_other_robot(its, embodiment),
+        *_other_interface(config, embodiment, cameras, image_size, params),
         *_other_model(config, params),
     ]
     if unlike:
@@ -65,7 +91,6 @@ def started_params(folder: Path, prepared: Prepared, manifest: PreparedManifest,
             f"start_from {folder}: this policy cannot be trained on with these data and parameters: "
             f"{'; '.join(unlike)}. Start from another one, or from scratch"
         )
-    return params
 
 
 def _channels(channels: list[Channel]) -> list[str]:
@@ -82,13 +107,15 @@ def _other_robot(its: Embodiment, ours: Embodiment) -> list[str]:
     return [_differs(*part) for part in parts if part[1] != part[2]]
 
 
-def _other_interface(config: ModelConfig, prepared: Prepared, params: Params) -> list[str]:
-    ours = action_space(prepared.embodiment, params.prepare.actions)
+def _other_interface(
+    config: ModelConfig, embodiment: Embodiment, cameras: list[str], image_size: int, params: Params
+) -> list[str]:
+    ours = action_space(embodiment, params.prepare.actions)
     relative = ("absolute actions and no rotations", "actions relative to the state, or rotations")
     parts: list[tuple[str, Any, Any]] = [
-        ("the cameras", config.cameras, prepared.cameras),
-        ("the image size", config.image_size, prepared.image_size),
-        ("the end effectors", config.end_effectors, list(prepared.embodiment.end_effectors)),
+        ("the cameras", config.cameras, cameras),
+        ("the image size", config.image_size, image_size),
+        ("the end effectors", config.end_effectors, list(embodiment.end_effectors)),
         ("prepare.sigma_task", config.sigma_task, params.prepare.sigma_task),
         ("prepare.sigma_end", config.sigma_end, params.prepare.sigma_end),
     ]

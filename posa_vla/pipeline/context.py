@@ -127,11 +127,17 @@ class StepContext:
         return self._jobs
 
     def _settled(self, data: DataVersion) -> Params:
-        """The parameters with what the training settles on its data; as they are where those are not at hand."""
+        """The parameters with what the training settles on its data; as they are where those are not at hand.
+
+        A gate that the policy decides which the training starts from stays as it was asked for.
+        """
         try:
             manifest = read_manifest(self.workspace.home / data.folder)
         except BadInput:
             return self.params
+        if self.target.start_from != "scratch" and self.params.model.gate == "auto" and not self.experiment:
+            model = self.params.model.with_horizon(manifest.embodiment.control_hz)
+            return self.params.model_copy(update={"model": model})
         return settled(self.params, manifest)
 
     def tracked(self, data: DataVersion) -> TrackedRun:

@@ -38,6 +38,7 @@ from posa_vla.files import write_text
 from posa_vla.params import Params
 from posa_vla.pipeline.announcements import Announce, DataIngested, silent
 from posa_vla.pipeline.incoming import at_hand
+from posa_vla.pipeline.learnable import require_learnable
 from posa_vla.pipeline.steps.version import DATA_WAIT, version_store
 from posa_vla.pipeline.target import filter_for
 from posa_vla.schema import Closed
@@ -117,7 +118,8 @@ def ingest_dataset(workspace: Workspace, params: Params, dataset: Dataset, annou
 
     Raises:
         BadInput: DVC or git is not installed; the store is incomplete; it is no dataset, or its features are not
-            declared well enough, and the message proposes what to add. Nothing has come in.
+            declared well enough, and the message proposes what to add; or nothing can be learned from it, because of a
+            mistake that is in all of its episodes. Nothing has come in.
         Busy: Another run went on changing the store for too long.
     """
     require_tools()
@@ -139,6 +141,7 @@ def ingest_dataset(workspace: Workspace, params: Params, dataset: Dataset, annou
                 "neither a pose nor kinematics says where the gripper is: anchors are not labelled"
                 + (f". Its joints are named as a shipped arm's: {like} (docs/your-recordings.md)" if like else "")
             )
+        require_learnable(reader, params.validation)
         if not declaration.is_file():
             _declare(reader.declared, declaration, dataset.arm)
         beside = dataset.declarations / f"{reader.embodiment.id}.yaml"

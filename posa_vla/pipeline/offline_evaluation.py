@@ -9,12 +9,13 @@ from posa_vla.dataset.versions.checkout import prepared_data
 from posa_vla.errors import BadInput
 from posa_vla.evaluation.offline_films import kept_films
 from posa_vla.evidence.offline import NO_EVIDENCE, OfflineEvidence, OfflineFigures, write_offline
-from posa_vla.files import sha256_file, write_text
+from posa_vla.files import sha256_file, sha256_tree, write_text
 from posa_vla.model.config import read_config
 from posa_vla.objects.directory import DirectoryObjects
 from posa_vla.params import Params
 from posa_vla.pipeline.report.offline import offline_page
 from posa_vla.pipeline.steps.judged import judged_with
+from posa_vla.pipeline.steps.lineage import may_know, version_of
 from posa_vla.pipeline.steps.offline import replay
 from posa_vla.policy.made_for import own_execution
 from posa_vla.promotion.champion import promotion_log
@@ -101,9 +102,10 @@ def compare_offline(
     elif not (data / MANIFEST).is_file():
         raise BadInput(f"{data} is not prepared data (no {MANIFEST}): make it with `posa data prepare`")
     else:
-        name = sha256_file(data / MANIFEST)
+        name = version_of(workspace, sha256_tree(data)) or sha256_file(data / MANIFEST)
     storage = DirectoryObjects(out.parent)
     evidence = replay(folder, digest, data, name, way, storage, out.name)
+    evidence = evidence.model_copy(update={"may_know": may_know(workspace, digest, name)})
     write_offline(out / RECORD, evidence)
     films = kept_films(storage, out.name, evidence)
     write_text(out / PAGE, offline_page(evidence, films))

@@ -64,6 +64,8 @@ def require_target(workspace: Workspace, params: Params) -> None:
     """
     target, embodiment = params.chosen, load_embodiment(params.chosen.embodiment)
     if collects(params, embodiment):
+        if _drops_the_expert(target.data.where, embodiment):
+            _require_episodes(EpisodeStore(workspace.store), params, embodiment)
         return
     if "simulation" in target.evidence and embodiment.arm is None:
         raise BadInput(
@@ -71,6 +73,12 @@ def require_target(workspace: Workspace, params: Params) -> None:
             f"`arm` to simulate: set targets.{params.target}.evidence=[offline,robot]"
         )
     _require_episodes(EpisodeStore(workspace.store), params, embodiment)
+
+
+def _drops_the_expert(where: Where, embodiment: Embodiment) -> bool:
+    """Whether a filter drops whatever the simulator's expert shows: its batches have no names before they are there."""
+    unfit = set(where.unfit(embodiment=embodiment.id, instruction="", source="sim", batch=""))
+    return bool(unfit - {"instruction"})
 
 
 def _require_episodes(store: EpisodeStore, params: Params, embodiment: Embodiment) -> None:
@@ -92,6 +100,12 @@ def _require_episodes(store: EpisodeStore, params: Params, embodiment: Embodimen
             there["instruction"].add(record.instruction)
             there["source"].add(record.extra.source)
             there["batch"].add(batch[:12])
+    if not found and collects(params, embodiment):
+        raise BadInput(
+            f"{key} drops what the simulator's expert shows (source sim, in batches that are not named yet), and "
+            f"{store.root} holds nothing else of embodiment {embodiment.id}: take source and batch out of the filter, "
+            f"or take recordings in and set targets.{params.target}.data.collect=false"
+        )
     if not found:
         raise BadInput(
             f"{store.root} holds no successful episode of embodiment {embodiment.id}, and target {params.target!r} "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from posa_vla.errors import BadInput
 from posa_vla.evidence.account import Account, Try
-from posa_vla.evidence.offline import OfflineEvidence, OfflineFigures
+from posa_vla.evidence.offline import MAY_KNOW, OfflineEvidence, OfflineFigures
 from posa_vla.evidence.record import Evidence
 from posa_vla.params import GateParams
 from posa_vla.promotion.gate import Criterion, Decision, Verdict
@@ -13,6 +13,9 @@ from posa_vla.promotion.lifetime_gate import Place, decide_over_life
 from posa_vla.target_params import Proof
 
 NO_TRIALS = "robot trials are missing: nothing but trials on the robot shows that this candidate does its task there"
+KEEP_APART = (
+    "Train it from scratch, or start it from a policy whose data hold out the same episodes (40 or more keep sides)"
+)
 NO_SUCCESS = "errors on held-out episodes are no evidence of success, and the target asks for no other: add robot"
 
 
@@ -95,11 +98,13 @@ def judge(
 
 
 def offline_criteria(evidence: OfflineEvidence) -> tuple[list[Criterion], list[str]]:
-    """Whether actions are numbers, within limits, and nearer to what was done than both baselines; and in words."""
+    """Whether actions are numbers, within limits, and nearer to what was done than both baselines; and in words.
+
+    How near they are is not known of a policy that may have been trained on these episodes.
+    """
     figures = OfflineFigures.of(evidence)
     if not figures.episodes:
-        missing = "no episode is held out: record more, or raise prepare.validation_fraction"
-        return [Criterion(name="held-out episodes", passed=None)], [missing]
+        return [Criterion(name="held-out episodes", passed=None)], [figures.unknown]
     on = "one episode" if figures.episodes == 1 else f"{figures.episodes} held-out episodes"
     if figures.policy is None or figures.hold is None or figures.nearest is None:
         return [Criterion(name="actions are numbers", passed=False)], [f"actions that are no numbers, on {on}"]
@@ -110,9 +115,12 @@ def offline_criteria(evidence: OfflineEvidence) -> tuple[list[Criterion], list[s
     reasons = [f"{figures.outside:.1%} of the actions are beyond the limits"] if figures.outside else []
     for name, other in (("holding the pose", figures.hold), ("the nearest demonstration", figures.nearest)):
         gained = other - figures.policy
-        criteria.append(Criterion(name=f"nearer than {name}", passed=gained > 0, bound=gained, threshold=0))
+        passed = None if figures.may_know else gained > 0
+        criteria.append(Criterion(name=f"nearer than {name}", passed=passed, bound=gained, threshold=0))
         reasons.append(
             f"offline, on {on}: error {figures.policy:.3f} of the channels' scales, "
             f"{'better' if gained > 0 else 'not better'} than {name} ({other:.3f})"
         )
+    if figures.may_know:
+        reasons.append(f"offline errors decide nothing here: {MAY_KNOW}. {KEEP_APART}")
     return criteria, reasons

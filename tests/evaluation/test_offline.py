@@ -26,8 +26,10 @@ from posa_vla.evaluation.offline_films import film
 from posa_vla.evaluation.offline_rotations import in_numbers_of
 from posa_vla.evidence.offline import OfflineFigures
 from posa_vla.params import PrepareParams
+from posa_vla.pipeline.report.offline import offline_body
 from posa_vla.pipeline.steps import offline
 from posa_vla.policy.execution import Execution
+from posa_vla.promotion.verdict import offline_criteria
 from posa_vla.schema import parse
 
 WAY = Execution(execute=2, flow_steps=None)
@@ -187,7 +189,9 @@ def test_without_a_held_out_episode_nothing_is_known(tmp_path: Path) -> None:
     train = [episode for episode in made if split_of(episode, SHARE) == "train"]
     evidence = run(following(), pack(tmp_path / "data", train, joint_embodiment())).evidence
     assert (evidence.held_out, evidence.episodes, evidence.channels) == (0, [], [])
-    assert OfflineFigures.of(evidence).in_words() == "unknown: no episode is held out"
+    assert OfflineFigures.of(evidence).in_words() == (
+        "unknown: no episode is held out: record more, or raise prepare.validation_fraction"
+    )
 
 
 def test_of_many_held_out_episodes_some_are_taken_evenly(joints: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -211,6 +215,13 @@ def test_an_episode_that_lacks_a_camera_is_left_out_because_the_policy_could_not
         list(range(1, len(held))),
     )
     assert f"1 of {len(held)} held-out episodes lack a camera and are left out" in capsys.readouterr().err
+    for number in held:
+        made[number] = replace(made[number], cameras={"head": made[number].cameras["head"]})
+    none = run(policy, pack(tmp_path / "none", made, make_embodiment())).evidence
+    told = f"each of the {len(held)} held-out episodes lacks a camera that the policy sees with"
+    assert told in OfflineFigures.of(none).in_words()
+    assert told in offline_criteria(none)[1][0]
+    assert told in offline_body(none, {})
 
 
 def test_a_film_shows_every_frame_and_the_worst_channels_first(joints: Path, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from untrained import arm_params
 from posa_vla.cli.main import main
 from posa_vla.dataset.versions.record import DataVersion
 from posa_vla.episodes.embodiment import load_embodiment
+from posa_vla.params_file import overlaid
 from posa_vla.pipeline import ablation
 from posa_vla.pipeline.context import StepContext, open_context
 from posa_vla.tracking import PARAMS_ARTIFACT, connect
@@ -34,6 +35,16 @@ def test_the_run_has_the_parameters_that_were_settled_and_keeps_those_that_were_
         "train.anchor_weight": "0.0",
     }
     assert asked == params.model_dump(mode="json"), "the same parameters give the same run again"
+
+
+def test_a_gate_that_the_start_decides_is_logged_as_it_was_asked_for(tmp_path: Path) -> None:
+    started = {"targets": {"t": {"start_from": "champion"}}, "model": {"gate": "auto", "horizon_seconds": 0.5}}
+    params, workspace = overlaid(arm_params(), started, "test"), make_workspace(tmp_path)
+    robot = load_embodiment("sim_arm6")
+    write_manifest(workspace.home / DATA.folder, robot, task=0.03)
+    with open_context(workspace, params, "test") as context:
+        logged = connect(workspace.mlflow_uri).get_run(context.tracked(DATA).run_id).data.params
+    assert (logged["model.gate"], logged["model.horizon"]) == ("auto", str(round(robot.control_hz / 2)))
 
 
 @pytest.mark.parametrize("command", [["ablate"], ["ablate", "--tune"]])

@@ -24,6 +24,7 @@ from posa_vla.episodes.store.episode_store import EpisodeStore
 from posa_vla.errors import BadInput
 from posa_vla.files import sha256_tree
 from posa_vla.objects.open import open_objects
+from posa_vla.params_file import overlaid
 from posa_vla.pipeline.announcements import Announcement, DataIngested
 from posa_vla.pipeline.incoming import fetch_tree
 from posa_vla.pipeline.ingestion import Dataset, ingest_dataset
@@ -50,9 +51,9 @@ def stored(workspace: Workspace, folder: Path) -> EpisodeStore:
     return store
 
 
-def two_cameras(tmp_path: Path, first: str = "head") -> tuple[Path, str]:
+def two_cameras(tmp_path: Path, first: str = "head", *, video: bool = False, black: str = "") -> tuple[Path, str]:
     cameras = (CAMERA, "observation.images.cam_wrist")
-    folder = make_v21(tmp_path / "two", cameras=cameras, video=False, seed=50)
+    folder = make_v21(tmp_path / "two", cameras=cameras, video=video, seed=50, black=black)
     channels = [{"name": f"j{i}", "unit": "rad"} for i in range(4)]
     roles = {first: {"source": "cam_high"}, "wrist": {"source": "cam_wrist"}}
     value = {"id": "test_arm", "simulated": False, "cameras": roles, "state": channels, "action": channels}
@@ -136,6 +137,31 @@ def test_nothing_to_learn_from_is_said_and_no_failure(tmp_path, workspace, capsy
     made = ingest_dataset(workspace, params, Dataset(str(folder), tmp_path, origin="deployment"))
     assert (made.accepted, made.new, made.data_version, made.name) == (3, 3, None, None)
     assert words in capsys.readouterr().err
+
+
+def test_actions_that_are_the_next_states_do_not_come_in(tmp_path, workspace):
+    folder = make_v21(tmp_path / "one", video=False)
+    for number in range(len(LENGTHS)):
+        path = folder / f"data/chunk-000/episode_{number:06d}.parquet"
+        table = pq.read_table(path)
+        states = table["observation.state"].combine_chunks()
+        ahead = pa.concat_arrays([states[1:], states[-1:]])
+        write_table(path, table.set_column(table.column_names.index("action"), "action", ahead))
+    with pytest.raises(BadInput, match="were leader and follower mixed up"):
+        ingest_dataset(workspace, data_params(), Dataset(str(folder), tmp_path / "declared"))
+    assert not workspace.store.exists()
+    assert not (tmp_path / "declared").exists()
+
+
+@pytest.mark.parametrize("video", [True, False])
+def test_a_camera_that_is_black_in_every_episode_does_not_come_in(tmp_path, workspace, video):
+    folder, file = two_cameras(tmp_path, video=video, black="observation.images.cam_wrist")
+    with pytest.raises(BadInput, match=r"the pictures of wrist are black in all episodes .* \(--embodiment FILE\)"):
+        ingest_dataset(workspace, data_params(), Dataset(str(folder), tmp_path, embodiment=file))
+    assert not workspace.store.exists()
+    # Who takes black pictures for sound has said so.
+    sound = overlaid(data_params(), {"validation": {"black": {"severity": "warning"}}}, "test")
+    assert ingest_dataset(workspace, sound, Dataset(str(folder), tmp_path, embodiment=file)).accepted == 3
 
 
 def test_limits_that_were_declared_since_count_for_quarantine_release_and_export(tmp_path, workspace):

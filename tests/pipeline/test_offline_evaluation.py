@@ -13,6 +13,8 @@ import yaml
 from candidates import make_workspace
 from factories import make_embodiment, make_episode
 from mlflow import MlflowClient
+from on_record import record_training, record_version
+from report_facts import facts
 from untrained import arm_params
 
 from posa_vla.cli.main import main
@@ -25,14 +27,17 @@ from posa_vla.params import Params
 from posa_vla.pipeline.context import open_context
 from posa_vla.pipeline.reconciliation import continue_releases
 from posa_vla.pipeline.records import Candidate, Decided, Registered, Trained
+from posa_vla.pipeline.report.gather import gather_facts
+from posa_vla.pipeline.report.offline import offline_body
 from posa_vla.pipeline.retention import clean_up
-from posa_vla.pipeline.steps.decide import decide
+from posa_vla.pipeline.steps.decide import decide, read_decision
 from posa_vla.pipeline.steps.offline import offline
 from posa_vla.pipeline.steps.register import register
 from posa_vla.policy.made_for import made_for
 from posa_vla.promotion.champion import promotion_log
 from posa_vla.promotion.kept_records import records_folder
 from posa_vla.promotion.registry import registered_version
+from posa_vla.promotion.verdict import offline_criteria
 from posa_vla.release.bundle import build_bundle
 from posa_vla.release.keys import create_key
 from posa_vla.tracking import connect
@@ -69,7 +74,8 @@ def made_candidate(workspace: Workspace, params: Params) -> Candidate:
     files.mkdir()
     initial_policy_files(data, params, files, seed=0)
     bundle = build_bundle(files, workspace.bundles, made_for(params, params.model.flow_steps))
-    return Candidate(source=Trained(data=version, key="t" * 64, seconds=1.0), digest=bundle.digest)
+    record_version(workspace, version, params.prepare.validation_fraction)
+    return record_training(workspace, Trained(data=version, key="t" * 64, seconds=1.0), bundle.digest)
 
 
 @pytest.fixture(scope="module")
@@ -180,9 +186,27 @@ def test_the_command_compares_the_newest_model_and_writes_a_page(
     evaluated = decided.evaluated
     assert evaluated.offline is not None
     assert document["figures"] == evaluated.offline.figures.model_dump(mode="json"), "as in the retraining"
+    assert document["passed"]["nearer than holding the pose"] is not None
     page = Path(document["page"]).read_text(encoding="utf-8")
     assert "no evidence of success" in page
     assert all(Path(film).stat().st_size for film in document["films"])
+
+
+def test_a_policy_started_from_one_that_may_know_the_episodes_is_not_judged_by_them(judged: Judged) -> None:
+    workspace, params, decided, _ = judged
+    candidate = decided.evaluated.candidate
+    assert isinstance(candidate.source, Trained)
+    source = candidate.source.model_copy(update={"start": "b" * 64})
+    with open_context(workspace, params, "test", jobs=False) as context:
+        evaluated = offline(context, candidate.model_copy(update={"source": source}))
+    assert evaluated.offline is not None
+    assert (evaluated.offline.figures.may_know, context.steps[0].status) == (True, "done")
+    record = read_offline(offline_path(workspace, evaluated.offline.evidence))
+    assert [c.passed for c in offline_criteria(record)[0] if c.name.startswith("nearer")] == [None, None]
+    assert "may have been trained on these episodes" in offline_body(record, {})
+    made_of = facts().candidate.model_copy(update={"bundle": candidate.digest, "data_version": candidate.data.version})
+    told = gather_facts(workspace, params, read_decision(workspace, decided.decision), evaluated, made_of)
+    assert "model.gate=auto is that of the policy that the training started from" in told.anchors
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from posa_vla.pipeline.records import Candidate
 from posa_vla.pipeline.reproduction import _run_training as run_training
 from posa_vla.pipeline.rollback import roll_back
 from posa_vla.pipeline.steps import train as train_step
-from posa_vla.pipeline.steps.train import starting_bundle, train, training_inputs
+from posa_vla.pipeline.steps.train import require_starting_bundle, starting_bundle, train, training_inputs
 from posa_vla.settings import Settings
 from posa_vla.workspace import Workspace
 
@@ -47,6 +47,25 @@ def test_a_training_starts_from_scratch_the_champion_or_a_named_bundle(released:
         starting_bundle(workspace, asking(second[:10]))
     with pytest.raises(BadInput, match="no bundle '00000000'"):
         starting_bundle(workspace, asking("0" * 8))
+
+
+@pytest.mark.parametrize(
+    ("other", "named"),
+    [
+        ({"model": {"flow_layers": 5}}, "model.flow_layers: it has"),
+        ({"prepare": {"image_size": 96}}, "the image size: it has"),
+        ({"prepare": {"sigma_task": 0.2}}, "prepare.sigma_task: it has"),
+    ],
+)
+def test_a_champion_that_cannot_be_trained_on_is_refused_before_anything_is_collected(
+    released: Released, other: dict[str, Any], named: str
+) -> None:
+    workspace, (first, _) = released
+    for start in ("champion", first[:10]):
+        require_starting_bundle(workspace, asking(start))
+        with pytest.raises(BadInput, match=f"cannot be trained on .*{named}"):
+            require_starting_bundle(workspace, overlaid(asking(start), other, "test"))
+    require_starting_bundle(workspace, overlaid(asking("scratch"), other, "test"))
 
 
 @pytest.mark.parametrize("start", ["best", "champoin", "abc", "A" * 10])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +112,29 @@ def test_a_target_with_a_simulator_collects_unless_it_is_told_not_to() -> None:
     params, arm = arm_params(), load_embodiment("sim_arm6")
     assert collects(params, arm)
     assert not collects(asking(params, data={"collect": False}), arm)
+
+
+@pytest.mark.parametrize("where", [{"source": "teleop"}, {"batch": "0000"}, {"embodiment": "other"}])
+def test_a_filter_that_drops_all_that_would_be_collected_is_refused_before_it_is(
+    place: Place, where: dict[str, Any]
+) -> None:
+    base = arm_params()
+    with pytest.raises(BadInput, match=r"data\.where drops what the simulator's expert shows .*data\.collect=false"):
+        require_target(place.workspace, asking(base, data={"where": where}))
+    require_target(place.workspace, asking(base, data={"where": {"source": ["sim", "teleop"]}}))
+    require_target(place.workspace, asking(base, data={"where": {"source": "sim", "instruction": "pick *"}}))
+
+
+def test_a_filter_for_what_was_recorded_beside_the_expert_is_enough(place: Place) -> None:
+    store, arm = EpisodeStore(place.workspace.store), load_embodiment("sim_arm6")
+    before = set(store.batches())
+    episode = make_episode(np.random.default_rng(5), embodiment=arm.id, source="teleop")
+    state, action = (np.zeros((len(episode), len(part)), np.float32) for part in (arm.state, arm.action))
+    cameras = dict.fromkeys(arm.cameras, episode.cameras["head"])
+    store.append([replace(episode, cameras=cameras, state=state, action=action)], arm)
+    (batch,) = set(store.batches()) - before
+    for asked in ({"source": "teleop"}, {"batch": batch[:8]}):
+        require_target(place.workspace, asking(arm_params(), data={"where": asked}))
 
 
 def test_what_only_a_simulator_can_do_says_what_can_be_done_without(place: Place) -> None:

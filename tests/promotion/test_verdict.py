@@ -9,6 +9,7 @@ from offline_records import offline_record
 from report_facts import evidence
 
 from posa_vla.errors import BadInput
+from posa_vla.evidence.offline import OfflineFigures
 from posa_vla.params import GateParams
 from posa_vla.promotion.gate import Decision, decide
 from posa_vla.promotion.verdict import judge
@@ -69,6 +70,18 @@ def test_a_policy_is_better_than_both_baselines_or_it_is_said_which_is_better() 
     assert "not better than the nearest demonstration (0.400)" in " ".join(between.reasons)
     equal = verdict("offline", offline=offline_record(0.4))
     assert equal.verdict == "reject", "equal is not better"
+
+
+def test_errors_of_a_policy_that_may_know_the_episodes_decide_nothing_but_that_it_is_broken() -> None:
+    knowing = NEAR.model_copy(update={"may_know": True})
+    decision = verdict("simulation", "offline", candidate=GOOD, offline=knowing)
+    assert decision.verdict == "no decision"
+    assert "may have been trained on these episodes" in decision.reasons[-1]
+    assert "may have been trained on these episodes" in OfflineFigures.of(knowing).in_words()
+    broken = BROKEN.model_copy(update={"may_know": True})
+    assert verdict("simulation", "offline", candidate=GOOD, offline=broken).verdict == "reject"
+    # A record of before, or of a policy that knows none, has the digest that it had.
+    assert "may_know" not in NEAR.model_dump(mode="json")
 
 
 def test_nothing_held_out_is_no_decision_and_says_what_to_do() -> None:

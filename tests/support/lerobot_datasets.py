@@ -103,14 +103,17 @@ def write_table(path: Path, table: pa.Table) -> None:
     pq.write_table(table, path)
 
 
-def make_v21(folder: Path, *, cameras: tuple[str, ...] = (CAMERA,), video: bool = True, seed: int = 0) -> Path:
-    """Three episodes, a table and a video each; another seed gives other ones."""
+def make_v21(
+    folder: Path, *, cameras: tuple[str, ...] = (CAMERA,), video: bool = True, seed: int = 0, black: str = ""
+) -> Path:
+    """Three episodes, a table and a video each; another seed gives other ones. Camera `black` has no light."""
     write_json(folder / "meta/info.json", _info("v2.1", _features(cameras, video)))
     _lines(folder / "meta/tasks.jsonl", [{"task_index": i, "task": task} for i, task in enumerate(TASKS)])
     rows = [{"episode_index": i, "tasks": [TASKS[i % 2]], "length": n} for i, n in enumerate(LENGTHS)]
     _lines(folder / "meta/episodes.jsonl", rows)
     for number, frames in enumerate(LENGTHS):
         pictures = {name: moving_picture(frames, seed + 10 * number + k) for k, name in enumerate(cameras)}
+        pictures |= {black: np.zeros_like(pictures[black])} if black else {}
         table = episode_table(number, frames, sum(LENGTHS[:number]), {} if video else pictures, seed)
         write_table(folder / f"data/chunk-000/episode_{number:06d}.parquet", table)
         for name, images in pictures.items() if video else ():

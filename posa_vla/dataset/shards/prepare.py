@@ -11,7 +11,7 @@ from posa_vla.dataset.shards.mixed_up import require_actions
 from posa_vla.dataset.shards.pack import pack_episodes
 from posa_vla.dataset.shards.spread import still_channels, still_in_words
 from posa_vla.dataset.shards.taken_frames import require_ratio
-from posa_vla.dataset.split import few_held_out, split_of
+from posa_vla.dataset.split import few_held_out, require_scenes, split_of
 from posa_vla.dataset.validation.report import ValidationReport
 from posa_vla.episodes.action_space import action_space
 from posa_vla.episodes.embodiment import Embodiment
@@ -92,6 +92,7 @@ def nothing_to_learn(
     try:
         action_space(embodiment, params.actions)
         require_actions(_episodes(chosen), embodiment)
+        require_scenes(_episodes(chosen), params.validation_fraction)
     except BadInput as error:
         return str(error)
     held_out = few_held_out(_episodes(chosen), params.validation_fraction)
@@ -129,7 +130,7 @@ def prepare(
 
     Raises:
         BadInput: The report is of another store, nothing is left to learn from, the actions are the states of the next
-            frames, or the rates do not divide.
+            frames, all are of one scene, or the rates do not divide.
     """
     store = EpisodeStore(store_folder)
     if report.store_digest != store.digest():
@@ -149,6 +150,7 @@ def prepare(
             f"({len(report.quarantined)} quarantined): see the report's findings, or collect more"
         )
     require_actions(_episodes(chosen), embodiment)
+    require_scenes(_episodes(chosen), params.validation_fraction)
     # Twice: the rows of each tensor, then the shard made of them.
     require_free_space(
         out, 2 * sum(_bytes(reader, records, params) for reader, records in chosen), "preparing the data"

@@ -81,6 +81,11 @@ def image_remarks(
             yield from _drift(role, seen, episode.cameras[role], episode.poses, rules)
 
 
+def is_black(image: NDArray[np.uint8]) -> bool:
+    """Whether a picture, uint8 (H, W, 3), is black by the rule `black`."""
+    return bool(glance(image[None]).grey.mean() < _BLACK)
+
+
 def _exposure(role: str, grey: NDArray[np.float32], rules: ValidateParams) -> Iterator[Remark]:
     dark = grey.mean(axis=(1, 2)) < _BLACK
     white = (grey >= _WHITE).mean(axis=(1, 2)) > _MOSTLY

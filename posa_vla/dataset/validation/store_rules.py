@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from posa_vla.dataset.split import split_position
+from posa_vla.dataset.split import few_positions, split_position
 from posa_vla.episodes.episode import Episode
 from posa_vla.files import sha256_json
 from posa_vla.validation_params import ValidateParams
@@ -28,6 +28,7 @@ class Trace:
         batch: Digest of its batch.
         number: Its number in the batch.
         digest: Its digest.
+        embodiment: Its embodiment's id.
         group: Equal for episodes that may be compared: embodiment and instruction.
         scene: Digest of its scene; empty where none was recorded.
         position: See `split_position`.
@@ -38,6 +39,7 @@ class Trace:
     batch: str
     number: int
     digest: str
+    embodiment: str
     group: str
     scene: str
     position: float
@@ -52,6 +54,7 @@ def trace_of(batch: str, number: int, digest: str, episode: Episode) -> Trace:
         batch=batch,
         number=number,
         digest=digest,
+        embodiment=episode.embodiment,
         group=sha256_json([episode.embodiment, episode.instruction])[:16],
         scene=sha256_json(episode.scene) if episode.scene else "",
         position=split_position(episode),
@@ -68,8 +71,11 @@ def store_remarks(
     Of two on different sides of the split, the one that would be trained on is blamed: what was held out stays so.
     """
     groups: dict[str, list[Trace]] = {}
+    robots: dict[str, list[tuple[str, float]]] = {}
     for trace in traces:
         groups.setdefault(trace.group, []).append(trace)
+        robots.setdefault(trace.embodiment, []).append((trace.group, trace.position))
+    few = {robot: few_positions(places, validation_fraction) for robot, places in robots.items()}
     threshold = rules.near_duplicate.threshold
     for group in groups.values():
         if len(group) < 2 or not threshold:
@@ -79,7 +85,12 @@ def store_remarks(
         for number, first, distance in line.nearest(everyone, everyone, threshold, earlier=True):
             same = f"differs from episode {_name(group[first])} by {100 * distance:.2f} %"
             yield group[number], "near-duplicate", f"{same} of each channel's range"
-        held = [number for number in everyone if group[number].position < validation_fraction]
+        counted = few[group[0].embodiment]
+        held = [
+            number
+            for number, trace in enumerate(group)
+            if (trace.position < validation_fraction if counted is None else trace.position in counted)
+        ]
         trained = sorted(set(everyone) - set(held))
         for number, other, _ in line.nearest(trained, held, threshold, earlier=False):
             value = f"episode {_name(group[other])} is nearly the same, and is held out for validation"

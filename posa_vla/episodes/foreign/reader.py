@@ -76,7 +76,8 @@ class SourceReader:
         # What is recorded here, and stored of the robot with it.
         recorded = {"control_hz": source.fps} if resample else {}
         self.embodiment = embodiment.model_copy(update={"cameras": cameras, **recorded})
-        self.calibration, self.kinematics, self._origin = calibration, kinematics, origin
+        self.calibration, self.kinematics = calibration, kinematics
+        self._origin, self._resample = origin, resample
         # Episodes that were recorded here are known by their pixels; video always is by its bytes.
         posa = source.posa
         self._by_pixels = posa is not None and posa.hashed == "pixels" and not source.videos()
@@ -85,6 +86,18 @@ class SourceReader:
         self._videos = SourceVideos(source, self._rows)
         self._said = SaidOnce()
         self._words = FrameWords(source.folder, source.tasks, self._said, exported=posa is not None)
+
+    def afresh(self) -> SourceReader:
+        """A reader of the same dataset that has said nothing yet: who only looks takes no remark from who ingests."""
+        return SourceReader(
+            self.source,
+            self.features,
+            self.declared,
+            calibration=self.calibration,
+            kinematics=self.kinematics,
+            origin=self._origin,
+            resample=self._resample,
+        )
 
     @property
     def knows_poses(self) -> bool:

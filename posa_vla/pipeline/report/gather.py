@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from posa_vla.dataset.shards.manifest import read_manifest
+from posa_vla.dataset.shards.manifest import read_manifest, untaught
 from posa_vla.dataset.versions.diff import VersionsDiff, diff_versions
 from posa_vla.dataset.versions.history import list_versions
+from posa_vla.dataset.versions.record import DataVersion
 from posa_vla.episodes.embodiment import load_embodiment
 from posa_vla.errors import BadInput, PosaError
 from posa_vla.evaluation.offline_films import kept_films
@@ -19,7 +20,7 @@ from posa_vla.model.anchor_choice import choose_anchors
 from posa_vla.model.config import read_config
 from posa_vla.params import Params
 from posa_vla.params_file import flat
-from posa_vla.pipeline.records import Evaluated
+from posa_vla.pipeline.records import Evaluated, Trained
 from posa_vla.pipeline.report.commits import commits_between
 from posa_vla.pipeline.report.facts import Changes, DataChanges, EpisodeShown, Measured, Origin, RetrainingFacts
 from posa_vla.pipeline.report.preset import preset_of
@@ -209,7 +210,7 @@ def gather_facts(
         recorded=recorded,
         changes=changes,
         hardware=next((made.hardware for made in (candidate, replayed) if made is not None), "unknown"),
-        anchors=_anchors(workspace, params, origin.data_version),
+        anchors=_anchors(workspace, params, origin, evaluated.candidate.source),
         anchored=_anchored(workspace.bundles / origin.bundle),
         offline=replayed,
         films=_films(workspace, evaluated, replayed),
@@ -228,15 +229,17 @@ def _films(workspace: Workspace, evaluated: Evaluated, replayed: OfflineEvidence
     return shown
 
 
-def _anchors(workspace: Workspace, params: Params, version: str) -> str:
+def _anchors(workspace: Workspace, params: Params, origin: Origin, source: Trained | DataVersion) -> str:
     """What was settled of the anchors, and what share of the data teaches them; empty where these are not at hand."""
     try:
-        manifest = read_manifest(workspace.data / version)
+        manifest = read_manifest(workspace.data / origin.data_version)
     except BadInput:
         return ""
     share = manifest.task_share
-    words = choose_anchors(params, manifest).words
-    return words or ("" if share is None else f"{share:.0%} of the frames have a task label")
+    taught = untaught(manifest) or ("" if share is None else f"{share:.0%} of the frames have a task label")
+    if params.model.gate == "auto" and isinstance(source, Trained) and source.start is not None:
+        return f"{taught}{'. ' if taught else ''}model.gate=auto is that of the policy that the training started from"
+    return choose_anchors(params, manifest).words or taught
 
 
 def _anchored(bundle: Path) -> bool:

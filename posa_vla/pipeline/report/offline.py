@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from posa_vla.evidence.offline import NO_EVIDENCE, ChannelError, OfflineEvidence, OfflineFigures
+from posa_vla.evidence.offline import MAY_KNOW, NO_EVIDENCE, ChannelError, OfflineEvidence, OfflineFigures
 from posa_vla.html_page import data_url, page
 from posa_vla.pipeline.report.facts import RetrainingFacts
 from posa_vla.pipeline.report.section import Section, table, text
@@ -64,13 +64,14 @@ def offline_body(evidence: OfflineEvidence, films: Mapping[int, bytes]) -> str:
 
 def _sentence(evidence: OfflineEvidence, figures: OfflineFigures) -> str:
     if not figures.episodes:
-        return "No episode is held out, so that nothing is known: record more, or raise prepare.validation_fraction."
+        return f"Nothing is known: {figures.unknown}."
     on = "one episode" if figures.episodes == 1 else f"{figures.episodes} of {evidence.held_out} held-out episodes"
     seconds = evidence.horizon / evidence.fps
     start = f"On {on}, over a horizon of {evidence.horizon} steps ({seconds:.2g} s), "
     if figures.policy is None or figures.hold is None or figures.nearest is None:
         return start + "the policy asked for actions that are no numbers."
     beyond = f" {figures.outside:.1%} of its actions are beyond the limits." if figures.outside else ""
+    knows = f" But {MAY_KNOW}: then these errors are smaller than those on new episodes." if figures.may_know else ""
     undeclared = ""
     if evidence.limits:
         undeclared = (
@@ -79,7 +80,7 @@ def _sentence(evidence: OfflineEvidence, figures: OfflineFigures) -> str:
     return (
         f"{start}the policy's mean error is {figures.policy:.3f} of what the channels move, that of holding the pose "
         f"{figures.hold:.3f}, that of the nearest demonstration {figures.nearest:.3f}. It is better than both in "
-        f"{figures.better} of {figures.episodes}.{beyond}{undeclared}"
+        f"{figures.better} of {figures.episodes}.{beyond}{undeclared}{knows}"
     )
 
 

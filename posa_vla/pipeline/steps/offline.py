@@ -12,8 +12,9 @@ from posa_vla.errors import BadInput
 from posa_vla.evidence.offline import OfflineEvidence, OfflineFigures, offline_path, write_offline
 from posa_vla.objects.contract import Objects
 from posa_vla.pipeline.context import StepContext
-from posa_vla.pipeline.records import Candidate, Evaluated, Replayed
+from posa_vla.pipeline.records import Candidate, Evaluated, Replayed, Trained
 from posa_vla.pipeline.steps.judged import judged_with
+from posa_vla.pipeline.steps.lineage import may_know
 from posa_vla.policy.execution import Execution
 
 # The code that decides what the errors and films are, given the policy's files; how these act is part of it.
@@ -26,11 +27,14 @@ def offline(context: StepContext, candidate: Candidate) -> Evaluated:
     """Asks the candidate along the held-out episodes of its data, as it was made to be run, and films the worst."""
     workspace, data, bundle = context.workspace, candidate.data, candidate.digest
     way = judged_with(workspace, context.params.target, bundle)
+    start = candidate.source.start if isinstance(candidate.source, Trained) else None
+    knows = start is not None and may_know(workspace, start, data.version)
 
     def work(key: str) -> Evaluated:
         reports = f"evaluations/{key}/offline"
         place = workspace.bundles / bundle
         evidence = replay(place, bundle, workspace.home / data.folder, data.version, way, workspace.storage, reports)
+        evidence = evidence.model_copy(update={"may_know": knows})
         write_offline(offline_path(workspace, evidence.digest), evidence)
         done = Replayed(evidence=evidence.digest, figures=OfflineFigures.of(evidence), reports=reports)
         return Evaluated(candidate=candidate, offline=done)
@@ -40,6 +44,7 @@ def offline(context: StepContext, candidate: Candidate) -> Evaluated:
         "data_version": data.version,
         "execution": way.model_dump(mode="json"),
         "code": code_digest(*_CODE),
+        **({"may_know": True} if knows else {}),
     }
 
     def sound(made: Evaluated) -> bool:

@@ -7,6 +7,7 @@ import time
 from posa_vla.code_digest import code_digest
 from posa_vla.console import say
 from posa_vla.dataset.versions.record import DataVersion
+from posa_vla.episodes.embodiment import load_embodiment
 from posa_vla.episodes.store.quarantine import by_prefix
 from posa_vla.errors import BadInput
 from posa_vla.ledger import Inputs, Ledger
@@ -65,6 +66,21 @@ def starting_bundle(workspace: Workspace, params: Params, data_version: str | No
             "another, from the champion, or from scratch"
         )
     return bundle
+
+
+def require_starting_bundle(workspace: Workspace, params: Params) -> None:
+    """Stops before a retraining whose policy to start from cannot be trained on, whatever its data will be.
+
+    Raises:
+        BadInput: See `starting_bundle`; or the policy has other cameras, another action space, or is another model.
+        PosaError: The policy is lost.
+    """
+    bundle = starting_bundle(workspace, params)
+    if bundle is not None:
+        from posa_vla.model.start import require_startable
+
+        folder = bundle_at_hand(workspace, bundle)
+        require_startable(folder, load_embodiment(params.chosen.embodiment), params)
 
 
 def _before(workspace: Workspace, params: Params, data_version: str, champion: str) -> str | None:

@@ -15,7 +15,7 @@ from posa_vla.dataset.labels import anchor_labels
 from posa_vla.dataset.shards.manifest import SplitCount
 from posa_vla.dataset.shards.pack import pack_episodes
 from posa_vla.dataset.shards.tensor_file import TensorFileWriter
-from posa_vla.dataset.split import few_held_out, split_of
+from posa_vla.dataset.split import few_held_out, require_scenes, split_of
 from posa_vla.errors import BadInput
 from posa_vla.files import read_json, sha256_tree
 from posa_vla.params import PrepareParams
@@ -201,3 +201,12 @@ def test_grown_tensors_are_what_safetensors_reads(tmp_path_factory, pieces, row)
         np.testing.assert_array_equal(read[name], array)
     assert [p.name for p in folder.iterdir()] == ["t.safetensors"]
     shutil.rmtree(folder)
+
+
+def test_episodes_of_one_scene_cannot_be_held_out_and_are_refused() -> None:
+    alike = [replace(make_episode(np.random.default_rng(n)), scene={"seed": 3}) for n in range(3)]
+    with pytest.raises(BadInput, match=r"all 3 episodes are of one scene.*validation_fraction=0"):
+        require_scenes(alike, 0.1)
+    require_scenes(alike, 0.0)
+    require_scenes(alike[:1], 0.1)
+    require_scenes([*alike, make_episode(np.random.default_rng(9))], 0.1)

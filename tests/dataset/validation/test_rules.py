@@ -140,7 +140,7 @@ def test_nearly_the_same_episode_on_both_sides_is_kept_out_of_training_alone(tmp
 
 def traces(points: np.ndarray, *, frames: int = 40, position: float = 0.9) -> list[Trace]:
     return [
-        Trace("b" * 64, number, f"{number:064x}", "group", "", position, row.tolist(), frames)
+        Trace("b" * 64, number, f"{number:064x}", "arm", "group", "", position, row.tolist(), frames)
         for number, row in enumerate(points)
     ]
 
@@ -165,6 +165,18 @@ def test_of_many_alike_all_that_are_trained_on_are_kept_apart_from_the_one_held_
     all_of_them[60] = replace(all_of_them[60], frames=80)
     found = [t.number for t, rule, _ in store_remarks(all_of_them, ValidateParams(), 0.05) if rule == "scene-leakage"]
     assert found == [n for n in range(1, 200) if n not in {60, 150}]
+
+
+def test_of_few_episodes_the_rule_looks_at_the_split_that_is_made_of_them():
+    points = np.random.default_rng(0).normal(scale=9, size=(10, 16))
+    points[7] = points[3]
+    # By the hash none of ten is held out at 0.1; counted, the one with the least position is.
+    few = [replace(trace, position=0.2 if trace.number == 3 else 0.9) for trace in traces(points)]
+    few = [replace(trace, position=trace.position + trace.number / 1000) for trace in few]
+    found = [(t.number, rule) for t, rule, _ in store_remarks(few, ValidateParams(), 0.1)]
+    assert (7, "scene-leakage") in found
+    many = [*few, *(replace(t, number=t.number + 100, group="other", position=0.99) for t in few * 3)]
+    assert all(rule != "scene-leakage" for _, rule, _ in store_remarks(many, ValidateParams(), 0.1))
 
 
 def test_a_released_episode_counts_again_and_its_reason_stays(tmp_path):
