@@ -117,15 +117,20 @@ def _absent(value: object) -> bool:
 class CriterionParams(Closed):
     """One thing that a candidate must show, by the gate with an error rate over the target's life (docs/gate.md)."""
 
-    # `floor`: its success is above `threshold`. `superior`: it is higher than the champion's on the same scenes, which
-    # is not asked of a first policy.
-    kind: Literal["floor", "superior"]
+    # `floor`: its success is above `threshold`. `superior`: it is higher than the champion's on the same scenes.
+    # `non-inferior`: it is less than `margin` below the champion's and below the reference's, which is a refresh.
+    # The last two are not asked of a first policy.
+    kind: Literal["floor", "superior", "non-inferior"]
     threshold: float | None = Field(default=None, gt=0, lt=1, exclude_if=_absent)
+    # Success that may be lost: 0.1 is usual in simulation, 0.05 on a robot.
+    margin: float | None = Field(default=None, gt=0, lt=1, exclude_if=_absent)
 
     @model_validator(mode="after")
-    def _has_a_threshold_where_it_means_something(self) -> CriterionParams:
+    def _has_the_numbers_that_mean_something(self) -> CriterionParams:
         if (self.kind == "floor") != (self.threshold is not None):
-            raise ValueError("a floor needs a threshold such as 0.25, and `superior` has none")
+            raise ValueError("a floor needs a threshold such as 0.25, and the other kinds have none")
+        if (self.kind == "non-inferior") != (self.margin is not None):
+            raise ValueError("`non-inferior` needs a margin such as 0.1, and the other kinds have none")
         return self
 
 
@@ -157,9 +162,10 @@ class GateParams(Closed):
         if older:
             raise ValueError(f"criteria and {' and '.join(older)}: a gate has one or the other, leave out one of them")
         kinds = [criterion.kind for criterion in self.criteria]
-        if kinds.count("floor") != 1 or kinds.count("superior") > 1:
+        if kinds.count("floor") != 1 or len(kinds) > 2:
             raise ValueError(
-                "criteria need one floor, for the first policy has no champion, and `superior` at most once"
+                "criteria need one floor, for the first policy has no champion, and at most one of `superior` and "
+                "`non-inferior`: what is superior is non-inferior as well"
             )
         return self
 

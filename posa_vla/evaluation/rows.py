@@ -18,11 +18,15 @@ _VERSIONED = ("posa-vla", "torch", "mujoco", "mink", "numpy")
 
 
 class Rows:
-    """Finished episodes, one object each, so that a killed evaluation continues; another policy's never count."""
+    """Finished episodes, one object each, so that a killed evaluation continues, and one on more scenes goes on.
+
+    Another policy's never count, nor those of other conditions.
+    """
 
     def __init__(self, objects: Objects, folder: str, digest: str, suite: Suite) -> None:
         self._objects = objects
-        self._folder = f"{folder}/rows/{sha256_json({'policy': digest, 'suite': suite.describe()})[:16]}"
+        conditions = {name: value for name, value in suite.describe().items() if name != "seeds"}
+        self._folder = f"{folder}/rows/{sha256_json({'policy': digest, 'suite': conditions})[:16]}"
 
     def _path(self, seed: int) -> str:
         return f"{self._folder}/{seed}.json"

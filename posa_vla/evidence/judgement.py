@@ -118,8 +118,17 @@ def _refuse_the_same(candidate: Trials, champion: Trials) -> None:
         raise BadInput(f"{candidate.source} is given twice: a policy cannot be judged against itself")
 
 
-def _half_margin(margin: float, level: float, differences: Floats) -> float | None:
-    """Chance to promote at a true difference of -margin / 2, for successes with the discordance that was seen."""
+def half_margin_chance(margin: float, level: float, differences: Floats) -> float | None:
+    """Chance to promote at a true difference of -margin / 2, for successes with the discordance that was seen.
+
+    Args:
+        margin: Of non-inferiority.
+        level: Of a promotion.
+        differences: Of the scenes, candidate minus champion.
+
+    Returns:
+        The chance; None without a margin, where there are too many pairs, or where they are no successes.
+    """
     if not margin or len(differences) > MOST_PAIRS or not np.isin(differences, (-1, 0, 1)).all():
         return None
     discordance = max(float((differences != 0).mean()), margin / 2)
@@ -173,7 +182,7 @@ def judge_pairs(
         lost=int((values[0] < 0).sum()),
         counts=(len(candidate.trials), len(champion.trials)),
         with_reference=reference is not None,
-        half_margin=_half_margin(margin, level, values[0]),
+        half_margin=half_margin_chance(margin, level, values[0]),
     )
 
 

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from pydantic import Field
+
 from posa_vla.dataset.versions.record import DataVersion
 from posa_vla.evidence.offline import OfflineFigures
 from posa_vla.evidence.summary import Summary
 from posa_vla.promotion.gate import Verdict
 from posa_vla.schema import Closed
+
+
+def _absent(value: object) -> bool:
+    return value is None
 
 
 class Collected(Closed):
@@ -75,6 +81,8 @@ class Evaluated(Closed):
         evidence: Digest of its rollouts; None where it was not simulated, as all that follows.
         champion: Bundle digest of the champion that it was compared with; None for the first candidate.
         champion_evidence: Digest of the champion's rollouts; None for the first candidate.
+        reference: Bundle digest of the policy that small losses are counted from, where the gate asks about it.
+        reference_evidence: Digest of its rollouts, where it is neither the candidate nor the champion.
         summary: The candidate's figures.
         reports: Folder of its videos and overlays in the storage.
     """
@@ -84,6 +92,8 @@ class Evaluated(Closed):
     evidence: str | None = None
     champion: str | None = None
     champion_evidence: str | None = None
+    reference: str | None = Field(default=None, exclude_if=_absent)
+    reference_evidence: str | None = Field(default=None, exclude_if=_absent)
     summary: Summary | None = None
     reports: str | None = None
 

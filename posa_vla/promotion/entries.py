@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from posa_vla.errors import BadInput, did_you_mean
+from posa_vla.files import canonical_json
 from posa_vla.schema import Closed, parse, require_known_version
 
 
@@ -59,6 +60,24 @@ class Rollback(_Entry):
     record: str
 
 
+class Reference(_Entry):
+    """A person named the policy that refreshes are held against; `decision` is empty.
+
+    Attributes:
+        signer: Public key (hex) of the approver who did; empty at a target that asks for no approvals.
+        signature: Hex, over `named_statement`; empty likewise.
+    """
+
+    kind: Literal["reference"] = "reference"
+    signer: str
+    signature: str
+
+
+def named_statement(target: str, bundle: str, reason: str, after: str) -> bytes:
+    """What is signed by who names a reference; `after` is the head of the log by then."""
+    return canonical_json({"reference": bundle, "target": target, "reason": reason, "after": after})
+
+
 class Verdict(_Entry):
     """The gate did not let a candidate through."""
 
@@ -66,11 +85,12 @@ class Verdict(_Entry):
 
 
 Release = Promotion | Rollback
-Entry = Promotion | Rollback | Verdict
+Entry = Promotion | Rollback | Reference | Verdict
 
-_KINDS: dict[str, type[Promotion] | type[Rollback] | type[Verdict]] = {
+_KINDS: dict[str, type[Promotion] | type[Rollback] | type[Reference] | type[Verdict]] = {
     "promote": Promotion,
     "rollback": Rollback,
+    "reference": Reference,
     "reject": Verdict,
     "no decision": Verdict,
 }

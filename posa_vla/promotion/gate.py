@@ -19,6 +19,10 @@ def _absent(value: object) -> bool:
     return value is None
 
 
+def _no(value: bool) -> bool:
+    return not value
+
+
 Verdict = Literal["promote", "reject", "no decision"]
 
 
@@ -49,6 +53,10 @@ class Decision(Closed):
         candidate_evidence: Digest of the candidate's rollouts; None where the target asks for none.
         champion_evidence: Digest of the champion's rollouts, or None where there was no champion.
         offline_evidence: Digest of the candidate's errors on held-out episodes, where the target asks for them.
+        reference: Bundle digest of the policy that small losses are counted from, where the gate has criteria and
+            there is one (see `posa_vla.evidence.reference`).
+        reference_evidence: Digest of its rollouts on the same scenes, where it was asked and is not the champion.
+        lifts_reference: Whether the candidate was shown to be superior to the reference: promoted, it is the next one.
         tried: Its place in the target's account, where the gate has criteria; such a record has version 2.
     """
 
@@ -61,6 +69,9 @@ class Decision(Closed):
     candidate_evidence: str | None
     champion_evidence: str | None
     offline_evidence: str | None = Field(default=None, exclude_if=_absent)
+    reference: str | None = Field(default=None, exclude_if=_absent)
+    reference_evidence: str | None = Field(default=None, exclude_if=_absent)
+    lifts_reference: bool = Field(default=False, exclude_if=_no)
     tried: Try | None = Field(default=None, exclude_if=_absent)
 
     @property
@@ -88,14 +99,18 @@ def conditions_of(evidence: Evidence) -> dict[str, Any]:
     return {name: value for name, value in evidence.suite.items() if name not in JUDGED}
 
 
-def gaps(gate: GateParams, candidate: Evidence, champion: Evidence | None) -> list[str]:
+def gaps(
+    gate: GateParams, candidate: Evidence, champion: Evidence | None, reference: Evidence | None = None
+) -> list[str]:
     """Why the evidence allows no decision, in words; nothing where it does."""
     found = [_gap_in("candidate", candidate, gate)]
-    if champion is not None:
-        found.append(_gap_in("champion", champion, gate))
-        seeds = [{row.scene_seed for row in evidence.rows} for evidence in (candidate, champion)]
-        if conditions_of(candidate) != conditions_of(champion) or seeds[0] != seeds[1]:
-            found.append("candidate and champion did not run the same scenes under the same conditions")
+    for name, rival in (("champion", champion), ("reference", reference)):
+        if rival is None:
+            continue
+        found.append(_gap_in(name, rival, gate))
+        seeds = [{row.scene_seed for row in evidence.rows} for evidence in (candidate, rival)]
+        if conditions_of(candidate) != conditions_of(rival) or seeds[0] != seeds[1]:
+            found.append(f"candidate and {name} did not run the same scenes under the same conditions")
     return [gap for gap in found if gap is not None]
 
 

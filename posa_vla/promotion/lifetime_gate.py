@@ -12,20 +12,38 @@ from numpy.typing import NDArray
 from posa_vla.evidence.account import Account, Try
 from posa_vla.evidence.betting import Claim, fewest_values, log_e_process
 from posa_vla.evidence.confidence_sequence import confidence_sequence
+from posa_vla.evidence.judgement import half_margin_chance
 from posa_vla.evidence.record import Evidence
+from posa_vla.evidence.reference import Standing
 from posa_vla.evidence.verdict import Verdict, claim_of
-from posa_vla.params import CriterionParams, GateParams
+from posa_vla.params import GateParams
 from posa_vla.promotion.gate import Criterion, Decision, gaps
 
+NO_REFERENCE = (
+    "small losses would add up: the reference of this target was withdrawn or is lost, and a refresh must not be worse "
+    "than it. Name another one with `posa gate reference`, or ask for `superior`"
+)
 # Chance to reject a candidate that meets all criteria: it costs a training.
 REJECT_LEVEL = 0.05
 
 
-def asked_of(gate: GateParams, champion: Evidence | None) -> str:
+def asked_of(gate: GateParams, champion: Evidence | None, reference: str | None = None) -> str:
     """What a candidate is asked, as its try names it: another question is another try."""
     rival = "nobody" if champion is None else champion.policy_digest
-    asked = [f"floor {of.threshold:g}" if of.kind == "floor" else f"superior to {rival}" for of in gate.criteria or []]
+    told = {
+        "superior": f"superior to {rival}",
+        "non-inferior": f"non-inferior to {rival}{'' if reference in (None, rival) else f' and to {reference}'}",
+    }
+    asked = [
+        f"floor {of.threshold:g}" if of.kind == "floor" else told[of.kind] + (f" by {of.margin:g}" if of.margin else "")
+        for of in gate.criteria or []
+    ]
     return "; ".join([*asked, f"confidence {gate.confidence:g}"])
+
+
+def refreshes(gate: GateParams) -> bool:
+    """Whether a gate takes candidates that are not better, and so asks about the reference."""
+    return any(of.kind == "non-inferior" for of in gate.criteria or [])
 
 
 @dataclass(frozen=True)
@@ -66,15 +84,49 @@ class _Shown:
         self.bound = float(confidence_sequence(values, 1 - 2 * level, low=claim.low)[0][-1])
 
 
-def _words(of: CriterionParams, shown: _Shown, values: NDArray[Any], level: float, claim: Claim) -> str:
-    count = len(values)
-    if of.kind == "floor":
-        what = f"success {int(values.sum())}/{count}, above {shown.bound:.3f}, and the floor is {of.threshold:g}"
+@dataclass(frozen=True)
+class _Question:
+    """One criterion: its name, the rival on the same scenes if any, the values of each scene, the claim about them."""
+
+    name: str
+    rival: str
+    values: NDArray[Any]
+    claim: Claim
+
+
+def _questions(
+    gate: GateParams, candidate: Evidence, champion: Evidence | None, reference: Evidence | None
+) -> list[_Question]:
+    solved = np.array([float(row.success) for row in candidate.rows])
+    questions = []
+    for of in gate.criteria or []:
+        if of.kind == "floor":
+            questions.append(_Question("success floor", "", solved, claim_of("floor", of.threshold or 0.0)))
+            continue
+        claim = claim_of(of.kind, of.margin or 0.0)
+        rivals = {"champion": champion, **({"reference": reference} if of.kind == "non-inferior" else {})}
+        questions += [
+            _Question(f"{of.kind} to the {name}", name, solved - _on_the_same(candidate, rival), claim)
+            for name, rival in rivals.items()
+            if rival is not None
+        ]
+    return questions
+
+
+def _on_the_same(candidate: Evidence, rival: Evidence) -> NDArray[np.float64]:
+    solved = {row.scene_seed: row.success for row in rival.rows}
+    return np.array([float(solved[row.scene_seed]) for row in candidate.rows])
+
+
+def _words(asked: _Question, shown: _Shown, level: float) -> str:
+    values, claim, count = asked.values, asked.claim, len(asked.values)
+    if not asked.rival:
+        what = f"success {int(values.sum())}/{count}, above {shown.bound:.3f}, and the floor is {claim.threshold:g}"
     else:
         gained, lost = int((values > 0).sum()), int((values < 0).sum())
         what = (
-            f"against the champion on the same {count} scenes: {gained} gained, {lost} lost; the difference is above "
-            f"{shown.bound:+.3f}, and has to be above 0"
+            f"against the {asked.rival} on the same {count} scenes: {gained} gained, {lost} lost; the difference is "
+            f"above {shown.bound:+.3f}, and has to be above {claim.threshold:g}"
         )
     needed = f"an e-value of {1 / level:.3g} decides"
     if shown.passed:
@@ -90,6 +142,21 @@ def _words(of: CriterionParams, shown: _Shown, values: NDArray[Any], level: floa
     return f"{what}: not decided, the e-value is {math.exp(min(shown.log_e, 700)):.3g} and {needed}; {more}"
 
 
+def _price(asked: list[_Question], level: float) -> list[str]:
+    """What a margin costs: the chance to promote a candidate that is worse by half of it."""
+    for question in asked:
+        if question.rival and question.claim.threshold < 0:
+            chance = half_margin_chance(-question.claim.threshold, level, question.values)
+            if chance is not None:
+                worse = f"{-50 * question.claim.threshold:.3g} points worse than the {question.rival}"
+                return [f"the margin's price: a candidate that is {worse} is promoted with a chance of {chance:.2g}"]
+    return []
+
+
+def _is_superior(values: NDArray[Any], level: float, seen: int) -> bool:
+    return bool((log_e_process(values, Claim(0.0))[seen:] >= -math.log(level)).any())
+
+
 def decide_over_life(
     target: str,
     gate: GateParams,
@@ -97,6 +164,9 @@ def decide_over_life(
     champion: Evidence | None,
     account: Account,
     place: Place | None = None,
+    *,
+    reference: Evidence | None = None,
+    standing: Standing | None = None,
 ) -> Decision:
     """Puts a candidate's evidence before a gate that has criteria.
 
@@ -112,48 +182,60 @@ def decide_over_life(
         champion: Evidence of the champion on the same suite, or None where there is no champion.
         account: The target's tries so far.
         place: Place in it of a candidate that goes on or is decided on once more; the next one if None.
+        reference: Evidence of the reference on the same suite, where a refresh is asked about it and it is neither
+            the champion nor the candidate.
+        standing: Champion and reference; the champion is the reference if None.
     """
+    rival = None if champion is None else champion.policy_digest
+    standing = Standing(rival, rival) if standing is None else standing
     record = {
         "schema_version": 2,
         "target": target,
         "gate": gate,
         "candidate_evidence": candidate.digest,
         "champion_evidence": None if champion is None else champion.digest,
+        "reference": standing.reference,
+        "reference_evidence": None if reference is None else reference.digest,
     }
-    missing = gaps(gate, candidate, champion)
+    missing = gaps(gate, candidate, champion, reference)
     # Whole evidence of too few episodes shows how the candidate does: it is a try, or one could look for free.
-    too_few = not gaps(gate.model_copy(update={"min_episodes": 1}), candidate, champion)
+    too_few = not gaps(gate.model_copy(update={"min_episodes": 1}), candidate, champion, reference)
     if missing and not too_few:
         incomplete = Criterion(name="evidence complete", passed=None)
         return Decision(verdict="no decision", reasons=missing, criteria=[incomplete], **record)
+    if refreshes(gate) and champion is not None and not standing.decidable:
+        unknown = Criterion(name="reference known", passed=None)
+        return Decision(verdict="no decision", reasons=[NO_REFERENCE], criteria=[unknown], **record)
     place = Place(account.next_number) if place is None else place
     number, level = place.number, account.level(place.number) if place.level is None else place.level
-    theirs = {} if champion is None else {row.scene_seed: row.success for row in champion.rows}
-    solved = np.array([float(row.success) for row in candidate.rows])
-    asked = [of for of in gate.criteria or [] if of.kind == "floor" or champion is not None]
+    asked = _questions(gate, candidate, champion, reference)
     criteria, reasons, found = [Criterion(name="evidence complete", passed=True)], [], []
     for of in asked:
-        values = solved if of.kind == "floor" else solved - np.array([theirs[row.scene_seed] for row in candidate.rows])
-        claim = claim_of(of.kind, of.threshold or 0.0)
-        shown = _Shown(values, claim, level, REJECT_LEVEL / len(asked), place.seen)
-        name = "success floor" if of.kind == "floor" else "superior to the champion"
-        criteria.append(Criterion(name=name, passed=shown.passed, bound=shown.bound, threshold=claim.threshold))
-        reasons.append(_words(of, shown, values, level, claim))
+        shown = _Shown(of.values, of.claim, level, REJECT_LEVEL / len(asked), place.seen)
+        criteria.append(Criterion(name=of.name, passed=shown.passed, bound=shown.bound, threshold=of.claim.threshold))
+        reasons.append(_words(of, shown, level))
         found.append(shown)
     answers = [shown.passed for shown in found]
     verdict: Verdict = "promote" if all(answers) else "reject" if False in answers else "no decision"
     if missing:
         verdict, reasons = "no decision", [*missing, *reasons]
+    reasons += _price(asked, level)
+    lifts = False
+    if verdict == "promote" and champion is not None:
+        of_reference = champion if standing.reference == champion.policy_digest else reference
+        if of_reference is not None:
+            solved = np.array([float(row.success) for row in candidate.rows])
+            lifts = _is_superior(solved - _on_the_same(candidate, of_reference), level, place.seen)
     reasons.append(
         f"try {number} of the target, after {account.promoted} promotions: of all its promotions by such criteria, at "
         f"most {max(account.alpha, account.laxest):.3g} are false on average"
     )
     tried = Try(
         candidate=candidate.policy_digest,
-        asked=asked_of(gate, champion),
+        asked=asked_of(gate, champion, standing.reference),
         number=number,
         log_e=min(shown.log_e for shown in found),
         level=level,
         verdict=verdict,
     )
-    return Decision(verdict=verdict, reasons=reasons, criteria=criteria, tried=tried, **record)
+    return Decision(verdict=verdict, reasons=reasons, criteria=criteria, tried=tried, lifts_reference=lifts, **record)

@@ -62,7 +62,12 @@ def _goes_on(workspace: Workspace, old: str | None, new: Evidence | None) -> int
 
 
 def place_of(
-    workspace: Workspace, target: str, asked: str, candidate: Evidence, champion: Evidence | None
+    workspace: Workspace,
+    target: str,
+    asked: str,
+    candidate: Evidence,
+    champion: Evidence | None,
+    reference: Evidence | None = None,
 ) -> Place | None:
     """Place in the account of a candidate that goes on where it stopped undecided, or is decided on once more.
 
@@ -72,6 +77,7 @@ def place_of(
         asked: What is asked.
         candidate: Its rollouts. They go on where the earlier decision saw the first of them.
         champion: The champion's.
+        reference: The reference's, where it was asked about.
 
     Returns:
         Its place; None where this is a new try.
@@ -86,7 +92,11 @@ def place_of(
             continue
         added = [
             _goes_on(workspace, old, new)
-            for old, new in ((decision.candidate_evidence, candidate), (decision.champion_evidence, champion))
+            for old, new in (
+                (decision.candidate_evidence, candidate),
+                (decision.champion_evidence, champion),
+                (decision.reference_evidence, reference),
+            )
         ]
         more = added[0]
         if more is not None and more >= 0 and None not in added and (nearest is None or more < nearest[0]):

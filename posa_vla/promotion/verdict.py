@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from posa_vla.errors import BadInput
 from posa_vla.evidence.account import Account, Try
 from posa_vla.evidence.offline import MAY_KNOW, OfflineEvidence, OfflineFigures
 from posa_vla.evidence.record import Evidence
+from posa_vla.evidence.reference import Standing
 from posa_vla.params import GateParams
 from posa_vla.promotion.gate import Criterion, Decision, Verdict
 from posa_vla.promotion.gate import decide as decide_by_rollouts
@@ -29,6 +32,8 @@ def judge(
     offline: OfflineEvidence | None = None,
     account: Account | None = None,
     place: Place | None = None,
+    reference: Evidence | None = None,
+    standing: Standing | None = None,
 ) -> Decision:
     """Puts a candidate's evidence before a target's gate.
 
@@ -44,6 +49,8 @@ def judge(
         offline: The candidate's errors on held-out episodes, where these are asked for.
         account: The target's tries so far, where its gate has criteria.
         place: Place in it of a candidate that goes on.
+        reference: The reference's rollouts on the same scenes, where a refresh is asked about it.
+        standing: Champion and reference of the target, where its gate has criteria.
 
     Raises:
         BadInput: Evidence that is asked for was not made.
@@ -51,6 +58,8 @@ def judge(
     criteria: list[Criterion] = []
     reasons: list[str] = []
     refuted = False
+    held: dict[str, Any] = {}
+    lifts = False
     tried: Try | None = None
     if "robot" in asked:
         criteria.append(Criterion(name="robot trials", passed=None))
@@ -62,8 +71,12 @@ def judge(
             rollouts = decide_by_rollouts(target, gate, candidate, champion)
         else:
             begun = Account(alpha=1 - gate.confidence) if account is None else account
-            rollouts = decide_over_life(target, gate, candidate, champion, begun, place)
+            rollouts = decide_over_life(
+                target, gate, candidate, champion, begun, place, reference=reference, standing=standing
+            )
         tried = rollouts.tried
+        held = {"reference": rollouts.reference, "reference_evidence": rollouts.reference_evidence}
+        lifts = rollouts.lifts_reference
         criteria += rollouts.criteria
         reasons += rollouts.reasons
         refuted = rollouts.verdict == "reject"
@@ -93,6 +106,8 @@ def judge(
         champion_evidence=None if champion is None else champion.digest,
         offline_evidence=None if offline is None else offline.digest,
         schema_version=1 if gate.criteria is None else 2,
+        lifts_reference=lifts and verdict == "promote",
+        **held,
         tried=None if tried is None else tried.model_copy(update={"verdict": verdict}),
     )
 

@@ -41,7 +41,8 @@ class ReleaseRecord(Closed):
         data_version: DVC content hash of the training data.
         params_digest: Digest of the resolved parameters.
         run_id: MLflow run; `model_version` of the target's registered model.
-        evidence: Digest of the candidate's evidence, then of the champion's where there was one.
+        evidence: Digest of the candidate's evidence, then of the champion's and of the reference's where there were
+            such.
         decision: Digest of the gate's decision.
         execution: How the policy was run when it was judged, and is run by robots (from version 2 on, as all below).
         image_size: Pixels along each side of the pictures that it was judged on.

@@ -204,7 +204,7 @@ def test_a_damaged_decision_is_not_passed_over(workspace: Workspace) -> None:
         ({"criteria": []}, "at least 1"),
         ({"criteria": [{"kind": "superior"}]}, "one floor"),
         ({"criteria": [{"kind": "floor"}]}, "a floor needs a threshold"),
-        ({"criteria": [{"kind": "floor", "threshold": 0.2}, {"kind": "superior", "threshold": 0.1}]}, "has none"),
+        ({"criteria": [{"kind": "floor", "threshold": 0.2}, {"kind": "superior", "threshold": 0.1}]}, "have none"),
         ({"criteria": [{"kind": "flor", "threshold": 0.2}]}, "kind"),
         ({"criteria": [{"kind": "floor", "threshold": 0.2}], "margin": 0.1}, "criteria and margin"),
         ({"criteria": [{"kind": "floor", "threshold": 0.2, "limit": 1}]}, "unknown key"),

@@ -7,9 +7,10 @@ import typer
 from posa_vla.cli.gate.account import account
 from posa_vla.cli.gate.judge import judge
 from posa_vla.cli.gate.plan import plan
+from posa_vla.cli.gate.reference import reference
 
 app = typer.Typer(help="Judge a policy against another, with a stated error rate.", no_args_is_help=True)
-for command in (judge, plan, account):
+for command in (judge, plan, account, reference):
     app.command()(command)
 
 

@@ -27,6 +27,8 @@ def made_of(facts: RetrainingFacts) -> Section:
         "decision": decision.digest,
         "evidence": decision.candidate_evidence or "none",
         "champion's evidence": decision.champion_evidence or "none",
+        **({"reference": decision.reference} if decision.reference else {}),
+        **({"reference's evidence": decision.reference_evidence} if decision.reference_evidence else {}),
         **({"offline evidence": decision.offline_evidence} if decision.offline_evidence else {}),
     }
     whole = listing({name: f"<code>{text(value)}</code>" for name, value in digests.items()})

@@ -5,16 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 
 from posa_vla.code_digest import code_digest
-from posa_vla.evidence.offline import offline_path, read_offline
+from posa_vla.evidence.offline import OfflineEvidence, offline_path, read_offline
 from posa_vla.evidence.record import evidence_path, read_evidence
+from posa_vla.evidence.reference import Standing
 from posa_vla.files import read_json, write_json
 from posa_vla.pipeline.context import StepContext
 from posa_vla.pipeline.records import Decided, Evaluated
 from posa_vla.promotion import gate
-from posa_vla.promotion.lifetime_gate import asked_of
+from posa_vla.promotion.lifetime_gate import asked_of, refreshes
+from posa_vla.promotion.standing import standing_of
 from posa_vla.promotion.tries import account_of, decisions_folder, place_of
 from posa_vla.promotion.verdict import judge
 from posa_vla.schema import parse
+from posa_vla.target_params import Proof
 from posa_vla.workspace import Workspace
 
 
@@ -33,6 +36,48 @@ def read_decision(workspace: Workspace, digest: str) -> gate.Decision:
     return parse(gate.Decision, read_json(path), str(path))
 
 
+def held_against(context: StepContext, evaluated: Evaluated) -> gate.Decision | None:
+    """What the target's gate makes of rollouts by its criteria, at its account's level of now; writes nothing.
+
+    Returns:
+        The decision on the rollouts alone; None where the gate has no criteria, or nothing was simulated.
+    """
+    rules = context.target.gate
+    if rules.criteria is None or evaluated.evidence is None:
+        return None
+    return _judged(context, evaluated, ["simulation"], None)
+
+
+def _judged(
+    context: StepContext, evaluated: Evaluated, asked: list[Proof], replayed: OfflineEvidence | None
+) -> gate.Decision:
+    workspace, target, rules = context.workspace, context.params.target, context.target.gate
+    candidate, champion, reference = (
+        None if digest is None else read_evidence(evidence_path(workspace, digest))
+        for digest in (evaluated.evidence, evaluated.champion_evidence, evaluated.reference_evidence)
+    )
+    account, place, standing = None, None, None
+    if rules.criteria is not None and candidate is not None:
+        account = account_of(workspace, target, 1 - rules.confidence)
+        standing = Standing(evaluated.champion, evaluated.reference)
+        if not refreshes(rules):
+            standing = standing_of(workspace, target, candidate.suite)
+        asked_now = asked_of(rules, champion, standing.reference)
+        place = place_of(workspace, target, asked_now, candidate, champion, reference)
+    return judge(
+        target,
+        rules,
+        asked,
+        candidate=candidate,
+        champion=champion,
+        offline=replayed,
+        account=account,
+        place=place,
+        reference=reference,
+        standing=standing,
+    )
+
+
 def decide(context: StepContext, evaluated: Evaluated) -> Decided:
     """Puts the evidence before the target's gate, and keeps the decision's record."""
     workspace, target, rules = context.workspace, context.params.target, context.target.gate
@@ -40,27 +85,10 @@ def decide(context: StepContext, evaluated: Evaluated) -> Decided:
     more = {"asked": asked, "offline": evaluated.offline.evidence if evaluated.offline is not None else None}
 
     def work(key: str) -> Decided:
-        candidate, champion = (
-            None if digest is None else read_evidence(evidence_path(workspace, digest))
-            for digest in (evaluated.evidence, evaluated.champion_evidence)
-        )
         replayed = None
         if "offline" in asked and evaluated.offline is not None:
             replayed = read_offline(offline_path(workspace, evaluated.offline.evidence))
-        account, place = None, None
-        if rules.criteria is not None and candidate is not None:
-            account = account_of(workspace, target, 1 - rules.confidence)
-            place = place_of(workspace, target, asked_of(rules, champion), candidate, champion)
-        decision = judge(
-            target,
-            rules,
-            asked,
-            candidate=candidate,
-            champion=champion,
-            offline=replayed,
-            account=account,
-            place=place,
-        )
+        decision = _judged(context, evaluated, asked, replayed)
         write_json(decision_path(workspace, decision.digest), decision.model_dump(mode="json"))
         return Decided(
             evaluated=evaluated, decision=decision.digest, verdict=decision.verdict, reasons=decision.reasons
@@ -71,7 +99,8 @@ def decide(context: StepContext, evaluated: Evaluated) -> Decided:
         "gate": rules.model_dump(mode="json"),
         "evidence": evaluated.evidence,
         "champion_evidence": evaluated.champion_evidence,
-        "code": code_digest("posa_vla.promotion.verdict", "posa_vla.promotion.tries"),
+        "code": code_digest("posa_vla.promotion.verdict", "posa_vla.promotion.tries", "posa_vla.promotion.standing"),
+        **({} if evaluated.reference is None else {"reference": [evaluated.reference, evaluated.reference_evidence]}),
         **({} if asked == ["simulation"] else more),
     }
     result = context.ledger.step(

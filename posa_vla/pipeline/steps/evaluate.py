@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from posa_vla.code_digest import code_digest
+from posa_vla.console import say
 from posa_vla.evidence.record import Evidence, evidence_path, read_evidence, write_evidence
 from posa_vla.evidence.suite import Suite
 from posa_vla.evidence.summary import Summary
 from posa_vla.pipeline.context import StepContext
 from posa_vla.pipeline.records import Evaluated
+from posa_vla.pipeline.steps.decide import held_against
 from posa_vla.pipeline.steps.judged import judged_with
 from posa_vla.policy.execution import Execution
 from posa_vla.promotion.champion import champion_bundle, settle
+from posa_vla.promotion.gate import Decision
+from posa_vla.promotion.lifetime_gate import refreshes
+from posa_vla.promotion.standing import standing_of
 from posa_vla.release.bundle import Bundle
+from posa_vla.release.bundle_store import bundle_at_hand
 from posa_vla.schema import Closed
 from posa_vla.seeds import scene_seeds
 
 # The code that decides how an episode goes, given the policy's files.
 EVALUATION_CODE = "posa_vla.evaluation"
+# Scenes before the first look; each later look is at twice as many, because each takes a job of its own.
+_FIRST_LOOK = 25
 
 
 def run_policy(
@@ -36,7 +45,7 @@ def run_policy(
     from posa_vla.evaluation.submit import evaluate_as_job
 
     workspace = context.workspace
-    sealed = Bundle(bundle, workspace.bundles / bundle)
+    sealed = Bundle(bundle, bundle_at_hand(workspace, bundle))
     suite = Suite.of(context.params, seeds)
     suite = suite if way is None else suite.run_as(way)
     evidence = evaluate_as_job(context.jobs(), workspace.storage, sealed, suite, folder)
@@ -51,36 +60,53 @@ def evaluate(context: StepContext, replayed: Evaluated) -> Evaluated:
     the candidate is made for.
 
     The champion is pinned in the record, so that a second call judges against the same one; where another became
-    champion since, the evaluation is done anew.
+    champion since, the evaluation is done anew. Where the gate takes refreshes, the reference runs too. A gate with
+    criteria is looked at in between, and no more scenes are run once its verdict is clear.
     """
     workspace, target, bundle = context.workspace, context.params.target, replayed.candidate.digest
+    asks = refreshes(context.target.gate)
     before: dict[str, Closed] = {"candidate": replayed.candidate}
     before |= {"offline": replayed.offline} if replayed.offline is not None else {}
     settle(workspace, target)
 
     def work(key: str) -> Evaluated:
         champion = champion_bundle(workspace, target)
-        seeds = scene_seeds(bundle, context.params.evaluate.episodes)
-        folder = f"evaluations/{key}"
-        evidence = run_policy(context, bundle, seeds, f"{folder}/{bundle}", judged_with(workspace, target, bundle))
-        rival = None
-        if champion is not None and champion != bundle:
-            way = judged_with(workspace, target, champion)
-            rival = run_policy(context, champion, seeds, f"{folder}/{champion}", way)
-        return replayed.model_copy(
-            update={
-                "evidence": evidence.digest,
-                "champion": None if rival is None else champion,
-                "champion_evidence": None if rival is None else rival.digest,
-                "summary": Summary.of(evidence),
-                "reports": f"{folder}/{bundle}",
-            }
-        )
+        seeds, folder = scene_seeds(bundle, context.params.evaluate.episodes), f"evaluations/{key}"
+        reference = _reference(context) if asks and champion not in (None, bundle) else None
+
+        def run(digest: str, count: int) -> Evidence:
+            way = judged_with(workspace, target, digest, bundle_at_hand(workspace, digest))
+            return run_policy(context, digest, seeds[:count], f"{folder}/{digest}", way)
+
+        def seen(count: int) -> Evaluated:
+            evidence = run(bundle, count)
+            rival = None if champion in (None, bundle) else run(str(champion), count)
+            third = None if reference in (None, champion, bundle) else run(str(reference), count)
+            return replayed.model_copy(
+                update={
+                    "evidence": evidence.digest,
+                    "champion": None if rival is None else champion,
+                    "champion_evidence": None if rival is None else rival.digest,
+                    "reference": reference,
+                    "reference_evidence": None if third is None else third.digest,
+                    "summary": Summary.of(evidence),
+                    "reports": f"{folder}/{bundle}",
+                }
+            )
+
+        return _until_clear(context, seen, len(seeds))
 
     def sound(evaluated: Evaluated) -> bool:
-        digests = [d for d in (evaluated.evidence, evaluated.champion_evidence) if d is not None]
+        seen = (evaluated.evidence, evaluated.champion_evidence, evaluated.reference_evidence)
+        digests = [digest for digest in seen if digest is not None]
         unchanged = champion_bundle(workspace, target) in (evaluated.champion, bundle)
-        return unchanged and all(_settled(evidence_path(workspace, digest)) for digest in digests)
+        if asks and evaluated.champion is not None:
+            # A promotion of this very candidate moves it: what it was judged by stays.
+            moved = champion_bundle(workspace, target) != bundle and evaluated.reference != _reference(context)
+            unchanged = unchanged and not moved
+        there = unchanged and all(_settled(evidence_path(workspace, digest)) for digest in digests)
+        stops = context.target.gate.criteria is not None
+        return there and (_all_run(context, evaluated) or (stops and _is_clear(context, evaluated)))
 
     inputs = {
         "bundle": bundle,
@@ -90,9 +116,64 @@ def evaluate(context: StepContext, replayed: Evaluated) -> Evaluated:
         "evaluate": context.params.evaluate.model_dump(mode="json"),
         "image_size": context.params.collect.image_size,
         "code": code_digest(EVALUATION_CODE),
+        **({"reference": True} if asks else {}),
     }
     result = context.ledger.step("evaluate", inputs, Evaluated, work, sound=sound, before=before)
     return context.keep(result)
+
+
+def _until_clear(context: StepContext, seen: Callable[[int], Evaluated], scenes: int) -> Evaluated:
+    """Runs more and more scenes until the gate's criteria have their answer; all of them where it has none.
+
+    The answer does not depend on where one stops: what is not looked at would change nothing.
+    """
+    if context.target.gate.criteria is None:
+        return seen(scenes)
+    count = min(max(context.target.gate.min_episodes, _FIRST_LOOK), scenes)
+    evaluated = seen(count)
+    while count < scenes and not _is_clear(context, evaluated):
+        count = min(2 * count, scenes)
+        evaluated = seen(count)
+    if count < scenes:
+        say(f"the verdict is clear after {count} of {scenes} scenes: the others are not run")
+    return evaluated
+
+
+def _is_clear(context: StepContext, evaluated: Evaluated) -> bool:
+    decision = held_against(context, evaluated)
+    if decision is None or decision.verdict == "reject":
+        return True
+    return decision.verdict == "promote" and not _may_lift(context, evaluated, decision)
+
+
+def _may_lift(context: StepContext, evaluated: Evaluated, decision: Decision) -> bool:
+    """Whether a refresh is so far ahead of the reference that more scenes may show it to be the next one.
+
+    Without them the reference would stay far below the champion, and refreshes could lose all that lies between.
+    """
+    digest = evaluated.reference_evidence
+    if digest is None and evaluated.reference == evaluated.champion:
+        digest = evaluated.champion_evidence
+    if decision.lifts_reference or digest is None or evaluated.evidence is None:
+        return False
+    ours, theirs = (
+        Summary.of(read_evidence(evidence_path(context.workspace, of))).success_rate
+        for of in (evaluated.evidence, digest)
+    )
+    margin = max(of.margin or 0.0 for of in context.target.gate.criteria or [])
+    return ours is not None and theirs is not None and ours - theirs > margin
+
+
+def _all_run(context: StepContext, evaluated: Evaluated) -> bool:
+    if evaluated.evidence is None:
+        return True
+    found = read_evidence(evidence_path(context.workspace, evaluated.evidence))
+    return len(found.rows) >= context.params.evaluate.episodes
+
+
+def _reference(context: StepContext) -> str | None:
+    """The policy that a refresh must not be worse than, on the suite of these parameters."""
+    return standing_of(context.workspace, context.params.target, Suite.of(context.params, []).describe()).reference
 
 
 def _settled(path: Path) -> bool:

@@ -107,7 +107,12 @@ def _is_on_record(context: StepContext, registered: Registered) -> bool:
 def _log_evidence(context: StepContext, decided: Decided) -> None:
     evaluated = decided.evaluated
     workspace, run = context.workspace, context.tracked(evaluated.candidate.data)
-    for name, digest in (("candidate", evaluated.evidence), ("champion", evaluated.champion_evidence)):
+    shown = {
+        "candidate": evaluated.evidence,
+        "champion": evaluated.champion_evidence,
+        "reference": evaluated.reference_evidence,
+    }
+    for name, digest in shown.items():
         if digest is not None:
             rows = [row.model_dump(mode="json") for row in read_evidence(evidence_path(workspace, digest)).rows]
             run.log_table(

@@ -117,7 +117,11 @@ def _publish(context: StepContext, registered: Registered) -> Released:
                 data_version=evaluated.candidate.data.version,
                 run_id=registered.run_id,
                 model_version=registered.model_version,
-                evidence=[d for d in (evaluated.evidence, evaluated.champion_evidence) if d is not None],
+                evidence=[
+                    digest
+                    for digest in (evaluated.evidence, evaluated.champion_evidence, evaluated.reference_evidence)
+                    if digest is not None
+                ],
                 decision=decided.decision,
             )
             if evaluated.evidence is None:

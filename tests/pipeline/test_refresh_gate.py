@@ -1,0 +1,216 @@
+"""A gate that takes refreshes: champion and reference on the same scenes, looks in between, and who is reference."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from candidates import TRAINED, Candidate, candidate, two_releases
+
+from posa_vla.cli.main import main
+from posa_vla.errors import BadInput
+from posa_vla.evidence.record import EpisodeRow, Evidence, evidence_path, read_evidence, write_evidence
+from posa_vla.evidence.reference import Standing
+from posa_vla.evidence.suite import Suite
+from posa_vla.params import Params
+from posa_vla.params_file import overlaid
+from posa_vla.pipeline.context import StepContext, open_context
+from posa_vla.pipeline.records import Candidate as CandidateRecord
+from posa_vla.pipeline.records import Decided, Evaluated
+from posa_vla.pipeline.reference_naming import name_reference
+from posa_vla.pipeline.rollback import roll_back
+from posa_vla.pipeline.steps import evaluate as evaluate_step
+from posa_vla.pipeline.steps.decide import decide, read_decision
+from posa_vla.pipeline.steps.register import register
+from posa_vla.pipeline.steps.release import release
+from posa_vla.promotion.champion import champion_bundle, promotion_log
+from posa_vla.promotion.standing import standing_of
+from posa_vla.release.keys import create_key, public_hex
+
+MARGIN = 0.2
+CRITERIA = [{"kind": "floor", "threshold": 0.2}, {"kind": "non-inferior", "margin": MARGIN}]
+
+
+class Rates:
+    """Stands in for the simulator: a policy solves the scenes whose seed is below its rate; who is better solves all
+    that who is worse does."""
+
+    def __init__(self) -> None:
+        self.of: dict[str, float] = {}
+        self.ran: list[tuple[str, int]] = []
+
+    def run(self, context: StepContext, bundle: str, seeds: list[int], folder: str, way: Any = None) -> Evidence:
+        self.ran.append((bundle, len(seeds)))
+        suite = Suite.of(context.params, seeds)
+        suite = suite if way is None else suite.run_as(way)
+        suite = suite.model_copy(update={"flow_steps": context.params.model.flow_steps})
+        rows = [
+            EpisodeRow(scene_seed=seed, success=seed % 997 < 997 * self.of[bundle], steps=9, path_length=0.3)
+            for seed in seeds
+        ]
+        evidence = Evidence(
+            policy_digest=bundle, suite=suite.describe(), planned=len(rows), rows=rows, hardware="test", versions={}
+        )
+        write_evidence(evidence_path(context.workspace, evidence.digest), evidence)
+        return evidence
+
+
+@pytest.fixture
+def rates(monkeypatch: pytest.MonkeyPatch) -> Rates:
+    made = Rates()
+    monkeypatch.setattr(evaluate_step, "run_policy", made.run)
+    return made
+
+
+def refreshing(params: Params, **target: Any) -> Params:
+    over = {"gate": {"criteria": CRITERIA, "confidence": 0.9}, **target}
+    values = params.model_dump(mode="json")
+    values["targets"]["t"] |= over
+    values["evaluate"]["episodes"] = 200
+    return Params.model_validate(values)
+
+
+def judged(context: StepContext, one: Candidate) -> tuple[Evaluated, Decided]:
+    record = CandidateRecord(source=TRAINED, digest=one.bundle.digest)
+    evaluated = evaluate_step.evaluate(context, Evaluated(candidate=record))
+    return evaluated, decide(context, evaluated)
+
+
+def out(context: StepContext, decided: Decided) -> None:
+    assert decided.verdict == "promote", decided.reasons
+    assert release(context, register(context, decided)).release is not None
+
+
+def test_refreshes_are_held_against_the_reference_until_one_is_superior_to_it(tmp_path: Path, rates: Rates) -> None:
+    workspace, params, (_, second) = two_releases(tmp_path)
+    params = refreshing(params)
+    first = second.bundle.digest
+    assert standing_of(workspace, "t") == Standing(first, first), "fixed tests know no reference"
+    with open_context(workspace, params, "test", jobs=False) as context:
+        worse, worst, better = (candidate(context, params, tmp_path / f"{n}", seed=n) for n in (5, 6, 7))
+        rates.of = {first: 0.9}
+        # A little worse than champion and reference: a refresh, which leaves the reference where it is.
+        rates.of[worse.bundle.digest] = 0.85
+        evaluated, decided = judged(context, worse)
+        assert (evaluated.reference, evaluated.reference_evidence) == (first, None), "the champion is the reference"
+        assert "the margin's price: a candidate that is 10 points worse than the champion is promoted" in (
+            " ".join(decided.reasons)
+        )
+        out(context, decided)
+        assert standing_of(workspace, "t") == Standing(worse.bundle.digest, first)
+        # A little worse than that champion, and too much worse than the reference: three policies on the same scenes.
+        rates.of[worst.bundle.digest] = 0.6
+        rates.of[worse.bundle.digest] = 0.7
+        rates.ran.clear()
+        evaluated, decided = judged(context, worst)
+        assert {bundle for bundle, _ in rates.ran} == {worst.bundle.digest, worse.bundle.digest, first}
+        assert decided.verdict == "reject"
+        decision = read_decision(workspace, decided.decision)
+        assert (decision.reference, decision.reference_evidence) == (first, evaluated.reference_evidence)
+        assert [c.name for c in decision.criteria if c.passed is False] == ["non-inferior to the reference"]
+        # Superior to the reference: the next one.
+        rates.of[first], rates.of[better.bundle.digest] = 0.5, 0.95
+        out(context, judged(context, better)[1])
+        assert standing_of(workspace, "t") == Standing(better.bundle.digest, better.bundle.digest)
+        # The same command again finds all of it done.
+        rates.ran.clear()
+        judged(context, better)
+        assert rates.ran == []
+
+
+def test_a_clear_verdict_ends_the_evaluation_and_a_close_one_takes_all_scenes(
+    tmp_path: Path, rates: Rates, capsys: pytest.CaptureFixture[str]
+) -> None:
+    workspace, before, (_, second) = two_releases(tmp_path)
+    params = refreshing(before)
+    with open_context(workspace, params, "test", jobs=False) as context:
+        poor, close = (candidate(context, params, tmp_path / f"{n}", seed=n) for n in (5, 6))
+        rates.of = {second.bundle.digest: 0.95, poor.bundle.digest: 0.05, close.bundle.digest: 0.77}
+        evaluated, decided = judged(context, poor)
+        assert decided.verdict == "reject"
+        assert {count for _, count in rates.ran} == {25}
+        assert "the verdict is clear after 25 of 200 scenes" in capsys.readouterr().err
+        assert evaluated.evidence is not None
+        assert len(read_evidence(evidence_path(workspace, evaluated.evidence)).rows) == 25
+        rates.ran.clear()
+        assert judged(context, close)[1].verdict == "no decision"
+        assert [count for bundle, count in rates.ran if bundle == close.bundle.digest] == [25, 50, 100, 200]
+    # A gate that tests each night for itself does not stop, and does not take what another one stopped early.
+    targets = before.model_dump(mode="json")["targets"]
+    fixed = Params.model_validate({**params.model_dump(mode="json"), "targets": targets})
+    rates.ran.clear()
+    with open_context(workspace, fixed, "test", jobs=False) as context:
+        evaluate_step.evaluate(context, Evaluated(candidate=CandidateRecord(source=TRAINED, digest=poor.bundle.digest)))
+    assert {count for _, count in rates.ran} == {200}
+
+
+def test_after_a_rollback_from_the_reference_nothing_is_refreshed_until_a_person_names_one(
+    tmp_path: Path, rates: Rates
+) -> None:
+    workspace, params, (old, _) = two_releases(tmp_path)
+    roll_back(workspace, params, None, "drops cubes")
+    assert champion_bundle(workspace, "t") == old.bundle.digest
+    assert standing_of(workspace, "t") == Standing(old.bundle.digest, None)
+    params = refreshing(params)
+    with open_context(workspace, params, "test", jobs=False) as context:
+        new = candidate(context, params, tmp_path / "5", seed=5)
+        rates.of = {old.bundle.digest: 0.9, new.bundle.digest: 0.9}
+        _, decided = judged(context, new)
+        assert decided.verdict == "no decision"
+        assert "Name another one with `posa gate reference`" in decided.reasons[0]
+        assert read_decision(workspace, decided.decision).tried is None
+        with pytest.raises(BadInput, match=r"version 2 was rolled back from \(drops cubes\)"):
+            name_reference(workspace, params, "2", "the best", None)
+        with pytest.raises(BadInput, match="never released model version 9: it released 1, 2"):
+            name_reference(workspace, params, "9", "the best", None)
+        with pytest.raises(BadInput, match="needs a reason"):
+            name_reference(workspace, params, "1", " ", None)
+        named = name_reference(workspace, params, "1", "what was good before", None)
+        assert (named.bundle, named.signer) == (old.bundle.digest, "")
+        assert standing_of(workspace, "t") == Standing(old.bundle.digest, old.bundle.digest)
+        assert judged(context, new)[1].verdict == "promote"
+
+
+def test_where_releases_are_approved_a_reference_is_signed_by_an_approver(tmp_path: Path) -> None:
+    workspace, params, (old, _) = two_releases(tmp_path)
+    signer, stranger = create_key(tmp_path / "key.pem"), create_key(tmp_path / "other.pem")
+    params = refreshing(params, approvals=1, approvers={"ann": public_hex(signer)})
+    with pytest.raises(BadInput, match="give an approver's key with --key FILE"):
+        name_reference(workspace, params, "1", "why", None)
+    with pytest.raises(BadInput, match=f"does not know this key; .*{public_hex(stranger)}"):
+        name_reference(workspace, params, "1", "why", tmp_path / "other.pem")
+    named = name_reference(workspace, params, "1", "why", tmp_path / "key.pem")
+    assert (named.signer, standing_of(workspace, "t").reference) == (public_hex(signer), old.bundle.digest)
+    (entry,) = [entry for entry in promotion_log(workspace, "t").entries() if entry.kind == "reference"]
+    forged = entry.model_copy(update={"key": "forged", "signature": "00" * 64})
+    promotion_log(workspace, "t").append(forged)
+    with pytest.raises(BadInput, match=r"the signature under the reference .* is none of key"):
+        standing_of(workspace, "t")
+
+
+def test_another_suite_begins_with_the_champion_as_reference(tmp_path: Path, rates: Rates) -> None:
+    workspace, params, (_, second) = two_releases(tmp_path)
+    params = refreshing(params)
+    with open_context(workspace, params, "test", jobs=False) as context:
+        new = candidate(context, params, tmp_path / "5", seed=5)
+        rates.of = {second.bundle.digest: 0.9, new.bundle.digest: 0.85}
+        out(context, judged(context, new)[1])
+    same = Suite.of(params, [1, 2]).describe()
+    assert standing_of(workspace, "t", same).reference == second.bundle.digest
+    harder = overlaid(params, {"evaluate": {"objects": 3}}, "test")
+    assert standing_of(workspace, "t", Suite.of(harder, []).describe()).reference == new.bundle.digest
+
+
+def test_the_command_names_a_reference(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    workspace, params, (old, _) = two_releases(tmp_path)
+    (tmp_path / "params.yaml").write_text(params.model_dump_json())
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("POSA_HOME", str(workspace.home))
+    for arguments, code in ((["1"], 2), (["1", "--reason", "a new gripper", "--json"], None)):
+        with pytest.raises(SystemExit) as stop:
+            main(["gate", "reference", *arguments])
+        assert stop.value.code in {code, code or 0}
+    assert standing_of(workspace, "t").reference == old.bundle.digest
