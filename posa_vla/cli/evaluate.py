@@ -15,7 +15,6 @@ from posa_vla.cli.options import (
     WorkspaceFolder,
     enter_workspace,
     read_params,
-    read_policy,
 )
 
 app = typer.Typer(help="Run a policy; measure its success, with an interval.", no_args_is_help=True)
@@ -52,6 +51,7 @@ def sim(
     from posa_vla.pipeline.target import require_simulator
     from posa_vla.policy.execution import asked_execution
     from posa_vla.policy.made_for import own_execution, said_execution
+    from posa_vla.release.bundle import sealed_policy
     from posa_vla.seeds import scene_seeds
     from posa_vla.settings import Settings
     from posa_vla.sim.gl import require_gl
@@ -60,7 +60,7 @@ def sim(
     require_simulator(params, "posa evaluate sim")
     require_gl()
     out = out.resolve()
-    bundle = read_policy(policy, out / "bundles")
+    bundle = sealed_policy(policy, out / "bundles")
     loaded = load_policy(bundle.folder, bundle.digest)
     folder = f"evaluations/{code_digest('posa_vla.evaluation')}/{bundle.digest}"
     require_rendered(params, loaded.config.image_size, f"{bundle.folder}/config.json: image_size")
@@ -134,3 +134,36 @@ def offline(
         return
     say(NO_EVIDENCE)
     print_table("posa evaluate offline", done.rows())
+
+
+@app.command()
+def compare(
+    a: Annotated[str, typer.Argument(help="Model version of the target, or a folder with a policy or bundle.")],
+    b: Annotated[str, typer.Argument(help="Likewise: what A is held against.")],
+    episodes: Annotated[int, typer.Option("--episodes", min=1, help="Scenes at most.")] = 200,
+    margin: Annotated[float, typer.Option("--margin", help="Loss that is accepted; 0: is A superior to B?")] = 0.0,
+    level: Annotated[float, typer.Option("--level", help="Chance of a false verdict, at most.")] = 0.05,
+    out: Annotated[Path, typer.Option("--out", help="Folder of the page and of the evidence.")] = Path("comparison"),
+    preset: Preset = None,
+    settings: Set = None,
+    params_file: ParamsFile = Path("params.yaml"),
+    workspace_folder: WorkspaceFolder = None,
+    as_json: AsJson = False,
+) -> None:
+    """Run two policies in simulation on the same scenes until it is clear which is better.
+
+    The scenes are not those that the gate judges on. Nothing is promoted, and nothing enters the target's account.
+    """
+    from posa_vla.console import print_json, print_table
+    from posa_vla.pipeline.comparison import compare as compare_policies
+    from posa_vla.workspace import Workspace
+
+    params = read_params(enter_workspace(workspace_folder, params_file), preset, settings)
+    found = compare_policies(
+        Workspace.open(), params, (a, b), out.resolve(), episodes=episodes, margin=margin, level=level
+    )
+    if as_json:
+        print_json(found.to_json())
+        return
+    rows = [(name, summary.in_words()) for name, summary in zip(found.names, found.summaries, strict=True)]
+    print_table("posa evaluate compare", [*rows, ("verdict", found.judgement.sentence()), ("page", str(found.page))])

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from posa_vla.cli.options import AsJson, read_policy
+from posa_vla.cli.options import AsJson
 
 
 def export(
@@ -26,9 +26,10 @@ def export(
     from posa_vla.console import print_json, print_table
     from posa_vla.model.export import export_policy
     from posa_vla.model.posa_policy import load_policy
+    from posa_vla.release.bundle import sealed_policy
 
     with tempfile.TemporaryDirectory() as scratch:
-        bundle = read_policy(policy, Path(scratch))
+        bundle = sealed_policy(policy, Path(scratch))
         card = export_policy(load_policy(bundle.folder, bundle.digest), policy, out, batch)
     if as_json:
         print_json({"program": str(out), **card.model_dump(mode="json")})

@@ -11,7 +11,6 @@ from posa_vla.cli.json_option import AsJson as AsJson
 
 if TYPE_CHECKING:
     from posa_vla.params import Params
-    from posa_vla.release.bundle import Bundle
 
 ParamsFile = Annotated[Path, typer.Option("--params", help="Parameter file; by default params.yaml.")]
 Preset = Annotated[str | None, typer.Option("--preset", help="Shipped overlay: demo, tiny, small, paper.")]
@@ -71,18 +70,3 @@ def read_params(path: Path, preset: str | None, settings: list[str] | None) -> P
 
     require_params(path)
     return load_params(path, preset, settings)
-
-
-def read_policy(folder: Path, bundles: Path) -> Bundle:
-    """A bundle as it is, verified, or one that is made below `bundles` of the folder that `posa train` printed.
-
-    Raises:
-        BadInput: The folder is neither.
-        Refused: The bundle is not what its name says.
-    """
-    from posa_vla.release.bundle import MANIFEST, Bundle, build_bundle, verify_bundle
-
-    if not (folder / MANIFEST).is_file():
-        return build_bundle(folder, bundles)
-    verify_bundle(folder, folder.resolve().name)
-    return Bundle(folder.resolve().name, folder.resolve())

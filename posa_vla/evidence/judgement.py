@@ -146,7 +146,13 @@ def _kind(margin: float, level: float) -> Kind:
 
 
 def judge_pairs(
-    candidate: Trials, champion: Trials, *, margin: float = 0.0, level: float = 0.05, reference: Trials | None = None
+    candidate: Trials,
+    champion: Trials,
+    *,
+    margin: float = 0.0,
+    level: float = 0.05,
+    reference: Trials | None = None,
+    in_order: bool = False,
 ) -> Judgement:
     """Judges a candidate by trials on the same scenes, looked at in an order that does not follow files or tasks.
 
@@ -156,6 +162,7 @@ def judge_pairs(
         margin: 0 asks for superiority; more for non-inferiority, and names the price.
         level: Chance of a false promotion.
         reference: Trials of the policy that small losses are counted from; the candidate must hold the same against it.
+        in_order: Whether the trials stand in an order that was drawn before they were run, so that one may stop early.
 
     Raises:
         BadInput: A scene is on one side only, both sides are one policy, or a number is out of range.
@@ -163,7 +170,10 @@ def judge_pairs(
     kind = _kind(margin, level)
     _refuse_the_same(candidate, champion)
     sides = [champion] if reference is None else [champion, reference]
-    values = [np.array([ours.score - theirs.score for ours, theirs in pair_up(candidate, side)]) for side in sides]
+    values = [
+        np.array([ours.score - theirs.score for ours, theirs in pair_up(candidate, side, in_order=in_order)])
+        for side in sides
+    ]
     course = course_of(values, [claim_of(kind, margin)] * len(sides))
     verdict, used = first_verdicts(course, level, REJECT_LEVEL)
     low, high = confidence_sequence(values[0])

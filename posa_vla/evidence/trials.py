@@ -272,8 +272,8 @@ def require_alike(candidate: Trials, other: Trials) -> None:
                 )
 
 
-def pair_up(candidate: Trials, other: Trials) -> list[tuple[Trial, Trial]]:
-    """Trials of the same scenes, `shuffled`.
+def pair_up(candidate: Trials, other: Trials, *, in_order: bool = False) -> list[tuple[Trial, Trial]]:
+    """Trials of the same scenes, `shuffled`; or as they stand, where their order was drawn before they were run.
 
     Raises:
         BadInput: A scene is on one side only, or the two were measured otherwise.
@@ -288,4 +288,4 @@ def pair_up(candidate: Trials, other: Trials) -> list[tuple[Trial, Trial]]:
                     f"{trial.row}: {trial.scene} is not in {lacking[1].source}: pairs need the same scenes on both "
                     "sides; run the missing ones, or use --independent"
                 )
-    return [(trial, theirs[trial.scene]) for trial in candidate.shuffled]
+    return [(trial, theirs[trial.scene]) for trial in (candidate.trials if in_order else candidate.shuffled)]

@@ -117,3 +117,16 @@ def verify_bundle(folder: Path, digest: str) -> BundleManifest:
     except OSError as error:
         raise Refused(f"bundle {folder} cannot be read: {error}") from None
     return manifest
+
+
+def sealed_policy(folder: Path, bundles: Path) -> Bundle:
+    """A bundle as it is, verified, or one that is made below `bundles` of the folder that `posa train` printed.
+
+    Raises:
+        BadInput: The folder is neither.
+        Refused: The bundle is not what its name says.
+    """
+    if not (folder / MANIFEST).is_file():
+        return build_bundle(folder, bundles)
+    verify_bundle(folder, folder.resolve().name)
+    return Bundle(folder.resolve().name, folder.resolve())

@@ -7,15 +7,17 @@ from typing import Any
 
 import pytest
 from candidates import TRAINED, Candidate, candidate, two_releases
+from success_rates import Rates
 
 from posa_vla.cli.main import main
 from posa_vla.errors import BadInput
-from posa_vla.evidence.record import EpisodeRow, Evidence, evidence_path, read_evidence, write_evidence
+from posa_vla.evidence.record import evidence_path, read_evidence
 from posa_vla.evidence.reference import Standing
 from posa_vla.evidence.suite import Suite
 from posa_vla.params import Params
 from posa_vla.params_file import overlaid
 from posa_vla.pipeline.context import StepContext, open_context
+from posa_vla.pipeline.explained_verdict import explain_verdict
 from posa_vla.pipeline.records import Candidate as CandidateRecord
 from posa_vla.pipeline.records import Decided, Evaluated
 from posa_vla.pipeline.reference_naming import name_reference
@@ -30,30 +32,6 @@ from posa_vla.release.keys import create_key, public_hex
 
 MARGIN = 0.2
 CRITERIA = [{"kind": "floor", "threshold": 0.2}, {"kind": "non-inferior", "margin": MARGIN}]
-
-
-class Rates:
-    """Stands in for the simulator: a policy solves the scenes whose seed is below its rate; who is better solves all
-    that who is worse does."""
-
-    def __init__(self) -> None:
-        self.of: dict[str, float] = {}
-        self.ran: list[tuple[str, int]] = []
-
-    def run(self, context: StepContext, bundle: str, seeds: list[int], folder: str, way: Any = None) -> Evidence:
-        self.ran.append((bundle, len(seeds)))
-        suite = Suite.of(context.params, seeds)
-        suite = suite if way is None else suite.run_as(way)
-        suite = suite.model_copy(update={"flow_steps": context.params.model.flow_steps})
-        rows = [
-            EpisodeRow(scene_seed=seed, success=seed % 997 < 997 * self.of[bundle], steps=9, path_length=0.3)
-            for seed in seeds
-        ]
-        evidence = Evidence(
-            policy_digest=bundle, suite=suite.describe(), planned=len(rows), rows=rows, hardware="test", versions={}
-        )
-        write_evidence(evidence_path(context.workspace, evidence.digest), evidence)
-        return evidence
 
 
 @pytest.fixture
@@ -113,6 +91,13 @@ def test_refreshes_are_held_against_the_reference_until_one_is_superior_to_it(tm
         rates.of[first], rates.of[better.bundle.digest] = 0.5, 0.95
         out(context, judged(context, better)[1])
         assert standing_of(workspace, "t") == Standing(better.bundle.digest, better.bundle.digest)
+        explained = dict(explain_verdict(workspace, "t", "4").rows())
+        assert explained["now"] == "it is the champion and the reference"
+        assert explained["non-inferior to the champion"].startswith("shown (bound +")
+        assert explained["reference"] == f"{first[:12]}, and this policy was shown to be superior to it"
+        assert explain_verdict(workspace, "t", "3").since == "another release has come since"
+        with pytest.raises(BadInput, match="no verdict on model version 9: there are 1, 2, 3, 4"):
+            explain_verdict(workspace, "t", "9")
         # The same command again finds all of it done.
         rates.ran.clear()
         judged(context, better)
@@ -209,8 +194,12 @@ def test_the_command_names_a_reference(
     (tmp_path / "params.yaml").write_text(params.model_dump_json())
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("POSA_HOME", str(workspace.home))
-    for arguments, code in ((["1"], 2), (["1", "--reason", "a new gripper", "--json"], None)):
+    for arguments, code in (
+        (["reference", "1"], 2),
+        (["reference", "1", "--reason", "a new gripper", "--json"], None),
+        (["explain", "2"], None),
+    ):
         with pytest.raises(SystemExit) as stop:
-            main(["gate", "reference", *arguments])
+            main(["gate", *arguments])
         assert stop.value.code in {code, code or 0}
     assert standing_of(workspace, "t").reference == old.bundle.digest

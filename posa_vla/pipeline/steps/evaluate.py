@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from posa_vla.code_digest import code_digest
@@ -31,7 +31,12 @@ _FIRST_LOOK = 25
 
 
 def run_policy(
-    context: StepContext, bundle: str, seeds: list[int], folder: str, way: Execution | None = None
+    context: StepContext,
+    bundle: str,
+    seeds: list[int],
+    folder: str,
+    way: Execution | None = None,
+    place: Path | None = None,
 ) -> Evidence:
     """Runs a bundle on scenes, as a job, and keeps its evidence.
 
@@ -41,11 +46,12 @@ def run_policy(
         seeds: Scenes.
         folder: Of this evaluation in the storage.
         way: How the policy is run; as the parameters say if None. The step limit is always theirs.
+        place: Where the bundle lies; in this workspace or its storage if None.
     """
     from posa_vla.evaluation.submit import evaluate_as_job
 
     workspace = context.workspace
-    sealed = Bundle(bundle, bundle_at_hand(workspace, bundle))
+    sealed = Bundle(bundle, bundle_at_hand(workspace, bundle) if place is None else place)
     suite = Suite.of(context.params, seeds)
     suite = suite if way is None else suite.run_as(way)
     evidence = evaluate_as_job(context.jobs(), workspace.storage, sealed, suite, folder)
@@ -104,7 +110,7 @@ def evaluate(context: StepContext, replayed: Evaluated) -> Evaluated:
             # A promotion of this very candidate moves it: what it was judged by stays.
             moved = champion_bundle(workspace, target) != bundle and evaluated.reference != _reference(context)
             unchanged = unchanged and not moved
-        there = unchanged and all(_settled(evidence_path(workspace, digest)) for digest in digests)
+        there = unchanged and all(is_settled(evidence_path(workspace, digest)) for digest in digests)
         stops = context.target.gate.criteria is not None
         return there and (_all_run(context, evaluated) or (stops and _is_clear(context, evaluated)))
 
@@ -122,6 +128,15 @@ def evaluate(context: StepContext, replayed: Evaluated) -> Evaluated:
     return context.keep(result)
 
 
+def looks(scenes: int, at_least: int = 0) -> Iterator[int]:
+    """Scenes at each look at an evaluation under way: `scenes` at the last one."""
+    count = max(at_least, _FIRST_LOOK)
+    while count < scenes:
+        yield count
+        count *= 2
+    yield scenes
+
+
 def _until_clear(context: StepContext, seen: Callable[[int], Evaluated], scenes: int) -> Evaluated:
     """Runs more and more scenes until the gate's criteria have their answer; all of them where it has none.
 
@@ -129,11 +144,10 @@ def _until_clear(context: StepContext, seen: Callable[[int], Evaluated], scenes:
     """
     if context.target.gate.criteria is None:
         return seen(scenes)
-    count = min(max(context.target.gate.min_episodes, _FIRST_LOOK), scenes)
-    evaluated = seen(count)
-    while count < scenes and not _is_clear(context, evaluated):
-        count = min(2 * count, scenes)
+    for count in looks(scenes, context.target.gate.min_episodes):
         evaluated = seen(count)
+        if _is_clear(context, evaluated):
+            break
     if count < scenes:
         say(f"the verdict is clear after {count} of {scenes} scenes: the others are not run")
     return evaluated
@@ -176,6 +190,6 @@ def _reference(context: StepContext) -> str | None:
     return standing_of(context.workspace, context.params.target, Suite.of(context.params, []).describe()).reference
 
 
-def _settled(path: Path) -> bool:
+def is_settled(path: Path) -> bool:
     """Whether evidence is there and running its scenes again would add nothing: a crash of ours proves nothing."""
     return path.is_file() and all(row.return_code != "crashed" for row in read_evidence(path).rows)
