@@ -165,14 +165,23 @@ def test_the_policy_is_asked_once_for_all_scenes_under_way() -> None:
     assert len(together.batches) < len(alone.batches)
 
 
-def test_rows_of_another_policy_or_suite_never_count(tmp_path: Path) -> None:
+def test_rows_of_another_policy_or_of_other_conditions_never_count(tmp_path: Path) -> None:
     run(Scripted(), tmp_path)
     other = Line()
     run(Scripted(digest="b" * 64), tmp_path, other)
     assert other.seeds == list(range(6))
+    blank = Line()
+    suite = suite_of(range(6), PARAMS.model_copy(update={"objects": PARAMS.objects + 1}))
+    evaluate(Scripted(), suite, tmp_path, make=lambda suite: blank)
+    assert sorted(set(blank.seeds)) == list(range(6))
+
+
+def test_an_evaluation_on_more_scenes_goes_on(tmp_path: Path) -> None:
+    run(Scripted(), tmp_path)
     longer = Line()
-    run(Scripted(), tmp_path, longer, range(7))
-    assert longer.seeds == list(range(7))
+    evidence = run(Scripted(), tmp_path, longer, range(7))
+    assert longer.seeds == [6]
+    assert evidence == run(Scripted(), tmp_path / "whole", None, range(7))
 
 
 def test_the_overlay_paints_each_channel_in_its_colour() -> None:

@@ -84,7 +84,7 @@ def test_a_page_without_rollouts_says_that_nobody_knows_success() -> None:
     one = Elements(make_page(facts(champion=None, offline=offline_record(0.3)))).text
     assert "On one episode, over a horizon of 2 steps (0.2 s)" in one
     none = Elements(make_page(facts(champion=None, offline=offline_record()))).text
-    assert "No episode is held out" in none
+    assert "Nothing is known: no episode is held out" in none
     broken = Elements(make_page(facts(champion=None, offline=offline_record(None)))).text
     assert "actions that are no numbers" in broken
 
