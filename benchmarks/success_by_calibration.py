@@ -4,7 +4,7 @@
         [--calibrations NAME ...] [--seeds N ...] [--device auto|cpu] [--threads N]
         [--actions absolute|relative] [--quick] [--json]
 
-The test bench's expert takes things and puts them into a bowl. It is recorded once, with two cameras of 320x240, joints
+The test bench's expert takes a thing and puts it into a bowl. It is recorded once, with two cameras of 320x240, joints
 and video alone, and the recordings are ingested four times:
 
 - `true`: with the simulator's cameras, the one on the hand too;
@@ -49,13 +49,13 @@ SCENES = "success by calibration"
 RESULTS = Path(__file__).parents[1] / "docs" / "results" / "calibration"
 
 
-def bench_params(quick: bool, seed: int = 0, threads: int = 2, steps: int = STEPS, actions: str = "absolute") -> Params:
+def bench_params(quick: bool, seed: int = 0, threads: int = 2, steps: int = STEPS, actions: str = "relative") -> Params:
     """Parameters of everything: the defaults but for what the test bench needs."""
     value: dict[str, Any] = {
         "target": "bench",
         "targets": {"bench": {"embodiment": "so101_bench", "task": "pick_place"}},
         "prepare": {"actions": actions},
-        "collect": {"episodes": 50 if quick else 400, "image_size": 320, "objects": 2},
+        "collect": {"episodes": 50 if quick else 400, "image_size": 320, "objects": 1},
         "train": {
             "steps": 20 if quick else steps,
             "anchor_only_steps": 5 if quick else 150,
@@ -65,7 +65,7 @@ def bench_params(quick: bool, seed: int = 0, threads: int = 2, steps: int = STEP
         },
         "evaluate": {
             "episodes": 4 if quick else 100,
-            "objects": 2,
+            "objects": 1,
             "max_steps": 80,
             "start_noise": 0,
             "videos": 0,
@@ -182,7 +182,7 @@ def main() -> None:
     parser.add_argument("--device", choices=["auto", "cpu"], default="auto", help="auto: a GPU if there is one")
     parser.add_argument("--threads", type=int, default=2, help="CPU threads of a training")
     parser.add_argument("--steps", type=int, default=STEPS, help="of a training")
-    parser.add_argument("--actions", choices=["absolute", "relative"], default="absolute", help="prepare.actions")
+    parser.add_argument("--actions", choices=["absolute", "relative"], default="relative", help="prepare.actions")
     parser.add_argument("--quick", action="store_true", help="policies that have learnt nothing")
     parser.add_argument("--json", action="store_true", help="one JSON document on standard output")
     arguments = parser.parse_args()
