@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,12 @@ from posa_vla.objects.trees import get_tree
 from posa_vla.ray_jobs import job_main
 from posa_vla.release.bundle import verify_bundle
 from posa_vla.settings import Settings, cache_folder
+
+# Longest time for scenes that are run together (s): to load policy and simulator, and a control step of each scene. A
+# policy that takes longer for a step could control no robot.
+_PATIENCE, _SLOWEST = 300.0, 2.0
+# How often it is looked whether one takes longer (s).
+_LOOK = 5.0
 
 
 class RolloutWorker:
@@ -64,8 +71,8 @@ def _parts(seeds: list[int], workers: int) -> list[list[int]]:
 def evaluate(job: RolloutJob) -> None:
     """Runs a policy on every scene; continues where a killed job stopped, and leaves `evidence.json`.
 
-    Scenes that were under way when their actor died are run once more, each for itself; the row of one that kills its
-    actor again says `crashed`, and the evidence is incomplete.
+    Scenes that were under way when their actor died, or did not come back, are run once more, each for itself; the row
+    of one that ends so again says `crashed` or `policy-hangs`, and the evidence is incomplete.
 
     Args:
         job: What is run, and where its results are left.
@@ -86,15 +93,25 @@ def evaluate(job: RolloutJob) -> None:
     processors = int(ray.cluster_resources().get("CPU", 1)) if left else 0  # type: ignore[no-untyped-call]  # Ray ships it untyped
     waiting = _parts(left, max(processors, 1))
     idle = [actor_class.remote(job) for _ in range(min(max(processors, 1), len(waiting)))]
-    running: dict[Any, tuple[list[int], Any]] = {}
+    running: dict[Any, tuple[list[int], Any, float]] = {}
+    limit = _PATIENCE + _SLOWEST * suite.params.max_steps * TOGETHER
     while waiting or running:
         while waiting and idle:
             seeds, actor = waiting.pop(0), idle.pop()
-            running[actor.run.remote(seeds, recorded)] = (seeds, actor)
-        done, _ = ray.wait(list(running), num_returns=1)
-        seeds, actor = running.pop(done[0])
+            running[actor.run.remote(seeds, recorded)] = (seeds, actor, time.monotonic())
+        done, _ = ray.wait(list(running), num_returns=1, timeout=_LOOK)
+        late = [of for of, (_, _, since) in running.items() if time.monotonic() - since > limit]
+        if not done and not late:
+            continue
+        ended_one = done[0] if done else late[0]
+        seeds, actor, _ = running.pop(ended_one)
+        reason = "crashed"
+        if not done:
+            # It is killed as if it had crashed: nothing else ends a call that does not come back.
+            reason = "policy-hangs"
+            ray.kill(actor)
         try:
-            finished = ray.get(done[0])
+            finished = ray.get(ended_one)
             idle.append(actor)
         except ray.exceptions.RayActorError:
             idle.append(actor_class.remote(job))
@@ -103,8 +120,8 @@ def evaluate(job: RolloutJob) -> None:
             for seed in lost:
                 tries[seed] += 1
             waiting += [[seed] for seed in lost if tries[seed] < 2]
-            crashed = {"success": False, "steps": 0, "path_length": 0, "return_code": "crashed"}
-            finished = [EpisodeRow(scene_seed=seed, **crashed) for seed in lost if tries[seed] == 2]
+            without = {"success": False, "steps": 0, "path_length": 0, "return_code": reason}
+            finished = [EpisodeRow(scene_seed=seed, **without) for seed in lost if tries[seed] == 2]
             finished += ended.values()
         rows |= {row.scene_seed: row for row in finished}
     evidence = gather(digest, suite, rows)

@@ -11,7 +11,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from posa_vla.errors import BadInput
+from posa_vla.console import say
+from posa_vla.errors import BadInput, PosaError
 from posa_vla.evidence.record import EpisodeRow
 from posa_vla.params import EvaluateParams, Params
 from posa_vla.policy.execution import Asked, ChunkExecutor, execution_of
@@ -99,8 +100,13 @@ class _Episode:
         """What the policy sees now."""
         return Observation(self.observation["images"], self.observation["state"], self.rollout.instruction)
 
-    def step(self, answer: ActionChunk | None) -> bool:
-        """Does a control step, with the policy's answer where it was asked; returns whether the episode is over."""
+    def step(self, answer: ActionChunk | str | None) -> bool:
+        """Does a control step, with the policy's answer where it was asked; returns whether the episode is over.
+
+        Instead of an answer it may be handed why there is none, which ends the episode.
+        """
+        if isinstance(answer, str):
+            return self._over(answer)
         action = self.planner.next(self.seen, None, answer).action
         if not np.isfinite(action).all():
             return self._over("nan-action")
@@ -123,23 +129,47 @@ class _Episode:
         return True
 
 
-def _answers(episodes: Sequence[_Episode]) -> dict[int, ActionChunk]:
+def _asked(policy: Policy, group: Sequence[Asked], record: bool) -> list[ActionChunk | str]:
+    """The policy's answers from one call; or, for each of those that it fails on alone, why there is none.
+
+    Raises:
+        PosaError: The policy cannot be asked with such observations at all.
+    """
+    committed = [asked.committed for asked in group if asked.committed is not None]
+    try:
+        chunk = policy.act(
+            [asked.observation for asked in group],
+            committed=np.concatenate(committed) if committed else None,
+            seed=[asked.seed for asked in group],
+            attention=record,
+        )
+    except PosaError:
+        raise
+    except Exception as error:  # whatever a policy's own code raises: it loses an episode, not the run
+        if len(group) > 1:
+            return [answer for asked in group for answer in _asked(policy, [asked], record)]
+        say(f"policy {policy.digest[:12]} raised {type(error).__name__}: {error}; the episode is lost")
+        return ["policy-error"]
+    expected = (len(group), policy.horizon)
+    if chunk.actions.shape[:2] != expected:
+        given = f"{chunk.actions.shape[0]} chunks of {chunk.actions.shape[1]} actions"
+        say(f"policy {policy.digest[:12]} gave {given}, expected {expected[0]} of {expected[1]}")
+        return ["wrong-shape"] * len(group)
+    return [chunk.row(row) for row in range(len(group))]
+
+
+def _answers(episodes: Sequence[_Episode]) -> dict[int, ActionChunk | str]:
     """Place in the list -> the policy's answer, for episodes that have to ask; one call for all that are alike."""
     alike: dict[tuple[bool, bool], list[tuple[int, Asked]]] = {}
     for place, episode in enumerate(episodes):
         asked = episode.planner.request(episode.seen)
         if asked is not None:
             alike.setdefault((asked.committed is not None, episode.record), []).append((place, asked))
-    answers: dict[int, ActionChunk] = {}
+    answers: dict[int, ActionChunk | str] = {}
     for (_, record), group in alike.items():
-        committed = [asked.committed for _, asked in group if asked.committed is not None]
-        chunk = episodes[group[0][0]].planner.policy.act(
-            [asked.observation for _, asked in group],
-            committed=np.concatenate(committed) if committed else None,
-            seed=[asked.seed for _, asked in group],
-            attention=record,
-        )
-        answers |= {place: chunk.row(row) for row, (place, _) in enumerate(group)}
+        places = [place for place, _ in group]
+        given = _asked(episodes[places[0]].planner.policy, [asked for _, asked in group], record)
+        answers |= dict(zip(places, given, strict=True))
     return answers
 
 
@@ -150,7 +180,7 @@ def run_episodes(
     params: EvaluateParams,
     recorded: Collection[int] = (),
 ) -> Iterator[Rollout]:
-    """Runs scenes to success, to the step limit, or to an action that is not a number; yields them as they end.
+    """Runs scenes to success, to the step limit, or to where the policy gives no action; yields them as they end.
 
     The policy is asked once for all environments that need an answer at a control step. What a scene's row says follows
     from its seed alone, up to the rounding of the arithmetic of larger batches.

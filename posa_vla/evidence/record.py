@@ -21,7 +21,8 @@ class EpisodeRow(Closed):
         steps: Control steps until success, or until the limit.
         path_length: Metres travelled by the end effector.
         jerk: Root mean square jerk of its path, m per cubed control period; None where it was not measured.
-        return_code: `ok`, or why the episode has no valid outcome (such an episode makes the evidence incomplete).
+        return_code: `ok`, or why the episode has no valid outcome (such an episode makes the evidence incomplete):
+            `nan-action`, `wrong-shape`, `policy-error`, `policy-hangs`, or `crashed`.
     """
 
     scene_seed: int

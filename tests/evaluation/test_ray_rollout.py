@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -133,6 +134,29 @@ def test_a_scene_that_kills_its_actor_twice_has_no_outcome(
     evidence = evidence_of(objects)
     assert [row.return_code for row in evidence.rows] == ["crashed", "ok"]
     assert not evidence.complete()
+
+
+@pytest.mark.long
+def test_a_scene_that_does_not_come_back_has_no_outcome(
+    ray_here: None, bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from posa_vla.evaluation import ray_rollout
+
+    seeds = scene_seeds(bundle.digest, 2)
+    worker = ray_rollout.RolloutWorker
+
+    class Hangs(worker):  # type: ignore[misc, valid-type]  # a class that is only known here
+        def run(self, asked: list[int], recorded: list[int]) -> Any:
+            if seeds[0] in asked:
+                threading.Event().wait()
+            return super().run(asked, recorded)
+
+    monkeypatch.setattr(ray_rollout, "RolloutWorker", Hangs)
+    monkeypatch.setattr(ray_rollout, "_PATIENCE", 40.0)
+    monkeypatch.setattr(ray_rollout, "_SLOWEST", 0.0)
+    objects = open_objects(str(tmp_path))
+    ray_rollout.evaluate(job_of(bundle, objects, seeds))
+    assert [row.return_code for row in evidence_of(objects).rows] == ["policy-hangs", "ok"]
 
 
 @pytest.mark.long

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -10,6 +10,7 @@ from factories import make_embodiment
 from numpy.typing import NDArray
 from PIL import Image
 
+from posa_vla.errors import BadInput
 from posa_vla.evaluation.local import evaluate
 from posa_vla.evaluation.pictures import overlay
 from posa_vla.evaluation.rollout import run_episode, run_episodes
@@ -163,6 +164,45 @@ def test_the_policy_is_asked_once_for_all_scenes_under_way() -> None:
     assert sorted(together.calls) == sorted(alone.calls)
     assert max(together.batches) == 3
     assert len(together.batches) < len(alone.batches)
+
+
+class Failing(Scripted):
+    """Raises, or gives chunks of another length, once it has been asked about a scene whose state says so."""
+
+    def __init__(self, fails: Callable[[Observation], bool], length: int = 0) -> None:
+        super().__init__()
+        self._fails, self._length = fails, length
+
+    def act(self, batch: Sequence[Observation], **how: Any) -> ActionChunk:
+        chunk = super().act(batch, **how)
+        if any(self._fails(seen) for seen in batch):
+            if not self._length:
+                raise RuntimeError("no gripper in sight")
+            return ActionChunk(chunk.actions[:, : self._length], chunk.frame)
+        return chunk
+
+
+def test_a_policy_that_raises_loses_the_episodes_that_it_raises_in(capsys: pytest.CaptureFixture[str]) -> None:
+    environments = [Line() for _ in range(3)]
+    odd_ones = Failing(lambda seen: bool(seen.state[0] < -0.9))
+    rows = [rollout.row for rollout in run_episodes(odd_ones, environments, range(4), PARAMS)]
+    found = {row.scene_seed: (row.return_code, row.success) for row in rows}
+    assert found == {n: ("policy-error", False) if n % 2 else ("ok", True) for n in range(4)}
+    assert "raised RuntimeError: no gripper in sight; the episode is lost" in capsys.readouterr().err
+    refused = Scripted()
+    refused.act = refuse  # type: ignore[method-assign, assignment]  # a policy that cannot be asked at all
+    with pytest.raises(BadInput, match="camera 'wrist' is missing"):
+        list(run_episodes(refused, environments, range(4), PARAMS))
+
+
+def refuse(batch: Sequence[Observation], **how: Any) -> ActionChunk:
+    raise BadInput("camera 'wrist' is missing")
+
+
+def test_chunks_of_another_length_lose_their_episodes(capsys: pytest.CaptureFixture[str]) -> None:
+    policy = Failing(lambda seen: True, length=2)
+    assert run_episode(policy, Line(), 2, PARAMS).row.return_code == "wrong-shape"
+    assert "gave 1 chunks of 2 actions, expected 1 of 5" in capsys.readouterr().err
 
 
 def test_rows_of_another_policy_or_of_other_conditions_never_count(tmp_path: Path) -> None:
