@@ -112,17 +112,31 @@ def _record(place: Place, params: Params) -> None:
     with closing(world):
         seeds = range(collect.seed, collect.seed + collect.episodes)
         episode = record(place.recordings, world, seeds, noise=collect.noise, robot=ROBOT)[0]
-    assert episode.end_effector is not None  # the simulator measures it
+    # A mount is told from what the shipped arm's kinematics call the end effector, which is not the bench's own frame.
+    hand = _first_poses(place)
     cameras: Cameras = {}
     for role, camera in episode.cameras.items():
         assert camera.intrinsics is not None
         assert camera.pose is not None
         moving = world.embodiment.cameras[role].moving
-        pose = compose(invert(episode.end_effector[:1]), camera.pose[:1])[0] if moving else camera.pose[0]
+        pose = compose(invert(hand), camera.pose[:1])[0] if moving else camera.pose[0]
         cameras[role] = {"intrinsics": camera.intrinsics[0].tolist(), "pose": pose.tolist(), "on_hand": [float(moving)]}
         height, width = camera.images.shape[1:3]
         cameras[role]["size"] = [width, height]
     write_json(place.truth, cameras)
+
+
+def _first_poses(place: Place) -> NDArray[np.float64]:
+    """Pose of the end effector in the first frame of the first recording, (1, 7), as an ingestion computes it."""
+    from posa_vla.episodes.foreign.dataset import open_source
+    from posa_vla.episodes.store.episode_store import EpisodeStore
+    from posa_vla.pipeline.ingestion import open_reader
+
+    store = EpisodeStore(place.workspace("true").store)
+    reader, _ = open_reader(open_source(place.recordings), place.dataset("true"), store)
+    first = reader.episode(reader.source.episodes()[0])
+    assert first.end_effector is not None  # the arm has kinematics
+    return first.end_effector[:1]
 
 
 def _true(place: Place, file: Path) -> None:

@@ -142,7 +142,7 @@ def compare(
     b: Annotated[str, typer.Argument(help="Likewise: what A is held against.")],
     episodes: Annotated[int, typer.Option("--episodes", min=1, help="Scenes at most.")] = 200,
     margin: Annotated[float, typer.Option("--margin", help="Loss that is accepted; 0: is A superior to B?")] = 0.0,
-    level: Annotated[float, typer.Option("--level", help="Chance of a false verdict, at most.")] = 0.05,
+    level: Annotated[float, typer.Option("--level", help="Chance of a false promote, at most.")] = 0.05,
     out: Annotated[Path, typer.Option("--out", help="Folder of the page and of the evidence.")] = Path("comparison"),
     preset: Preset = None,
     settings: Set = None,

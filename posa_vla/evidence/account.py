@@ -51,6 +51,7 @@ class Try(Closed):
         log_e: Logarithm of its e-value when it stopped.
         level: What it was held against.
         verdict: How it ended.
+        seen: Trials that an earlier decision of this try had seen: nothing was decided at those.
     """
 
     candidate: str
@@ -59,6 +60,7 @@ class Try(Closed):
     log_e: float
     level: float = Field(gt=0, lt=1)
     verdict: Verdict
+    seen: int = Field(default=0, ge=0, exclude_if=lambda value: value == 0)
 
 
 class Account(Closed):

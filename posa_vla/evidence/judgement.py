@@ -137,7 +137,12 @@ def half_margin_chance(margin: float, level: float, differences: Floats) -> floa
     return float(chances.promote[-1])
 
 
-def _kind(margin: float, level: float) -> Kind:
+def kind_of(margin: float, level: float) -> Kind:
+    """What is asked: superiority without a margin, else non-inferiority.
+
+    Raises:
+        BadInput: Margin or level is out of range.
+    """
     if not 0 <= margin < 1:
         raise BadInput(f"margin {margin:g}, expected 0 (superior) or a loss below 1 that is accepted (non-inferior)")
     if not 0 < level < 1:
@@ -167,7 +172,7 @@ def judge_pairs(
     Raises:
         BadInput: A scene is on one side only, both sides are one policy, or a number is out of range.
     """
-    kind = _kind(margin, level)
+    kind = kind_of(margin, level)
     _refuse_the_same(candidate, champion)
     sides = [champion] if reference is None else [champion, reference]
     values = [
@@ -208,7 +213,7 @@ def judge_independent(candidate: Trials, champion: Trials, *, margin: float = 0.
     Raises:
         BadInput: Both sides are one policy, or a number is out of range.
     """
-    kind = _kind(margin, level)
+    kind = kind_of(margin, level)
     _refuse_the_same(candidate, champion)
     require_alike(candidate, champion)
     ours, theirs = _scores(candidate), _scores(champion)

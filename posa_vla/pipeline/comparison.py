@@ -10,11 +10,13 @@ from typing import Any
 from posa_vla.code_digest import code_digest
 from posa_vla.console import say
 from posa_vla.errors import BadInput
-from posa_vla.evidence.judgement import Judgement, judge_pairs
+from posa_vla.evidence.betting import fewest_values
+from posa_vla.evidence.judgement import Judgement, judge_pairs, kind_of
 from posa_vla.evidence.judgement_page import difference_chart, evidence_chart, judgement_page
 from posa_vla.evidence.record import Evidence, evidence_path, read_evidence
 from posa_vla.evidence.summary import Summary
 from posa_vla.evidence.trials import read_trials
+from posa_vla.evidence.verdict import claim_of
 from posa_vla.files import sha256_json, write_json, write_text
 from posa_vla.params import Params
 from posa_vla.pipeline.context import StepContext, open_context
@@ -97,6 +99,12 @@ def compare(
         BadInput: There is no such policy, both are the same one, or the target has no simulator.
     """
     require_simulator(params, "a comparison in simulation")
+    fewest = fewest_values(claim_of(kind_of(margin, level), margin), level)
+    if fewest > episodes:
+        raise BadInput(
+            f"{episodes} scenes can never decide at level {level:g}: at least {fewest} are needed (--episodes), and "
+            "`posa gate plan` says how many are likely to do"
+        )
     sealed = tuple(_policy(workspace, params.target, name) for name in names)
     first, second = sealed
     if first.digest == second.digest:
@@ -175,9 +183,11 @@ def _judge(
     for side, (of, name) in enumerate(zip(evidence, names, strict=True)):
         broken = [row for row in of.rows if row.return_code != "ok"]
         if broken:
+            crashed = all(row.return_code == "crashed" for row in broken)
             raise BadInput(
                 f"{name}: {len(broken)} of {len(of.rows)} episodes have no valid outcome (first: scene "
-                f"{broken[0].scene_seed}, {broken[0].return_code}): run the same command again, or mend the policy"
+                f"{broken[0].scene_seed}, {broken[0].return_code}): "
+                f"{'run the same command again' if crashed else 'mend the policy, nothing can be said of it'}"
             )
         write_json(out / f"{'ab'[side]}.json", of.model_dump(mode="json"))
     sides = [read_trials(out / f"{letter}.json") for letter in "ab"]

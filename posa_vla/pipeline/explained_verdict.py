@@ -72,7 +72,8 @@ def explain_verdict(workspace: Workspace, target: str, model_version: str) -> Ex
     if not judged:
         there = ", ".join(dict.fromkeys(entry.model_version for entry in entries)) or "none"
         raise BadInput(f"target {target!r} has no verdict on model version {model_version}: there are {there}")
-    entry = judged[-1]
+    # A rollback names the decision that first let its release out.
+    entry = next((entry for entry in reversed(judged) if entry.kind != "rollback"), judged[-1])
     return ExplainedVerdict(
         target=target,
         model_version=model_version,

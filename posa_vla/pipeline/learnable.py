@@ -35,7 +35,8 @@ def require_learnable(reader: SourceReader, rules: ValidateParams) -> None:
     if severity_of(rules, "black") == "severe" and (dark := _black_cameras(reader)):
         raise BadInput(
             f"{reader.source.folder}: the pictures of {' and '.join(dark)} are black in all episodes that were looked "
-            "at: mend the camera and record again, or declare the robot without it (--embodiment FILE)"
+            "at: mend the camera and record again, declare the robot without it (--embodiment FILE), or take black "
+            "pictures in with --set validation.black.severity=warning"
         )
 
 

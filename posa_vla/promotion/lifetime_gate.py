@@ -157,6 +157,20 @@ def _is_superior(values: NDArray[Any], level: float, seen: int) -> bool:
     return bool((log_e_process(values, Claim(0.0))[seen:] >= -math.log(level)).any())
 
 
+def without_reference(target: str, gate: GateParams) -> Decision:
+    """No decision on a refresh that nothing can be held against: nothing was run, and it is no try."""
+    return Decision(
+        schema_version=2,
+        target=target,
+        verdict="no decision",
+        reasons=[NO_REFERENCE],
+        criteria=[Criterion(name="reference known", passed=None)],
+        gate=gate,
+        candidate_evidence=None,
+        champion_evidence=None,
+    )
+
+
 def decide_over_life(
     target: str,
     gate: GateParams,
@@ -237,5 +251,6 @@ def decide_over_life(
         log_e=min(shown.log_e for shown in found),
         level=level,
         verdict=verdict,
+        seen=place.seen,
     )
     return Decision(verdict=verdict, reasons=reasons, criteria=criteria, tried=tried, lifts_reference=lifts, **record)

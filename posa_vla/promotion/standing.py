@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from securesystemslib.exceptions import UnverifiedSignatureError, VerificationError
@@ -11,18 +11,22 @@ from securesystemslib.signer import Signature
 from posa_vla.errors import BadInput
 from posa_vla.evidence.record import evidence_path, read_evidence
 from posa_vla.evidence.reference import Standing
-from posa_vla.files import read_json
+from posa_vla.params import TargetParams
 from posa_vla.policy.execution import JUDGED
 from posa_vla.promotion.champion import promotion_log
 from posa_vla.promotion.entries import Promotion, Reference, Rollback, named_statement
 from posa_vla.promotion.gate import Decision
-from posa_vla.promotion.tries import decisions_folder
+from posa_vla.promotion.tries import decisions_folder, read_decision_file
 from posa_vla.release.keys import public_key
-from posa_vla.schema import parse
 from posa_vla.workspace import Workspace
 
 
-def standing_of(workspace: Workspace, target: str, conditions: Mapping[str, Any] | None = None) -> Standing:
+def standing_of(
+    workspace: Workspace,
+    target: str,
+    conditions: Mapping[str, Any] | None = None,
+    approvers: Collection[str] | None = None,
+) -> Standing:
     """Champion and reference of a target.
 
     What was promoted by fixed tests, which know no reference, is one. A promotion by criteria leaves the reference as
@@ -33,6 +37,8 @@ def standing_of(workspace: Workspace, target: str, conditions: Mapping[str, Any]
         workspace: Has the target's log, decisions and evidence.
         target: Deployment target.
         conditions: Of the suite that candidates are judged on now (`Suite.describe`); None where that does not matter.
+        approvers: Public keys (hex) of who may name a reference: one that nobody of them signed counts for nothing.
+            None where anybody may.
 
     Raises:
         BadInput: The log or a decision is damaged, or a signature is none.
@@ -43,7 +49,8 @@ def standing_of(workspace: Workspace, target: str, conditions: Mapping[str, Any]
             decision = _decision(workspace, entry.decision)
             before = standing.reference
             standing = _after(standing, entry.bundle, decision)
-            if decision is not None and (standing.reference != before or decision.reference not in (None, before)):
+            # Held against the reference on a suite, or moved by what was shown there: it is that suite's from then on.
+            if decision is not None and (decision.reference is not None or standing.reference != before):
                 shown_on = _suite(workspace, decision)
         elif isinstance(entry, Rollback):
             if standing.champion not in (None, entry.bundle):
@@ -51,12 +58,18 @@ def standing_of(workspace: Workspace, target: str, conditions: Mapping[str, Any]
             standing = standing.rolled_back(entry.bundle)
         elif isinstance(entry, Reference):
             _require_signed(entry, target)
-            standing, shown_on = standing.named(entry.bundle), {}
+            counts = approvers is None or entry.signer in approvers
+            standing, shown_on = standing.named(entry.bundle) if counts else Standing(standing.champion), {}
     now = {} if conditions is None else _conditions(conditions)
     other_suite = bool(now and shown_on) and now != shown_on
     if other_suite and standing.champion is not None and standing.reference is not None:
         return standing.named(standing.champion)
     return standing
+
+
+def who_names(target: TargetParams) -> list[str] | None:
+    """Keys of who may name a reference; None where nobody has to approve releases."""
+    return list(target.approvers.values()) if target.approvals else None
 
 
 def _after(standing: Standing, bundle: str, decision: Decision | None) -> Standing:
@@ -75,7 +88,7 @@ def _after(standing: Standing, bundle: str, decision: Decision | None) -> Standi
 
 def _decision(workspace: Workspace, digest: str) -> Decision | None:
     path = decisions_folder(workspace) / f"{digest}.json"
-    return parse(Decision, read_json(path), str(path)) if path.is_file() else None
+    return read_decision_file(path) if path.is_file() else None
 
 
 def _conditions(suite: Mapping[str, Any]) -> dict[str, Any]:

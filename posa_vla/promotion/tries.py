@@ -7,7 +7,7 @@ from pathlib import Path
 from posa_vla.errors import BadInput
 from posa_vla.evidence.account import Account, Try
 from posa_vla.evidence.record import Evidence, evidence_path, read_evidence
-from posa_vla.files import read_json
+from posa_vla.files import read_json, sha256_json
 from posa_vla.promotion.gate import Decision
 from posa_vla.promotion.lifetime_gate import Place
 from posa_vla.schema import parse
@@ -19,6 +19,18 @@ def decisions_folder(workspace: Workspace) -> Path:
     return workspace.promotions / "decisions"
 
 
+def read_decision_file(path: Path) -> Decision:
+    """A decision record, held against the digest that it is named by.
+
+    Raises:
+        BadInput: It is missing or damaged, or was changed.
+    """
+    value = read_json(path)
+    if sha256_json(value) != path.stem:
+        raise BadInput(f"{path} is not what was decided: its content has another digest; restore it from a backup")
+    return parse(Decision, value, str(path))
+
+
 def _decisions(workspace: Workspace, target: str) -> list[Decision]:
     """Those of the target that have a place in its account, by number and then by how much they saw.
 
@@ -27,7 +39,7 @@ def _decisions(workspace: Workspace, target: str) -> list[Decision]:
     """
     found = []
     for path in sorted(decisions_folder(workspace).glob("*.json")):
-        decision = parse(Decision, read_json(path), str(path))
+        decision = read_decision_file(path)
         if decision.target == target and decision.tried is not None:
             found.append(decision)
     return found
@@ -105,5 +117,20 @@ def place_of(
         return None
     more, tried = nearest
     if more == 0:
-        return Place(tried.number, level=tried.level)
+        return Place(tried.number, seen=tried.seen, level=tried.level)
     return Place(tried.number, seen=len(candidate.rows) - more) if tried.verdict == "no decision" else None
+
+
+def seen_of(workspace: Workspace, target: str, candidate: str) -> int:
+    """Most scenes that a decision on a candidate saw; one that goes on is not looked at again on fewer.
+
+    Raises:
+        BadInput: A record is damaged.
+    """
+    most = 0
+    for decision in _decisions(workspace, target):
+        if decision.tried is None or decision.tried.candidate != candidate or decision.candidate_evidence is None:
+            continue
+        path = evidence_path(workspace, decision.candidate_evidence)
+        most = max(most, len(read_evidence(path).rows) if path.is_file() else 0)
+    return most

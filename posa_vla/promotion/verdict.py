@@ -12,7 +12,7 @@ from posa_vla.evidence.reference import Standing
 from posa_vla.params import GateParams
 from posa_vla.promotion.gate import Criterion, Decision, Verdict
 from posa_vla.promotion.gate import decide as decide_by_rollouts
-from posa_vla.promotion.lifetime_gate import Place, decide_over_life
+from posa_vla.promotion.lifetime_gate import Place, decide_over_life, refreshes, without_reference
 from posa_vla.target_params import Proof
 
 NO_TRIALS = "robot trials are missing: nothing but trials on the robot shows that this candidate does its task there"
@@ -44,7 +44,8 @@ def judge(
         target: Deployment target.
         gate: Its gate.
         asked: Kinds of evidence that it asks for.
-        candidate: Rollouts of the candidate, where simulation is asked for.
+        candidate: Rollouts of the candidate, where simulation is asked for; None too where a refresh has no reference
+            to be held against, and was not run.
         champion: The champion's on the same scenes, or None where there is no champion.
         offline: The candidate's errors on held-out episodes, where these are asked for.
         account: The target's tries so far, where its gate has criteria.
@@ -65,9 +66,12 @@ def judge(
         criteria.append(Criterion(name="robot trials", passed=None))
         reasons.append(NO_TRIALS)
     if "simulation" in asked:
-        if candidate is None:
+        unheld = standing is not None and refreshes(gate) and not standing.decidable
+        if candidate is None and not unheld:
             raise BadInput(f"target {target!r} asks for evidence from simulation, and there is none: evaluate first")
-        if gate.criteria is None:
+        if candidate is None:
+            rollouts = without_reference(target, gate)
+        elif gate.criteria is None:
             rollouts = decide_by_rollouts(target, gate, candidate, champion)
         else:
             begun = Account(alpha=1 - gate.confidence) if account is None else account

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
-from on_record import record_training, record_version
+from on_record import record_training, record_version, write_findings
 
 from posa_vla.dataset.versions.record import DataVersion
 from posa_vla.pipeline.records import Trained
@@ -62,7 +63,7 @@ def test_of_few_episodes_or_of_a_share_that_grew_sides_may_have_changed(
     assert may_know(workspace, "c", new.version) is knows
 
 
-def test_what_is_not_on_record_may_know_anything_and_a_circle_ends(workspace: Workspace) -> None:
+def test_what_is_not_on_record_or_goes_in_a_circle_may_know_anything(workspace: Workspace) -> None:
     one, other = data("1", 50), data("2", 50)
     record_version(workspace, one)
     assert may_know(workspace, "from elsewhere", one.version)
@@ -70,9 +71,23 @@ def test_what_is_not_on_record_may_know_anything_and_a_circle_ends(workspace: Wo
     assert may_know(workspace, "a", one.version)
     trained(workspace, "x", one, start="y")
     trained(workspace, "y", one, start="x")
-    assert not may_know(workspace, "x", one.version)
+    assert may_know(workspace, "x", one.version)
     trained(workspace, "b", other)
     assert may_know(workspace, "b", one.version), "nothing says how its data were split"
+
+
+def test_what_was_put_aside_as_a_copy_of_a_held_out_episode_was_trained_on_before(workspace: Workspace) -> None:
+    old, new = data("1", 50), data("2", 60)
+    for version in (old, new):
+        record_version(workspace, version)
+    trained(workspace, "a", old)
+    trained(workspace, "b", new, start="a")
+    assert not may_know(workspace, "b", new.version)
+    write_findings(workspace, new, "scene-leakage")
+    assert may_know(workspace, "b", new.version)
+    assert not may_know(workspace, "a", old.version)
+    shutil.rmtree(workspace.reports / new.version)
+    assert may_know(workspace, "b", new.version), "nobody knows what was put aside"
 
 
 def test_prepared_data_are_known_by_their_files(workspace: Workspace) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,11 @@ from candidates import TRAINED, Candidate, candidate, two_releases
 from success_rates import Rates
 
 from posa_vla.cli.main import main
-from posa_vla.errors import BadInput
+from posa_vla.errors import BadInput, PosaError
 from posa_vla.evidence.record import evidence_path, read_evidence
 from posa_vla.evidence.reference import Standing
 from posa_vla.evidence.suite import Suite
+from posa_vla.files import read_json, write_json
 from posa_vla.params import Params
 from posa_vla.params_file import overlaid
 from posa_vla.pipeline.context import StepContext, open_context
@@ -145,6 +147,8 @@ def test_after_a_rollback_from_the_reference_nothing_is_refreshed_until_a_person
         assert decided.verdict == "no decision"
         assert "Name another one with `posa gate reference`" in decided.reasons[0]
         assert read_decision(workspace, decided.decision).tried is None
+        assert rates.ran == [], "nobody looks for free"
+        assert register(context, decided).model_version == "3"
         with pytest.raises(BadInput, match=r"version 2 was rolled back from \(drops cubes\)"):
             name_reference(workspace, params, "2", "the best", None)
         with pytest.raises(BadInput, match="never released model version 9: it released 1, 2"):
@@ -167,6 +171,8 @@ def test_where_releases_are_approved_a_reference_is_signed_by_an_approver(tmp_pa
         name_reference(workspace, params, "1", "why", tmp_path / "other.pem")
     named = name_reference(workspace, params, "1", "why", tmp_path / "key.pem")
     assert (named.signer, standing_of(workspace, "t").reference) == (public_hex(signer), old.bundle.digest)
+    assert standing_of(workspace, "t", approvers=[public_hex(signer)]).reference == old.bundle.digest
+    assert standing_of(workspace, "t", approvers=[public_hex(stranger)]).reference is None, "none of them signed it"
     (entry,) = [entry for entry in promotion_log(workspace, "t").entries() if entry.kind == "reference"]
     forged = entry.model_copy(update={"key": "forged", "signature": "00" * 64})
     promotion_log(workspace, "t").append(forged)
@@ -184,7 +190,69 @@ def test_another_suite_begins_with_the_champion_as_reference(tmp_path: Path, rat
     same = Suite.of(params, [1, 2]).describe()
     assert standing_of(workspace, "t", same).reference == second.bundle.digest
     harder = overlaid(params, {"evaluate": {"objects": 3}}, "test")
-    assert standing_of(workspace, "t", Suite.of(harder, []).describe()).reference == new.bundle.digest
+    other = Suite.of(harder, []).describe()
+    assert standing_of(workspace, "t", other).reference == new.bundle.digest
+    # Once: a refresh on the new suite leaves the reference where it was put.
+    with open_context(workspace, harder, "test", jobs=False) as context:
+        third = candidate(context, harder, tmp_path / "6", seed=6)
+        rates.of[third.bundle.digest] = 0.8
+        out(context, judged(context, third)[1])
+    assert standing_of(workspace, "t", other) == Standing(third.bundle.digest, new.bundle.digest)
+
+
+def test_superior_candidates_are_held_against_the_reference_too_and_become_it(tmp_path: Path, rates: Rates) -> None:
+    workspace, params, (_, second) = two_releases(tmp_path)
+    first, refreshed = second.bundle.digest, refreshing(params)
+    superior = refreshing(params, gate={"criteria": [CRITERIA[0], {"kind": "superior"}], "confidence": 0.9})
+    with open_context(workspace, refreshed, "test", jobs=False) as context:
+        equal, better = (candidate(context, params, tmp_path / f"{n}", seed=n) for n in (5, 6))
+        rates.of = {first: 0.5, equal.bundle.digest: 0.5, better.bundle.digest: 0.95}
+        out(context, judged(context, equal)[1])
+    assert standing_of(workspace, "t") == Standing(equal.bundle.digest, first)
+    with open_context(workspace, superior, "test", jobs=False) as context:
+        out(context, judged(context, better)[1])
+    assert standing_of(workspace, "t") == Standing(better.bundle.digest, better.bundle.digest)
+
+
+def test_a_candidate_that_was_held_against_another_reference_is_not_released(tmp_path: Path, rates: Rates) -> None:
+    workspace, params, (old, second) = two_releases(tmp_path)
+    params = refreshing(params)
+    with open_context(workspace, params, "test", jobs=False) as context:
+        new = candidate(context, params, tmp_path / "5", seed=5)
+        rates.of = {old.bundle.digest: 0.4, second.bundle.digest: 0.9, new.bundle.digest: 0.9}
+        registered = register(context, judged(context, new)[1])
+        name_reference(workspace, params, "1", "the lamp has changed", None)
+        with pytest.raises(PosaError, match="another reference has come since"):
+            release(context, registered)
+        assert standing_of(workspace, "t").reference == old.bundle.digest
+        evaluated, decided = judged(context, new)
+        assert evaluated.reference == old.bundle.digest
+        out(context, decided)
+
+
+def test_a_reference_that_cannot_be_run_any_more_is_said_before_anything_runs(
+    tmp_path: Path, rates: Rates, capsys: pytest.CaptureFixture[str]
+) -> None:
+    workspace, params, (old, second) = two_releases(tmp_path)
+    params = refreshing(params)
+    name_reference(workspace, params, "1", "the lamp has changed", None)
+    shutil.rmtree(old.bundle.folder)
+    with open_context(workspace, params, "test", jobs=False) as context:
+        new = candidate(context, params, tmp_path / "5", seed=5)
+        rates.of = {second.bundle.digest: 0.9, new.bundle.digest: 0.9}
+        assert judged(context, new)[1].verdict == "no decision"
+    assert rates.ran == []
+    assert "the reference of target 't' cannot be run any more" in capsys.readouterr().err
+
+
+def test_a_decision_that_was_changed_moves_no_reference(tmp_path: Path) -> None:
+    workspace, _, _ = two_releases(tmp_path)
+    entry = promotion_log(workspace, "t").entries()[-1]
+    path = workspace.promotions / "decisions" / f"{entry.decision}.json"
+    value = read_json(path)
+    write_json(path, {**value, "reasons": ["because"]})
+    with pytest.raises(BadInput, match="is not what was decided: its content has another digest"):
+        standing_of(workspace, "t")
 
 
 def test_the_command_names_a_reference(

@@ -8,15 +8,13 @@ from posa_vla.code_digest import code_digest
 from posa_vla.evidence.offline import OfflineEvidence, offline_path, read_offline
 from posa_vla.evidence.record import evidence_path, read_evidence
 from posa_vla.evidence.reference import Standing
-from posa_vla.files import read_json, write_json
+from posa_vla.files import write_json
 from posa_vla.pipeline.context import StepContext
 from posa_vla.pipeline.records import Decided, Evaluated
 from posa_vla.promotion import gate
-from posa_vla.promotion.lifetime_gate import asked_of, refreshes
-from posa_vla.promotion.standing import standing_of
-from posa_vla.promotion.tries import account_of, decisions_folder, place_of
+from posa_vla.promotion.lifetime_gate import asked_of
+from posa_vla.promotion.tries import account_of, decisions_folder, place_of, read_decision_file
 from posa_vla.promotion.verdict import judge
-from posa_vla.schema import parse
 from posa_vla.target_params import Proof
 from posa_vla.workspace import Workspace
 
@@ -32,8 +30,7 @@ def read_decision(workspace: Workspace, digest: str) -> gate.Decision:
     Raises:
         BadInput: It is missing or damaged.
     """
-    path = decision_path(workspace, digest)
-    return parse(gate.Decision, read_json(path), str(path))
+    return read_decision_file(decision_path(workspace, digest))
 
 
 def held_against(context: StepContext, evaluated: Evaluated) -> gate.Decision | None:
@@ -57,11 +54,10 @@ def _judged(
         for digest in (evaluated.evidence, evaluated.champion_evidence, evaluated.reference_evidence)
     )
     account, place, standing = None, None, None
-    if rules.criteria is not None and candidate is not None:
-        account = account_of(workspace, target, 1 - rules.confidence)
+    if rules.criteria is not None:
         standing = Standing(evaluated.champion, evaluated.reference)
-        if not refreshes(rules):
-            standing = standing_of(workspace, target, candidate.suite)
+    if standing is not None and candidate is not None:
+        account = account_of(workspace, target, 1 - rules.confidence)
         asked_now = asked_of(rules, champion, standing.reference)
         place = place_of(workspace, target, asked_now, candidate, champion, reference)
     return judge(
@@ -99,7 +95,7 @@ def decide(context: StepContext, evaluated: Evaluated) -> Decided:
         "gate": rules.model_dump(mode="json"),
         "evidence": evaluated.evidence,
         "champion_evidence": evaluated.champion_evidence,
-        "code": code_digest("posa_vla.promotion.verdict", "posa_vla.promotion.tries", "posa_vla.promotion.standing"),
+        "code": code_digest("posa_vla.promotion.verdict", "posa_vla.promotion.tries"),
         **({} if evaluated.reference is None else {"reference": [evaluated.reference, evaluated.reference_evidence]}),
         **({} if asked == ["simulation"] else more),
     }

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from posa_vla.code_digest import code_digest
 from posa_vla.console import say
+from posa_vla.errors import PosaError
 from posa_vla.evidence.record import Evidence, evidence_path, read_evidence, write_evidence
 from posa_vla.evidence.suite import Suite
 from posa_vla.evidence.summary import Summary
@@ -18,7 +19,8 @@ from posa_vla.policy.execution import Execution
 from posa_vla.promotion.champion import champion_bundle, settle
 from posa_vla.promotion.gate import Decision
 from posa_vla.promotion.lifetime_gate import refreshes
-from posa_vla.promotion.standing import standing_of
+from posa_vla.promotion.standing import standing_of, who_names
+from posa_vla.promotion.tries import seen_of
 from posa_vla.release.bundle import Bundle
 from posa_vla.release.bundle_store import bundle_at_hand
 from posa_vla.schema import Closed
@@ -66,11 +68,12 @@ def evaluate(context: StepContext, replayed: Evaluated) -> Evaluated:
     the candidate is made for.
 
     The champion is pinned in the record, so that a second call judges against the same one; where another became
-    champion since, the evaluation is done anew. Where the gate takes refreshes, the reference runs too. A gate with
-    criteria is looked at in between, and no more scenes are run once its verdict is clear.
+    champion since, the evaluation is done anew. A gate with criteria is looked at in between, and no more scenes are
+    run once its verdict is clear. For such a gate the reference runs too where it is not the champion; a refresh that
+    has none to be held against is not run at all.
     """
     workspace, target, bundle = context.workspace, context.params.target, replayed.candidate.digest
-    asks = refreshes(context.target.gate)
+    criteria = context.target.gate.criteria is not None
     before: dict[str, Closed] = {"candidate": replayed.candidate}
     before |= {"offline": replayed.offline} if replayed.offline is not None else {}
     settle(workspace, target)
@@ -78,7 +81,9 @@ def evaluate(context: StepContext, replayed: Evaluated) -> Evaluated:
     def work(key: str) -> Evaluated:
         champion = champion_bundle(workspace, target)
         seeds, folder = scene_seeds(bundle, context.params.evaluate.episodes), f"evaluations/{key}"
-        reference = _reference(context) if asks and champion not in (None, bundle) else None
+        reference = _reference(context) if criteria and champion not in (None, bundle) else None
+        if refreshes(context.target.gate) and champion not in (None, bundle) and reference is None:
+            return replayed.model_copy(update={"champion": champion})
 
         def run(digest: str, count: int) -> Evidence:
             way = judged_with(workspace, target, digest, bundle_at_hand(workspace, digest))
@@ -100,19 +105,18 @@ def evaluate(context: StepContext, replayed: Evaluated) -> Evaluated:
                 }
             )
 
-        return _until_clear(context, seen, len(seeds))
+        return _until_clear(context, bundle, seen, len(seeds))
 
     def sound(evaluated: Evaluated) -> bool:
         seen = (evaluated.evidence, evaluated.champion_evidence, evaluated.reference_evidence)
         digests = [digest for digest in seen if digest is not None]
         unchanged = champion_bundle(workspace, target) in (evaluated.champion, bundle)
-        if asks and evaluated.champion is not None:
+        if criteria and evaluated.champion is not None:
             # A promotion of this very candidate moves it: what it was judged by stays.
             moved = champion_bundle(workspace, target) != bundle and evaluated.reference != _reference(context)
             unchanged = unchanged and not moved
         there = unchanged and all(is_settled(evidence_path(workspace, digest)) for digest in digests)
-        stops = context.target.gate.criteria is not None
-        return there and (_all_run(context, evaluated) or (stops and _is_clear(context, evaluated)))
+        return there and (_all_run(context, evaluated) or (criteria and _is_clear(context, evaluated)))
 
     inputs = {
         "bundle": bundle,
@@ -122,7 +126,7 @@ def evaluate(context: StepContext, replayed: Evaluated) -> Evaluated:
         "evaluate": context.params.evaluate.model_dump(mode="json"),
         "image_size": context.params.collect.image_size,
         "code": code_digest(EVALUATION_CODE),
-        **({"reference": True} if asks else {}),
+        **({"reference": True} if criteria else {}),
     }
     result = context.ledger.step("evaluate", inputs, Evaluated, work, sound=sound, before=before)
     return context.keep(result)
@@ -137,14 +141,15 @@ def looks(scenes: int, at_least: int = 0) -> Iterator[int]:
     yield scenes
 
 
-def _until_clear(context: StepContext, seen: Callable[[int], Evaluated], scenes: int) -> Evaluated:
+def _until_clear(context: StepContext, bundle: str, seen: Callable[[int], Evaluated], scenes: int) -> Evaluated:
     """Runs more and more scenes until the gate's criteria have their answer; all of them where it has none.
 
     The answer does not depend on where one stops: what is not looked at would change nothing.
     """
     if context.target.gate.criteria is None:
         return seen(scenes)
-    for count in looks(scenes, context.target.gate.min_episodes):
+    seen_before = seen_of(context.workspace, context.params.target, bundle)
+    for count in looks(scenes, max(context.target.gate.min_episodes, seen_before + 1)):
         evaluated = seen(count)
         if _is_clear(context, evaluated):
             break
@@ -186,8 +191,18 @@ def _all_run(context: StepContext, evaluated: Evaluated) -> bool:
 
 
 def _reference(context: StepContext) -> str | None:
-    """The policy that a refresh must not be worse than, on the suite of these parameters."""
-    return standing_of(context.workspace, context.params.target, Suite.of(context.params, []).describe()).reference
+    """The policy that small losses are counted from, on the suite of these parameters; None where it cannot be run."""
+    workspace, target = context.workspace, context.params.target
+    conditions = Suite.of(context.params, []).describe()
+    reference = standing_of(workspace, target, conditions, who_names(context.target)).reference
+    if reference is None:
+        return None
+    try:
+        bundle_at_hand(workspace, reference)
+    except PosaError as error:
+        say(f"the reference of target {target!r} cannot be run any more: {error}")
+        return None
+    return reference
 
 
 def is_settled(path: Path) -> bool:

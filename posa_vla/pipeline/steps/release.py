@@ -11,7 +11,7 @@ from posa_vla.evidence.record import evidence_path, read_evidence
 from posa_vla.files import write_bytes
 from posa_vla.pipeline.announcements import ApprovalNeeded
 from posa_vla.pipeline.context import StepContext
-from posa_vla.pipeline.records import Registered, Released
+from posa_vla.pipeline.records import Decided, Registered, Released
 from posa_vla.promotion.champion import (
     champion_bundle,
     has_published,
@@ -33,6 +33,7 @@ from posa_vla.promotion.drafting import (
 from posa_vla.promotion.entries import Promotion
 from posa_vla.promotion.kept_records import records_folder
 from posa_vla.promotion.robots_trust import hand_over
+from posa_vla.promotion.standing import standing_of, who_names
 from posa_vla.workspace import Workspace
 
 
@@ -82,6 +83,18 @@ def release(context: StepContext, registered: Registered) -> Released:
     return released
 
 
+def _require_same_reference(context: StepContext, decided: Decided) -> None:
+    """Stops where a person named another reference since a candidate was held against the one before."""
+    workspace, target, evaluated = context.workspace, context.params.target, decided.evaluated
+    if evaluated.reference is None or evaluated.evidence is None:
+        return
+    if champion_bundle(workspace, target) == evaluated.candidate.digest:
+        return  # it is out already, and may be the reference itself
+    suite = read_evidence(evidence_path(workspace, evaluated.evidence)).suite
+    if standing_of(workspace, target, suite, who_names(context.target)).reference != evaluated.reference:
+        raise PosaError("another reference has come since this candidate was evaluated: run the same command again")
+
+
 def _publish(context: StepContext, registered: Registered) -> Released:
     from posa_vla.promotion.registry import show_champion
     from posa_vla.promotion.releasing import release as make_champion
@@ -94,6 +107,7 @@ def _publish(context: StepContext, registered: Registered) -> Released:
     bundle = evaluated.candidate.digest
     if champion_bundle(workspace, target) not in (evaluated.champion, bundle):
         raise PosaError("another champion has come since this candidate was evaluated: run the same command again")
+    _require_same_reference(context, decided)
     reason = withdrawn(workspace, target, bundle)
     if reason is not None:
         number = max(entry.release for entry in promotion_log(workspace, target).releases() if entry.bundle == bundle)
