@@ -4,9 +4,10 @@
 
 The other benchmark (gate_error.py) computes e-values by tables, ten thousand lives a row. This one is slower and takes
 the code that `posa retrain` runs, rollouts as records and all. A candidate that ends undecided goes on the next
-night with twice the scenes, half of the time. Rows for a gate that asks for `superior` and for one that takes refreshes
-(margin 0.1): the share of promotions that were false, on average over the targets; success that is lost from the
-first champion to the last; and how far the champion ends below the best reference that it had.
+night with twice the scenes, half of the time; each night's verdict is looked for after 25, 50 and 100 scenes. Rows for
+a gate that asks for `superior` and for one that takes refreshes (margin 0.1): the share of promotions that were false,
+on average over the targets; success that is lost from the first champion to the last; and the share of targets whose
+champion ends more than the margin below the best reference that it had.
 """
 
 from __future__ import annotations
@@ -75,13 +76,17 @@ def one_life(
             rates[name] = min(max(candidates(rng, rates[champion]), 0.0), 1.0)
         else:
             (name, seen, number), scenes = waiting, 2 * waiting[1]
-        drawn = np.random.default_rng([31, seed, int(name), number])
-        uniform = drawn.random((4 * SCENES, 3))[:scenes]
-        names = [name, champion, reference]
-        ours, theirs, best_of = (rolled_out(who, uniform[:, side] < rates[who]) for side, who in enumerate(names))
-        third = best_of if refreshes(gate) and reference != champion else None
-        place = Place(number, seen=seen)
-        decision = decide_over_life("t", gate, ours, theirs, account, place, reference=third, standing=standing)
+        uniform = np.random.default_rng([31, seed, int(name), number]).random((4 * SCENES, 3))
+        for count in (n for n in (25, 50, 100, 200, 400) if seen < n <= scenes):
+            solved = {who: uniform[:count, side] < rates[who] for side, who in enumerate((name, champion, reference))}
+            ours, theirs, best_of = (rolled_out(who, solved[who]) for who in (name, champion, reference))
+            third = best_of if reference != champion else None
+            place = Place(number, seen=seen)
+            decision = decide_over_life("t", gate, ours, theirs, account, place, reference=third, standing=standing)
+            ahead = solved[name].mean() - solved[reference].mean() > (MARGIN if refreshes(gate) else 0)
+            lifts = ahead and not decision.lifts_reference
+            if decision.verdict == "reject" or (decision.verdict == "promote" and not lifts):
+                break
         assert decision.tried is not None
         account = account.after(decision.tried)
         waiting = None

@@ -148,6 +148,9 @@ def test_after_a_rollback_from_the_reference_nothing_is_refreshed_until_a_person
         assert "Name another one with `posa gate reference`" in decided.reasons[0]
         assert read_decision(workspace, decided.decision).tried is None
         assert rates.ran == [], "nobody looks for free"
+        superior = refreshing(params, gate={"criteria": [CRITERIA[0], {"kind": "superior"}], "confidence": 0.9})
+        assert judged(StepContext(workspace, superior), new)[0].evidence is not None, "another question is asked"
+        rates.ran.clear()
         assert register(context, decided).model_version == "3"
         with pytest.raises(BadInput, match=r"version 2 was rolled back from \(drops cubes\)"):
             name_reference(workspace, params, "2", "the best", None)

@@ -184,8 +184,8 @@ def _may_lift(context: StepContext, evaluated: Evaluated, decision: Decision) ->
 
 
 def _all_run(context: StepContext, evaluated: Evaluated) -> bool:
-    if evaluated.evidence is None:
-        return True
+    if evaluated.evidence is None:  # a refresh without a reference: another question is another matter
+        return refreshes(context.target.gate)
     found = read_evidence(evidence_path(context.workspace, evaluated.evidence))
     return len(found.rows) >= context.params.evaluate.episodes
 
