@@ -170,8 +170,8 @@ def _table(summary: Mapping[str, Any]) -> str:
         f"The test bench (`so101_bench`, task `pick_place`), the expert on {params['collect']['episodes']} scenes, "
         f"recorded as joints and video of {size} x {size * 3 // 4}; pictures are fitted into {side} px. "
         f"{params['train']['steps']} steps a training, {rows[0]['scenes']} unseen scenes, the same for every policy. "
-        "In brackets 95 % intervals over training seeds and scenes; where there is one training, over scenes alone, and "
-        "another training may differ by more. Errors are those of the labels, as shares of the "
+        "In brackets 95 % intervals over training seeds and scenes; where there is one training, over scenes alone, "
+        "and another training may differ by more. Errors are those of the labels, as shares of the "
         "picture's longer side. `none` is the baseline without anchors, which `model.gate: auto` makes of data without "
         "labels.",
         "",
