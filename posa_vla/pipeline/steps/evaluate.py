@@ -116,7 +116,8 @@ def evaluate(context: StepContext, replayed: Evaluated) -> Evaluated:
             moved = champion_bundle(workspace, target) != bundle and evaluated.reference != _reference(context)
             unchanged = unchanged and not moved
         there = unchanged and all(is_settled(evidence_path(workspace, digest)) for digest in digests)
-        return there and (_all_run(context, evaluated) or (criteria and _is_clear(context, evaluated)))
+        stopped = criteria and evaluated.evidence is not None
+        return there and (_all_run(context, evaluated) or (stopped and _is_clear(context, evaluated)))
 
     inputs = {
         "bundle": bundle,
